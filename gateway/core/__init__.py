@@ -1,0 +1,1 @@
+"""The router and what every bridge shares with it. Knows no protocol."""

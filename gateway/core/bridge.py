@@ -1,0 +1,177 @@
+"""What a bridge is: a class with inert constructor, `start`, `stop`, and the capabilities it has.
+
+A bridge that brings data calls `context.announce` and `context.publish`; one that takes wishes calls
+`context.submit`. One that shows things implements `Sink`, one that carries wishes out `Controller`.
+"""
+
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import msgspec
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from gateway.core.clock import Clock
+from gateway.core.model import (
+    BridgeStatus,
+    Command,
+    CommandEvent,
+    CommandState,
+    Device,
+    DeviceState,
+    Range,
+    Snapshot,
+    Value,
+)
+
+
+class BridgeSettings(BaseModel):
+    """The root of every bridge's `Settings`: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Updates(msgspec.Struct):
+    """What has changed for a sink since it last took its mail."""
+
+    states: dict[str, DeviceState] = msgspec.field(default_factory=dict)
+    """Serial → newest state; older ones were conflated away."""
+    removed: set[str] = msgspec.field(default_factory=set)
+    events: list[CommandEvent] = msgspec.field(default_factory=list)
+    """Every step of every command, in order."""
+    bridges: dict[str, BridgeStatus] = msgspec.field(default_factory=dict)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a command that was sent."""
+
+    state: CommandState
+    """`succeeded`, `failed`, or `unknown` when nobody can say."""
+    detail: str = ""
+
+
+class Context(Protocol):
+    """All a bridge knows of the gateway round it."""
+
+    @property
+    def name(self) -> str:
+        """The bridge's name in the configuration."""
+        ...
+
+    @property
+    def gateway_id(self) -> str:
+        """`gateway.id` of the configuration."""
+        ...
+
+    @property
+    def data_dir(self) -> Path:
+        """A directory of the gateway's own, kept over restarts. Prefix files with the bridge's name."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The only source of time."""
+        ...
+
+    @property
+    def log(self) -> structlog.stdlib.BoundLogger:
+        """A logger that names the bridge."""
+        ...
+
+    def announce(self, device: Device) -> None:
+        """Make a device known, or known better."""
+        ...
+
+    def withdraw(self, serial: str) -> None:
+        """Say that this bridge knows the device no more."""
+        ...
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Hand over what was read. Never blocks."""
+        ...
+
+    async def submit(self, *commands: Command) -> list[CommandEvent]:
+        """Ask for setpoints to be set: all of them, or none. Answers `accepted` or `rejected` for each.
+
+        Later steps reach every sink. A command whose id is known already is answered with where it stands.
+        """
+        ...
+
+    def state(self, serial: str) -> DeviceState | None:
+        """Return the last known state of one device."""
+        ...
+
+    def states(self) -> Sequence[DeviceState]:
+        """Return the last known state of every device."""
+        ...
+
+    def bridges(self) -> Sequence[BridgeStatus]:
+        """Return how every bridge does."""
+        ...
+
+    def permitted(self, device: Device, origin: str) -> Mapping[str, Range]:
+        """Return the setpoints that policy lets `origin` write on this device, with the tighter range."""
+        ...
+
+    def report(self, *, up: bool, detail: str = "") -> None:
+        """Say whether the bridge does its work. Logged when it changes, not at every try."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run a task until the bridge stops. When it raises, the bridge is stopped and started anew."""
+        ...
+
+
+class Bridge(Protocol):
+    """One protocol, and nothing of the others."""
+
+    Settings: ClassVar[type[BridgeSettings]]
+
+    def __init__(self, settings: Any, context: Context) -> None:
+        """Keep both; do nothing."""
+        ...
+
+    async def start(self) -> None:
+        """Begin. A far side that does not answer is no reason to raise: report it and go on trying.
+
+        Raises OSError where something local is in the way, e.g. a port in use; the supervisor tries again.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """End in good order; also called after a failed start. Spawned tasks have been cancelled before."""
+        ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """A bridge that shows what the router knows."""
+
+    async def deliver(self, updates: Updates) -> None:
+        """Take the mail. While this runs, newer states replace older ones in the mailbox."""
+        ...
+
+
+@runtime_checkable
+class Controller(Protocol):
+    """A bridge that carries commands out."""
+
+    def takes(self, serial: str, setpoint: str) -> bool:
+        """Return whether this bridge can set that setpoint of that device."""
+        ...
+
+    async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:
+        """Send a command; return a receipt by which its result can be asked for, or "".
+
+        `in_force` holds the values of the other setpoints of the same group. Must end within `timeout`
+        seconds. Raises NotSentError, RefusedError or UnsureError.
+        """
+        ...
+
+    async def result(self, command: Command, receipt: str) -> Outcome:
+        """Find out what became of a command, from its receipt or, without one, by reading back.
+
+        May take as long as the far side needs. Raises NotSentError when the far side can't be asked now.
+        """
+        ...

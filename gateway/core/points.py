@@ -1,0 +1,266 @@
+"""The point table: every value the gateway knows, a row each.
+
+MQTT topics, register maps, documentation and validation all derive from it.
+
+Signs: `pv_power`, `load_power` ≥ 0; `grid_power` > 0 imports; `battery_power` > 0 discharges;
+so pv + battery + grid = load.
+"""
+
+import math
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from gateway.core.model import Value
+
+
+class Kind(StrEnum):
+    """What a point is."""
+
+    MEASUREMENT = "measurement"
+    TOTAL = "total"
+    """Counts up; may start again at midnight where its description says "today"."""
+    STATE = "state"
+    SETPOINT = "setpoint"
+
+
+class Type(StrEnum):
+    """What a point's values are."""
+
+    FLOAT = "float"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    ENUM = "enum"
+    TEXT = "text"
+
+
+class BadValueError(ValueError):
+    """A value that the point does not take. The message says what it takes."""
+
+
+class OutOfRangeError(BadValueError):
+    """A number of the right kind, outside the point's range."""
+
+
+class Point(msgspec.Struct, frozen=True):
+    """A row of the table."""
+
+    id: str
+    unit: str
+    kind: Kind
+    type: Type
+    description: str
+    low: float | None = None
+    high: float | None = None
+    """Range, bounds included, in `unit`."""
+    options: tuple[str, ...] = ()
+    """What an enum takes; the position is its number in registers."""
+    group: str = ""
+    """Setpoints of one group are set by one call to the cloud, so they take turns."""
+    neutral: Value = None
+    """What a dead-man's timer falls back to when the command names nothing."""
+
+    def parse(self, raw: object) -> Value:
+        """Return `raw` as this point's value.
+
+        Numbers may come as text; booleans as on/off, true/false, 1/0; enums as their name or number.
+        Raises BadValueError, or OutOfRangeError for a number outside the point's range.
+        """
+        if isinstance(raw, str):
+            raw = raw.strip()
+        match self.type:
+            case Type.BOOLEAN:
+                value = _BOOLEANS.get(str(raw).lower())
+                if value is None:
+                    raise BadValueError(f"{self.id} takes true or false, not {raw!r}")
+                return value
+            case Type.ENUM:
+                return self._parse_option(raw)
+            case Type.TEXT:
+                if not isinstance(raw, str):
+                    raise BadValueError(f"{self.id} takes text, not {raw!r}")
+                return raw
+            case _:
+                return self._parse_number(raw)
+
+    def _parse_option(self, raw: object) -> str:
+        text = str(raw).lower()
+        if text in self.options:
+            return text
+        if not isinstance(raw, bool) and text.isascii() and text.isdigit() and int(text) < len(self.options):
+            return self.options[int(text)]
+        raise BadValueError(f"{self.id} takes one of {', '.join(self.options)}, not {raw!r}")
+
+    def _parse_number(self, raw: object) -> float | int:
+        if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
+            raise BadValueError(f"{self.id} takes a number, not {raw!r}")
+        try:
+            number = float(raw)
+        except (ValueError, OverflowError):
+            raise BadValueError(f"{self.id} takes a number, not {raw!r}") from None
+        if not math.isfinite(number):
+            raise BadValueError(f"{self.id} takes a finite number, not {raw!r}")
+        if (self.low is not None and number < self.low) or (self.high is not None and number > self.high):
+            raise OutOfRangeError(f"{self.id} takes {self.range_text()}, not {number:g}")
+        if self.type is Type.INTEGER:
+            if not number.is_integer():
+                raise BadValueError(f"{self.id} takes a whole number, not {raw!r}")
+            return int(number)
+        return number
+
+    def range_text(self) -> str:
+        """Return the range in words, with the unit."""
+        unit = f" {self.unit}" if self.unit else ""
+        return range_text(self.low, self.high) + unit
+
+
+def range_text(low: float | None, high: float | None) -> str:
+    """Return a range in words: `0 to 100`, `at least 0`, `at most 5`, `any number`."""
+    match low, high:
+        case None, None:
+            return "any number"
+        case _, None:
+            return f"at least {low:g}"
+        case None, _:
+            return f"at most {high:g}"
+        case _:
+            return f"{low:g} to {high:g}"
+
+
+_BOOLEANS: Final = {
+    "true": True, "on": True, "1": True, "1.0": True, "yes": True,
+    "false": False, "off": False, "0": False, "0.0": False, "no": False,
+}  # fmt: skip
+
+
+def _measured(id_: str, unit: str, text: str, low: float | None = None, high: float | None = None) -> Point:
+    return Point(id_, unit, Kind.MEASUREMENT, Type.FLOAT, text, low, high)
+
+
+def _total(id_: str, unit: str, text: str) -> Point:
+    return Point(id_, unit, Kind.TOTAL, Type.FLOAT, text, 0)
+
+
+def _state(id_: str, type_: Type, text: str, options: tuple[str, ...] = ()) -> Point:
+    return Point(id_, "", Kind.STATE, type_, text, options=options)
+
+
+def _strings(count: int) -> list[Point]:
+    return [
+        point
+        for n in range(1, count + 1)
+        for point in (
+            _measured(f"pv{n}_voltage", "V", f"DC voltage of PV string {n}", 0),
+            _measured(f"pv{n}_current", "A", f"DC current of PV string {n}", 0),
+        )
+    ]
+
+
+def _phases(prefix: str, what: str) -> list[Point]:
+    return [
+        point
+        for n in range(1, 4)
+        for point in (
+            _measured(f"{prefix}l{n}_voltage", "V", f"{what} voltage of phase L{n}", 0),
+            _measured(f"{prefix}l{n}_current", "A", f"{what} current of phase L{n}"),
+            _measured(f"{prefix}l{n}_frequency", "Hz", f"{what} frequency of phase L{n}", 0),
+        )
+    ]
+
+
+STATUS_OPTIONS: Final = ("offline", "waiting", "normal", "fault")
+BATTERY_MODES: Final = ("idle", "charge", "discharge")
+WORK_MODES: Final = ("general", "off_grid", "backup", "eco", "peak_shaving", "self_use")
+EV_STATUS_OPTIONS: Final = ("unplugged", "plugged", "charging")
+BATTERY: Final = "battery"
+PERCENT: Final = (0.0, 100.0)
+
+_ROWS: Final[tuple[Point, ...]] = (
+    # state
+    _state("status", Type.ENUM, "What the device is doing", STATUS_OPTIONS),
+    _state("fault_code", Type.INTEGER, "Fault bits, as the device reports them"),
+    _state("fault_text", Type.TEXT, "The fault in words"),
+    _state("firmware", Type.TEXT, "Firmware version"),
+    _state("ev_status", Type.ENUM, "Whether a vehicle is plugged in and charging", EV_STATUS_OPTIONS),
+    _state("signal_strength", Type.INTEGER, "Signal of the communication module, dBm"),
+    # power, energy flow
+    _measured("ac_power", "W", "Active power at the inverter's AC terminals; > 0 feeds in"),
+    _measured("ac_reactive_power", "var", "Reactive power at the AC terminals"),
+    _measured("ac_apparent_power", "VA", "Apparent power at the AC terminals"),
+    _measured("ac_power_factor", "", "Power factor at the AC terminals", -1, 1),
+    _measured("pv_power", "W", "PV power, all strings", 0),
+    _measured("load_power", "W", "Consumption of the site behind the meter", 0),
+    _measured("grid_power", "W", "Power at the grid connection; > 0 imports"),
+    _measured("backup_power", "W", "Power on the backup output", 0),
+    _measured("battery_power", "W", "Battery power; > 0 discharges"),
+    # AC by phase, DC by string
+    *_phases("", "AC"),
+    *_strings(4),
+    # energy
+    _total("energy_today", "kWh", "Energy generated today; starts again at local midnight"),
+    _total("energy_month", "kWh", "Energy generated this month"),
+    _total("energy_year", "kWh", "Energy generated this year"),
+    _total("energy_total", "kWh", "Energy generated in the device's lifetime"),
+    _total("grid_import_today", "kWh", "Energy bought today"),
+    _total("grid_import_total", "kWh", "Energy bought"),
+    _total("grid_export_today", "kWh", "Energy sold today"),
+    _total("grid_export_total", "kWh", "Energy sold"),
+    _total("load_energy_today", "kWh", "Energy consumed today"),
+    _total("load_energy_total", "kWh", "Energy consumed"),
+    _total("battery_charge_today", "kWh", "Energy into the battery today"),
+    _total("battery_charge_total", "kWh", "Energy into the battery"),
+    _total("battery_discharge_today", "kWh", "Energy out of the battery today"),
+    _total("battery_discharge_total", "kWh", "Energy out of the battery"),
+    _total("operating_hours", "h", "Hours in operation"),
+    # battery
+    _measured("battery_soc", "%", "State of charge", *PERCENT),
+    _measured("battery_soh", "%", "State of health", *PERCENT),
+    _measured("battery_voltage", "V", "Battery voltage", 0),
+    _measured("battery_current", "A", "Battery current; > 0 discharges"),
+    _measured("battery_temperature", "°C", "Battery temperature"),
+    # temperatures
+    _measured("temperature", "°C", "Temperature inside the device"),
+    # EV charger
+    _measured("ev_power", "W", "Charging power", 0),
+    _total("ev_session_energy", "kWh", "Energy of this charging session"),
+    _total("ev_session_time", "h", "Duration of this charging session"),
+    _total("ev_energy_total", "kWh", "Energy charged in the charger's lifetime"),
+    # weather
+    _measured("irradiance", "W/m²", "Irradiance in the module plane", 0),
+    _measured("ambient_temperature", "°C", "Air temperature"),
+    _measured("module_temperature", "°C", "Module temperature"),
+    _measured("wind_speed", "m/s", "Wind speed", 0),
+    _measured("wind_direction", "°", "Direction the wind comes from", 0, 360),
+    _measured("humidity", "%", "Relative humidity", *PERCENT),
+    # plant
+    _measured("capacity", "kW", "Installed PV capacity", 0),
+    _measured("battery_capacity", "kWh", "Usable battery capacity", 0),
+    _total("income_today", "", "Income today, in the plant's currency"),
+    _total("income_total", "", "Income, in the plant's currency"),
+    # setpoints
+    Point("running", "", Kind.SETPOINT, Type.BOOLEAN, "Inverter runs or stands still", neutral=True),
+    Point("active_power_limit", "%", Kind.SETPOINT, Type.FLOAT, "Limit of active power, of rated power",
+          *PERCENT, neutral=100.0),
+    Point("reactive_power", "%", Kind.SETPOINT, Type.FLOAT, "Reactive power, of rated power; > 0 over-excited",
+          -100, 100, neutral=0.0),
+    Point("power_factor", "", Kind.SETPOINT, Type.FLOAT, "Power factor; < 0 under-excited", -1, 1, neutral=1.0),
+    Point("export_limit", "W", Kind.SETPOINT, Type.FLOAT, "Limit of the power fed into the grid", 0),
+    Point("work_mode", "", Kind.SETPOINT, Type.ENUM, "Operating strategy of a storage system",
+          options=WORK_MODES, neutral="general"),
+    Point("battery_mode", "", Kind.SETPOINT, Type.ENUM, "What the battery is told to do",
+          options=BATTERY_MODES, group=BATTERY, neutral="idle"),
+    Point("battery_power_target", "W", Kind.SETPOINT, Type.FLOAT, "Power to charge or discharge with",
+          0, group=BATTERY, neutral=0.0),
+    Point("battery_target_soc", "%", Kind.SETPOINT, Type.FLOAT, "State of charge to stop at",
+          *PERCENT, group=BATTERY),
+    Point("charging", "", Kind.SETPOINT, Type.BOOLEAN, "EV charger charges or waits", neutral=False),
+)  # fmt: skip
+
+POINTS: Final[dict[str, Point]] = {point.id: point for point in _ROWS}
+"""Point id → point, in the order of the table."""
+
+SETPOINTS: Final[dict[str, Point]] = {p.id: p for p in _ROWS if p.kind is Kind.SETPOINT}
+
+if len(POINTS) != len(_ROWS):
+    raise AssertionError("two rows of the point table have the same id")

@@ -1,0 +1,186 @@
+"""Keeps bridges alive: starts them, feeds sinks, restarts what dies, and says how each does."""
+
+import asyncio
+import random
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from gateway.core.bridge import Bridge, BridgeSettings, Sink
+from gateway.core.clock import Clock
+from gateway.core.dispatch import Dispatcher
+from gateway.core.model import BridgeStatus, Command, CommandEvent, Device, DeviceState, Range, Snapshot
+from gateway.core.policy import Policy
+from gateway.core.router import Router
+
+RESTART_FIRST: Final = 1.0
+RESTART_MOST: Final = 60.0
+HEALTHY_AFTER: Final = 60.0
+"""Seconds a bridge has to run before its next failure is a first one again."""
+STOP_TIMEOUT: Final = 10.0
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What all bridges of one gateway share."""
+
+    gateway_id: str
+    data_dir: Path
+    clock: Clock
+    router: Router
+    policy: Policy
+    dispatcher: Dispatcher
+
+
+class Runner:
+    """Runs one bridge, and is its `Context`."""
+
+    def __init__(
+        self, name: str, type_: str, bridge: type[Bridge], settings: BridgeSettings, services: Services
+    ) -> None:
+        self.name = name
+        self.type = type_
+        self.gateway_id = services.gateway_id
+        self.data_dir = services.data_dir
+        self.clock = services.clock
+        self.log: structlog.stdlib.BoundLogger = structlog.get_logger("bridge").bind(bridge=name)
+        self._services = services
+        self._router = services.router
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._crashed: asyncio.Future[None] | None = None
+        self._status: BridgeStatus | None = None
+        self._has_reported = False
+        self._main: asyncio.Task[None] | None = None
+        self.bridge = bridge(settings, self)
+
+    # the supervisor's side
+
+    def start(self) -> None:
+        """Begin to run the bridge, in a task of its own."""
+        self._main = asyncio.create_task(self._run(), name=f"bridge {self.name}")
+
+    async def stop(self) -> None:
+        """Stop the bridge and wait for its end."""
+        if self._main is not None:
+            self._main.cancel()
+            await asyncio.gather(self._main, return_exceptions=True)
+            self._main = None
+
+    async def _run(self) -> None:
+        pause = RESTART_FIRST
+        while True:
+            began = self.clock.monotonic()
+            try:
+                await self._run_once()
+            except Exception as error:
+                self.report(up=False, detail=_in_words(error))
+                if not isinstance(error, OSError):
+                    self.log.debug("traceback", exc_info=error)
+            if self.clock.monotonic() - began > HEALTHY_AFTER:
+                pause = RESTART_FIRST
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            pause = min(pause * 2, RESTART_MOST)
+
+    async def _run_once(self) -> None:
+        """Run the bridge until a part of it raises."""
+        self._crashed = asyncio.get_running_loop().create_future()
+        self._has_reported = False
+        try:
+            await self.bridge.start()
+            if isinstance(self.bridge, Sink):
+                self.spawn(self._feed(self.bridge), "feed")
+            if not self._has_reported:
+                self.report(up=True)
+            await self._crashed
+        finally:
+            await self._wind_down()
+
+    async def _feed(self, sink: Sink) -> None:
+        mailbox = self._router.attach(self.name)
+        while True:
+            await sink.deliver(await mailbox.take())
+
+    async def _wind_down(self) -> None:
+        self._router.detach(self.name)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        if self._crashed is not None and self._crashed.done() and not self._crashed.cancelled():
+            self._crashed.exception()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await self.bridge.stop()
+        except Exception as error:  # noqa: BLE001 - as above
+            self.log.warning("bridge did not stop cleanly", error=str(error) or type(error).__name__)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if self._crashed is not None and not self._crashed.done():
+                self._crashed.set_exception(error)
+            else:
+                self.log.error("task failed", task=task.get_name(), error=str(error))
+
+    # the bridge's side: `Context`
+
+    def announce(self, device: Device) -> None:
+        """See `Context.announce`."""
+        self._router.announce(self.name, device)
+
+    def withdraw(self, serial: str) -> None:
+        """See `Context.withdraw`."""
+        self._router.withdraw(self.name, serial)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """See `Context.publish`."""
+        self._router.publish(snapshot)
+
+    async def submit(self, *commands: Command) -> list[CommandEvent]:
+        """See `Context.submit`."""
+        return await self._services.dispatcher.submit(*commands)
+
+    def state(self, serial: str) -> DeviceState | None:
+        """See `Context.state`."""
+        return self._router.state(serial)
+
+    def states(self) -> Sequence[DeviceState]:
+        """See `Context.states`."""
+        return self._router.states()
+
+    def bridges(self) -> Sequence[BridgeStatus]:
+        """See `Context.bridges`."""
+        return self._router.bridges()
+
+    def permitted(self, device: Device, origin: str) -> Mapping[str, Range]:
+        """See `Context.permitted`."""
+        return self._services.policy.permitted(device, origin)
+
+    def report(self, *, up: bool, detail: str = "") -> None:
+        """See `Context.report`."""
+        self._has_reported = True
+        known = self._status
+        if known is not None and (known.up, known.detail) == (up, detail):
+            return
+        if up and (known is None or not known.up):
+            self.log.info("up", detail=detail) if detail else self.log.info("up")
+        elif not up and (known is None or known.up):
+            self.log.warning("down", detail=detail)
+        elif not up:
+            self.log.debug("still down", detail=detail)
+        since = known.since if known is not None and known.up == up else self.clock.now()
+        self._status = BridgeStatus(name=self.name, type=self.type, up=up, detail=detail, since=since)
+        self._router.bridge_status(self._status)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """See `Context.spawn`."""
+        task = asyncio.create_task(work, name=f"{self.name}: {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+
+def _in_words(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"
