@@ -239,7 +239,7 @@ class Dispatcher:
             await self._finish(entry, await self._await_result(entry))
 
     async def _ask_first(self, entry: _Entry) -> bool:
-        """It was handed over before: end it by what is known. False when it may be sent again."""
+        """End a command handed over before by what is known of it. False when it may be sent again."""
         outcome = await self._await_result(entry)
         unheard_of = outcome.state is CommandState.UNKNOWN and not entry.receipt
         if unheard_of and self._remaining(entry) > 0:

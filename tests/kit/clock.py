@@ -1,6 +1,7 @@
 """Time for tests: an event loop that skips ahead instead of waiting, and a wall clock that follows it."""
 
 import asyncio
+import functools
 import selectors
 from datetime import UTC, datetime, timedelta
 
@@ -59,3 +60,14 @@ class FakeClock:
 
     def jump(self, seconds):
         self._start += timedelta(seconds=seconds)
+
+
+def virtual(test):
+    """Run an async test on a loop whose time is free. The wall clock of such a test is a FakeClock."""
+
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(asyncio.wait_for(test(*args, **kwargs), 1e7))
+
+    return run

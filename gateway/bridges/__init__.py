@@ -1,0 +1,1 @@
+"""Bridges: one folder each, one protocol each. None imports another."""

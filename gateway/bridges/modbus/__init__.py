@@ -1,0 +1,5 @@
+"""Modbus TCP: every device a unit, every point a register, setpoints writable."""
+
+from gateway.bridges.modbus.bridge import ModbusBridge, ModbusSettings
+
+__all__ = ["ModbusBridge", "ModbusSettings"]

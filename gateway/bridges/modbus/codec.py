@@ -1,0 +1,119 @@
+"""How a value becomes registers, and registers a value. Registers are big-endian (V1.1b3 §4.2)."""
+
+import math
+import struct
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from gateway.core.model import Value
+
+
+class Encoding(StrEnum):
+    """What registers hold."""
+
+    UINT16 = "uint16"
+    INT16 = "int16"
+    UINT32 = "uint32"
+    INT32 = "int32"
+    FLOAT32 = "float32"
+    STRING = "string"
+    """UTF-8, two bytes a register, filled up with zeros; cut at a character where it is too long."""
+
+
+class WordOrder(StrEnum):
+    """Which register of a 32-bit value comes first."""
+
+    ABCD = "abcd"
+    """High word first."""
+    CDAB = "cdab"
+    """Low word first."""
+
+
+class NumberFormat(msgspec.Struct, frozen=True):
+    """One way to write numbers."""
+
+    code: str
+    """For `struct`."""
+    absent: bytes
+    """What stands for "not there", high word first."""
+    absent_text: str
+    whole: bool = True
+
+    @property
+    def registers(self) -> int:
+        """How many registers one number takes."""
+        return len(self.absent) // 2
+
+
+NUMBERS: Final[Mapping[Encoding, NumberFormat]] = {
+    Encoding.UINT16: NumberFormat(">H", b"\xff\xff", "0xFFFF"),
+    Encoding.INT16: NumberFormat(">h", b"\x80\x00", "0x8000"),
+    Encoding.UINT32: NumberFormat(">I", b"\xff\xff\xff\xff", "0xFFFFFFFF"),
+    Encoding.INT32: NumberFormat(">i", b"\x80\x00\x00\x00", "0x80000000"),
+    Encoding.FLOAT32: NumberFormat(">f", b"\x7f\xc0\x00\x00", "NaN", whole=False),
+}
+"""Every encoding but text. "Not there" reads as SunSpec's "not implemented" of the same type does."""
+
+Encoder = Callable[[Value], bytes]
+Decoder = Callable[[bytes], float | int]
+
+
+class NotAValueError(ValueError):
+    """These registers hold no value: they say "not there", NaN or infinity."""
+
+
+def encoder(encoding: Encoding, exponent: int, registers: int, order: WordOrder, codes: Mapping[str, int]) -> Encoder:
+    """Return what writes a value as registers: number = value / 10**exponent, rounded.
+
+    Words become numbers by `codes`. What is absent, unknown or does not fit reads as "not there".
+    """
+    if encoding is Encoding.STRING:
+        return _text_encoder(registers * 2)
+    form = NUMBERS[encoding]
+    absent = _ordered(form.absent, order)
+    pack = struct.Struct(form.code).pack
+    up, down = 10 ** max(0, -exponent), 10 ** max(0, exponent)
+
+    def encode(value: Value) -> bytes:
+        try:
+            number = codes[value] if isinstance(value, str) else value * up / down  # type: ignore[operator]
+            return _ordered(pack(round(number) if form.whole else number), order)
+        except (ArithmeticError, LookupError, TypeError, ValueError, struct.error):
+            return absent
+
+    return encode
+
+
+def decoder(encoding: Encoding, exponent: int, order: WordOrder) -> Decoder:
+    """Return what reads a number from the bytes of its registers. That raises NotAValueError."""
+    form = NUMBERS[encoding]
+    unpack = struct.Struct(form.code).unpack
+
+    def decode(raw: bytes) -> float | int:
+        raw = _ordered(raw, order)
+        (number,) = unpack(raw)
+        if raw == form.absent or not math.isfinite(number):
+            raise NotAValueError(f"{raw.hex()} means: no value")
+        if not form.whole:
+            # 50.1 comes as 50.099998…: seven digits are all that a float32 holds.
+            number = float(f"{number:.7g}")
+        value: float | int = number * 10**exponent if exponent >= 0 else number / 10**-exponent
+        return value
+
+    return decode
+
+
+def _text_encoder(size: int) -> Encoder:
+    def encode(value: Value) -> bytes:
+        text = "" if value is None else str(value)
+        whole_characters = text.encode(errors="replace")[:size].decode(errors="ignore")
+        return whole_characters.encode().ljust(size, b"\0")
+
+    return encode
+
+
+def _ordered(raw: bytes, order: WordOrder) -> bytes:
+    return raw[2:] + raw[:2] if order is WordOrder.CDAB else raw

@@ -1,0 +1,289 @@
+"""One client's connection: frames in, answers out, strictly in order.
+
+Frames are those of Modbus Messaging on TCP/IP V1.0b, §3.1: transaction id, protocol id (0), length of what
+follows, unit; then the PDU of the Modbus Application Protocol V1.1b3. Reads are answered at once from images;
+what takes time (a write waits for the journal) goes through a queue, and everything behind it waits its turn.
+"""
+
+import asyncio
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+from pymodbus.transport import CommParams, CommType, ModbusProtocol
+
+from gateway.bridges.modbus.codes import ExceptionCode
+from gateway.bridges.modbus.diagnostics import FUNCTIONS, NotServedError, diagnose
+from gateway.bridges.modbus.image import Image
+from gateway.bridges.modbus.writes import WriteRefusedError
+
+if TYPE_CHECKING:
+    from gateway.bridges.modbus.server import Listener
+
+READS: Final = frozenset({0x03, 0x04})
+"""Read Holding Registers, Read Input Registers."""
+WRITE_SINGLE, WRITE_MULTIPLE = 0x06, 0x10
+SHORTEST, LONGEST = 2, 254
+"""Lengths an MBAP header may say: unit and function at least, unit and the longest PDU at most."""
+MOST_READ: Final = 125
+MOST_WRITTEN: Final = 123
+MOST_QUEUED: Final = 16
+"""Requests that wait behind a slow one. Then nothing more is read until all are answered."""
+PULSES: Final = 8
+"""Parts of an idle time-out that are told apart."""
+BATCH: Final = 32 * 1024
+"""Bytes of answers after which they are sent, so that a client who does not read is noticed."""
+
+_HEADER: Final = struct.Struct(">HHHBB")
+_ENVELOPE: Final = struct.Struct(">HHHB")
+_MBAP: Final = struct.Struct(">HHH")
+_RANGE: Final = struct.Struct(">HH")
+_READ_REPLY: Final = struct.Struct(">HHHBBB")
+_EXCEPTION: Final = struct.Struct(">HHHBBB")
+
+_unpack_header = _HEADER.unpack_from
+_unpack_range = _RANGE.unpack_from
+_pack_read_reply = _READ_REPLY.pack
+
+
+class Connection(ModbusProtocol):
+    """Serves one client."""
+
+    def __init__(self, listener: "Listener") -> None:
+        super().__init__(CommParams(comm_name="modbus", comm_type=CommType.TCP), is_server=True, is_sync=True)
+        self._listener = listener
+        self._images = listener.images
+        self._heard = listener.pulse
+        self._rest = b""
+        """Received, not yet looked at: a part of a frame, or all that came after reading was paused."""
+        self._queue: deque[bytes] = deque()
+        """Frames that wait, the first of them being worked on. Whole frames, headers checked."""
+        self._held = False
+        """Reading is paused: the queue was full, or the client does not read its answers."""
+        self._clogged = False
+        self._half_closed = False
+        self._last_refusal: tuple[int, int, str] | None = None
+        self.peer = ""
+        """The client's `ip:port`."""
+
+    # what pymodbus and asyncio call
+
+    def callback_connected(self) -> None:
+        """Begin, or refuse to."""
+        host, port, *_ = self.transport.get_extra_info("peername") or ("?", 0)
+        self.peer = f"{host}:{port}"
+        if not self._listener.admit():
+            self.close()
+
+    def callback_disconnected(self, exc: Exception | None) -> None:
+        """Nothing more is to be done than `close` does."""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what has come."""
+        self._heard = self._listener.pulse
+        self._rest = self._answer(self._rest + data if self._rest else data)
+        if self._held and self.transport is not None:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more, but may still wait for answers. True keeps the connection for those."""
+        self._half_closed = True
+        return bool(self._queue or self._held)
+
+    def pause_writing(self) -> None:
+        """The client does not read: answer no more until it does."""
+        self._clogged = self._held = True
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._clogged = False
+        self._proceed()
+
+    def close(self, reconnect: bool = False) -> None:
+        """End the connection. What a client who does not read has yet to get is thrown away."""
+        if self.transport is None:
+            return
+        if self._clogged:
+            self._transport.abort()
+        super().close(reconnect)
+        self._rest = b""
+        self._listener.departed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client."""
+        super().connection_lost(exc)
+        self._rest = b""
+        self._listener.departed()
+
+    def close_if_idle(self) -> None:
+        """Close when the idle time-out is over. Who waits for an answer is not idle, unless it does not read."""
+        if self._listener.pulse - self._heard > PULSES and (self._clogged or not self._queue):
+            self._listener.log.debug("idle connection closed", client=self.peer)
+            self.close()
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        return cast("asyncio.Transport", self.transport)
+
+    # frames
+
+    def _answer(self, data: bytes) -> bytes:
+        """Answer or queue the frames in `data`, until held; return what is left over."""
+        at, size = 0, len(data)
+        replies: list[bytes] = []
+        pending = answered = 0
+        while not self._held and size - at >= _HEADER.size:
+            transaction, protocol, length, unit, function = _unpack_header(data, at)
+            if protocol or not SHORTEST <= length <= LONGEST:
+                break
+            end = at + 6 + length
+            if end > size:
+                break
+            if self._queue or function not in READS:
+                self._enqueue(data[at:end])
+            else:
+                reply = self._read(data, at, transaction, length, unit, function)
+                replies.append(reply)
+                answered += 1
+                pending += len(reply)
+                if pending > BATCH:
+                    self._transport.write(b"".join(replies))
+                    replies.clear()
+                    pending = 0
+            at = end
+        self._listener.counts.messages += answered
+        if replies:
+            self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
+        rest = data[at:] if at else data
+        return b"" if len(rest) >= _MBAP.size and not self._held and self._hung_up(rest) else rest
+
+    def _hung_up(self, rest: bytes) -> bool:
+        """Close the connection where what follows is no Modbus: there is no telling where a frame begins."""
+        _, protocol, length = _MBAP.unpack_from(rest)
+        if not protocol and SHORTEST <= length <= LONGEST:
+            return False
+        if self._queue:
+            self._held = True  # what came before is answered first; see _proceed
+            return False
+        what = f"protocol id {protocol}" if protocol else f"length {length}"
+        self._listener.log.warning("no Modbus TCP frame, connection closed", client=self.peer, found=what)
+        self.close()
+        return True
+
+    def _read(self, data: bytes, at: int, transaction: int, length: int, unit: int, function: int) -> bytes:
+        """Return the answer to the FC3 or FC4 request at `data[at:]` (V1.1b3 §6.3, §6.4)."""
+        image = self._images.get(unit)
+        if image is None:
+            return self._exception(transaction, unit, function, ExceptionCode.GATEWAY_PATH_UNAVAILABLE)
+        if length != 6:
+            return self._exception(transaction, unit, function, ExceptionCode.ILLEGAL_DATA_VALUE)
+        address, count = _unpack_range(data, at + 8)
+        if not 1 <= count <= MOST_READ:
+            return self._exception(transaction, unit, function, ExceptionCode.ILLEGAL_DATA_VALUE)
+        span = image.layout.spans.get(address)
+        if span is None or address + count > span.end:
+            return self._exception(transaction, unit, function, ExceptionCode.ILLEGAL_DATA_ADDRESS)
+        if span.gated and image.closed:
+            return self._exception(transaction, unit, function, ExceptionCode.GATEWAY_TARGET_FAILED_TO_RESPOND)
+        if span.live:
+            image.refresh()
+        size = 2 * count
+        start = 2 * address + span.shift
+        return _pack_read_reply(transaction, 0, size + 3, unit, function, size) + image.data[start : start + size]
+
+    def _exception(self, transaction: int, unit: int, function: int, code: ExceptionCode) -> bytes:
+        """Return an exception response (V1.1b3 §7)."""
+        self._listener.counts.exceptions += 1
+        return _EXCEPTION.pack(transaction, 0, 3, unit, function | 0x80, code)
+
+    # what takes time
+
+    def _enqueue(self, frame: bytes) -> None:
+        self._queue.append(frame)
+        if len(self._queue) == 1:
+            self._listener.spawn(self._work(), f"requests of {self.peer}")
+        if len(self._queue) >= MOST_QUEUED:
+            self._held = True
+
+    async def _work(self) -> None:
+        """Answer the queue. Ends when it is empty."""
+        while self._queue:
+            reply = await self._reply(self._queue[0])
+            self._listener.counts.messages += 1
+            if self.transport is None:
+                self._queue.clear()
+                return
+            self._transport.write(reply)
+            self._queue.popleft()
+            self._proceed()
+
+    def _proceed(self) -> None:
+        """Take up again what was held back, once nothing stands against it."""
+        if self.transport is None:
+            return
+        if self._held and not self._queue and not self._clogged:
+            self._held = False
+            self._rest = self._answer(self._rest)
+            if not self._held and self.transport is not None:
+                self._transport.resume_reading()
+        if self._half_closed and not self._queue and not self._held:
+            self.close()
+
+    async def _reply(self, frame: bytes) -> bytes:
+        """Return the answer to one frame, whatever happens."""
+        transaction, _, length, unit, function = _unpack_header(frame)
+        image = self._images.get(unit)
+        try:
+            if function in READS:
+                return self._read(frame, 0, transaction, length, unit, function)
+            if image is None:
+                raise NotServedError(ExceptionCode.GATEWAY_PATH_UNAVAILABLE)
+            pdu = await self._execute(image, unit, frame[7:])
+        except (NotServedError, WriteRefusedError) as error:
+            if isinstance(error, WriteRefusedError):
+                self._tell_refusal(unit, frame, error)
+            return self._exception(transaction, unit, function, error.code)
+        except Exception:
+            self._listener.log.exception("request failed", client=self.peer, request=frame.hex())
+            return self._exception(transaction, unit, function, ExceptionCode.SERVER_DEVICE_FAILURE)
+        return _ENVELOPE.pack(transaction, 0, len(pdu) + 1, unit) + pdu
+
+    async def _execute(self, image: Image, unit: int, pdu: bytes) -> bytes:
+        """Return the answer's PDU to any request but a read. Raises NotServedError or WriteRefusedError."""
+        function = pdu[0]
+        if function in FUNCTIONS:
+            counts = self._listener.counts
+            return await diagnose(self._listener.decoder, unit, pdu, counts.messages, counts.exceptions)
+        if function not in {WRITE_SINGLE, WRITE_MULTIPLE}:
+            raise NotServedError(ExceptionCode.ILLEGAL_FUNCTION)
+        payload = pdu[3:] if function == WRITE_SINGLE else pdu[6:]
+        if not _well_formed(pdu):
+            raise NotServedError(ExceptionCode.ILLEGAL_DATA_VALUE)
+        await self._listener.write(image, self.peer, int.from_bytes(pdu[1:3], "big"), payload)
+        self._last_refusal = None
+        # FC6 echoes the request, FC16 its address and quantity; both are its first five bytes.
+        return pdu[:5]
+
+    def _tell_refusal(self, unit: int, frame: bytes, error: WriteRefusedError) -> None:
+        """Log why a write was refused: the client learns but a number. Once, where it keeps trying."""
+        refusal = unit, int.from_bytes(frame[8:10], "big"), str(error)
+        if refusal != self._last_refusal:
+            self._last_refusal = refusal
+            self._listener.log.info(
+                "write refused",
+                client=self.peer,
+                unit=unit,
+                address=refusal[1],
+                exception=f"{error.code:02X}",
+                why=str(error),
+            )
+
+
+def _well_formed(pdu: bytes) -> bool:
+    """Return whether a write request's lengths agree (V1.1b3 §6.6, §6.12)."""
+    if pdu[0] == WRITE_SINGLE:
+        return len(pdu) == 5
+    if len(pdu) < 6:
+        return False
+    quantity, size = int.from_bytes(pdu[3:5], "big"), pdu[5]
+    return 1 <= quantity <= MOST_WRITTEN and size == 2 * quantity == len(pdu) - 6

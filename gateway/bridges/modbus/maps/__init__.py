@@ -1,0 +1,1 @@
+"""Register maps, as tables of rows."""

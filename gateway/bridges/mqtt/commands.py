@@ -1,0 +1,200 @@
+"""From set messages to commands, and from their steps to results."""
+
+import asyncio
+from collections import OrderedDict
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from gateway.bridges.mqtt import payloads
+from gateway.bridges.mqtt.message import Message
+from gateway.bridges.mqtt.outbox import Outbox
+from gateway.bridges.mqtt.requests import NAME_LIMIT, Request, RequestError, parse
+from gateway.bridges.mqtt.topics import RESULT, SetTopic, Topics, unescape
+from gateway.core.bridge import Context
+from gateway.core.model import Command, CommandEvent, Reason, new_command_id
+
+REQUEST_BACKLOG: Final = 1_000
+REPLY_BACKLOG: Final = 10_000
+CORRELATION_LIMIT: Final = 1_024
+"""Bytes."""
+TOLD_LIMIT: Final = 1_000
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """Where an MQTT 5 requester wants answers, besides the result topic."""
+
+    topic: str
+    correlation: bytes | None
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """A request in order that waits for its turn."""
+
+    topic: SetTopic
+    serial: str
+    request: Request
+    reply: Reply | None
+    arrived: datetime
+
+
+_Key = tuple[str, datetime]
+"""A command's id, and when it was created: another with the same id is not it."""
+
+
+class Commands:
+    """Takes set messages in the order in which they arrive, one at a time."""
+
+    def __init__(self, context: Context, ttl: float, topics: Topics, outbox: Outbox) -> None:
+        self._context = context
+        self._ttl = ttl
+        self._topics = topics
+        self._outbox = outbox
+        self._waiting: asyncio.Queue[_Asked] = asyncio.Queue(REQUEST_BACKLOG)
+        self._replies: OrderedDict[_Key, Reply] = OrderedDict()
+        """Open commands whose requester wants answers of its own."""
+        self._told: set[str] = set()
+        """Topics whose retained message was logged."""
+        self._failing = False
+
+    def receive(self, message: Message) -> None:
+        """Take a message of a set topic; refuse it at once where that can be said at once."""
+        topic = self._topics.parse_set(message.topic)
+        if topic is None:
+            return
+        if message.retain:
+            self._ignore_retained(message.topic)
+            return
+        reply: Reply | None = None
+        id_: str | None = None
+        try:
+            reply = self._reply(message)
+            request = parse(topic.setpoint, message.payload)
+            id_ = request.id
+            asked = _Asked(topic, self._serial(topic), request, reply, self._context.clock.now())
+            if self._waiting.full():
+                raise RequestError(Reason.RATE_LIMITED, f"{REQUEST_BACKLOG} requests wait already")
+            self._waiting.put_nowait(asked)
+        except RequestError as error:
+            error.id = error.id or id_
+            self._refuse(topic, error, reply)
+
+    async def run(self) -> None:
+        """Submit what was received, for ever."""
+        while True:
+            asked = await self._waiting.get()
+            try:
+                await self._submit(asked)
+            except Exception as failure:
+                # E.g. the journal can't be read. Told once; each requester gets an answer.
+                if not self._failing:
+                    self._failing = True
+                    self._context.log.exception("a request could not be taken", serial=asked.serial)
+                error = RequestError(Reason.NOT_STORED, f"the gateway can't take the request now: {failure}")
+                error.id = asked.request.id
+                self._refuse(asked.topic, error, asked.reply)
+            else:
+                self._failing = False
+
+    def step(self, event: CommandEvent) -> None:
+        """Publish a step of a command, whoever asked for it."""
+        key = event.command.id, event.command.created
+        reply = self._replies.pop(key, None) if event.state.final else self._replies.get(key)
+        self._answer(self._topics.root(event.command.serial), payloads.step(event), reply)
+
+    async def _submit(self, asked: _Asked) -> None:
+        commands = self._commands(asked)
+        keys = [(command.id, command.created) for command in commands]
+        if asked.reply is not None:
+            # Before submitting, for the first step may be told before `submit` returns.
+            self._remember(keys, asked.reply)
+        try:
+            events = await self._context.submit(*commands)
+        except Exception:
+            for key in keys:
+                self._replies.pop(key, None)
+            raise
+        for key, event in zip(keys, events, strict=True):
+            if event.command.created != key[1]:
+                self._answer_again(key, event, asked)
+
+    def _commands(self, asked: _Asked) -> list[Command]:
+        request = asked.request
+        ids = request.ids() or [new_command_id() for _ in request.values]
+        ttl = self._ttl if request.ttl is None else request.ttl
+        return [
+            Command(
+                id=id_,
+                serial=asked.serial,
+                setpoint=setpoint,
+                value=value,
+                origin=self._context.name,
+                created=asked.arrived,
+                expires=asked.arrived + timedelta(seconds=ttl),
+                revert_after=request.revert_after,
+                revert_value=request.revert_value,
+            )
+            for id_, (setpoint, value) in zip(ids, request.values.items(), strict=True)
+        ]
+
+    def _answer_again(self, key: _Key, event: CommandEvent, asked: _Asked) -> None:
+        """Answer a request that came before, e.g. by QoS 1: no step follows from it, so say where it stands."""
+        self._replies.pop(key, None)
+        if asked.reply is not None and not event.state.final:
+            self._remember([(event.command.id, event.command.created)], asked.reply)
+        self._answer(asked.topic.root, payloads.step(event), asked.reply)
+
+    def _remember(self, keys: list[_Key], reply: Reply) -> None:
+        self._replies.update(dict.fromkeys(keys, reply))
+        while len(self._replies) > REPLY_BACKLOG:
+            self._replies.popitem(last=False)
+
+    def _serial(self, topic: SetTopic) -> str:
+        serial = unescape(topic.level)
+        if serial is None or self._context.state(serial) is None:
+            raise RequestError(
+                Reason.UNKNOWN_DEVICE, f"no device {topic.level[:NAME_LIMIT]!r} is known", topic.setpoint
+            )
+        return serial
+
+    def _reply(self, message: Message) -> Reply | None:
+        topic, correlation = message.response_topic, message.correlation
+        if topic is None:
+            return None
+        if not topic or any(char in topic for char in "+#"):
+            raise RequestError(Reason.BAD_REQUEST, "the response topic is no topic to publish to")
+        if self._topics.is_ours(topic):
+            raise RequestError(Reason.BAD_REQUEST, f"the response topic must lie outside {self._topics.base}/")
+        if correlation is not None and len(correlation) > CORRELATION_LIMIT:
+            raise RequestError(
+                Reason.BAD_REQUEST, f"the correlation data have {len(correlation)} bytes; at most {CORRELATION_LIMIT}"
+            )
+        return Reply(topic, correlation)
+
+    def _refuse(self, topic: SetTopic, error: RequestError, reply: Reply | None) -> None:
+        body = payloads.refusal(
+            self._context.clock.now(),
+            self._context.name,
+            (unescape(topic.level) or topic.level)[:NAME_LIMIT],
+            error.reason,
+            error.detail,
+            error.id,
+            error.setpoint,
+        )
+        self._answer(topic.root, body, reply)
+
+    def _answer(self, root: str, body: bytes, reply: Reply | None) -> None:
+        self._outbox.put_result(Message(topic=f"{root}/{RESULT}", payload=body))
+        if reply is not None:
+            self._outbox.put_result(Message(topic=reply.topic, payload=body, correlation=reply.correlation))
+
+    def _ignore_retained(self, topic: str) -> None:
+        if topic in self._told or len(self._told) >= TOLD_LIMIT:
+            return
+        self._told.add(topic)
+        self._context.log.warning(
+            "a retained set message is ignored; publish wishes without the retain flag, and clear this one "
+            "with an empty retained message",
+            topic=topic[:200],
+        )

@@ -1,0 +1,16 @@
+"""One MQTT message, whichever way it goes."""
+
+import msgspec
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """What the bridge keeps of a message."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+    response_topic: str | None = None
+    """MQTT 5: where the sender wants answers."""
+    correlation: bytes | None = None
+    """MQTT 5: what the answers shall carry."""

@@ -1,0 +1,147 @@
+"""What the messages say: JSON in UTF-8, times as RFC 3339 in UTC, None as null."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from gateway import __version__
+from gateway.bridges.mqtt.topics import AVAILABILITY, DEVICE, RESULT, SET, Topics
+from gateway.core.model import BridgeStatus, CommandEvent, Device, DeviceState, Quality, Range, Reason, Value, iso
+from gateway.core.points import SETPOINTS
+
+ONLINE: Final = b"online"
+OFFLINE: Final = b"offline"
+CLEARED: Final = b""
+"""An empty retained message makes the broker forget the one before."""
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def state(state: DeviceState) -> bytes:
+    """Return a device's state: `{"time", "quality", "source", <point>: <value>, …}`."""
+    body: dict[str, Any] = {
+        "time": iso(state.time) if state.time else None,
+        "quality": state.quality,
+        "source": state.source,
+    }
+    body.update(state.values)
+    return _encode(body)
+
+
+def availability(quality: Quality) -> bytes:
+    """Return `online` while the data are to be trusted."""
+    return ONLINE if quality is Quality.GOOD else OFFLINE
+
+
+def point(value: Value) -> bytes:
+    """Return a value on its own: `230.1`, `true`, `normal`; nothing for None."""
+    if value is None:
+        return CLEARED
+    return value.encode() if isinstance(value, str) else _encode(value)
+
+
+def device(device: Device, permitted: Mapping[str, Range]) -> bytes:
+    """Return what a device is, and which setpoints may be written over MQTT."""
+    return _encode(
+        {
+            "serial": device.serial,
+            "name": device.name,
+            "model": device.model,
+            "kind": device.kind,
+            "plant": device.plant,
+            "rated_power": device.rated_power,
+            "setpoints": {name: _setpoint(name, limits) for name, limits in permitted.items()},
+        }
+    )
+
+
+def _setpoint(name: str, limits: Range) -> dict[str, Any]:
+    row = SETPOINTS[name]
+    body: dict[str, Any] = {"type": row.type, "unit": row.unit}
+    if row.options:
+        return body | {"options": row.options}
+    if limits.low is not None:
+        body["min"] = limits.low
+    if limits.high is not None:
+        body["max"] = limits.high
+    return body
+
+
+def info(topics: Topics, gateway_id: str, started: datetime) -> bytes:
+    """Return who speaks, and where it says what."""
+    each = f"{topics.base}/<device>"
+    return _encode(
+        {
+            "version": __version__,
+            "gateway": gateway_id,
+            "started": iso(started),
+            "topics": {
+                "base": topics.base,
+                "bridge": [topics.bridge_state, topics.bridge_info, topics.bridge_health],
+                "device": [each, f"{each}/{DEVICE}", f"{each}/{AVAILABILITY}"],
+                "set": [f"{each}/{SET}", f"{each}/{SET}/<setpoint>"],
+                "result": f"{each}/{RESULT}",
+            },
+        }
+    )
+
+
+def health(now: datetime, bridges: Sequence[BridgeStatus], devices: Counter[Quality], dropped_results: int) -> bytes:
+    """Return how the gateway does. `dropped_results` found no room while the broker was away."""
+    return _encode(
+        {
+            "time": iso(now),
+            "up": all(bridge.up for bridge in bridges),
+            "bridges": {
+                bridge.name: {
+                    "type": bridge.type,
+                    "up": bridge.up,
+                    "detail": bridge.detail,
+                    "since": iso(bridge.since),
+                }
+                for bridge in bridges
+            },
+            "devices": {"total": devices.total()} | {quality.value: devices[quality] for quality in Quality},
+            "dropped_results": dropped_results,
+        }
+    )
+
+
+def step(event: CommandEvent) -> bytes:
+    """Return one step of a command."""
+    command = event.command
+    return _encode(
+        {
+            "id": command.id,
+            "serial": command.serial,
+            "setpoint": command.setpoint,
+            "value": command.value,
+            "state": event.state,
+            "reason": event.reason,
+            "detail": event.detail,
+            "origin": command.origin,
+            "time": iso(event.time),
+        }
+    )
+
+
+def refusal(
+    now: datetime, origin: str, serial: str, reason: Reason, detail: str, id_: str | None, setpoint: str | None
+) -> bytes:
+    """Return the answer to a request that became no command, in the shape of a step."""
+    return _encode(
+        {
+            "id": id_,
+            "serial": serial,
+            "setpoint": setpoint,
+            "value": None,
+            "state": "rejected",
+            "reason": reason,
+            "detail": detail,
+            "origin": origin,
+            "time": iso(now),
+        }
+    )

@@ -1,0 +1,153 @@
+"""Publishes what waits in the outbox: the only writer while there is a connection."""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from gateway.bridges.mqtt import payloads
+from gateway.bridges.mqtt.client import Client, LostError
+from gateway.bridges.mqtt.outbox import Outbox
+from gateway.bridges.mqtt.settings import MqttSettings
+from gateway.bridges.mqtt.topics import AVAILABILITY, DEVICE, Topics
+from gateway.core.bridge import Context
+from gateway.core.model import DeviceState, Quality, Value
+from gateway.core.points import POINTS
+
+RESULTS_PER_TURN: Final = 50
+STATES_PER_TURN: Final = 20
+"""Neither a flood of commands nor one of data keeps the other waiting."""
+
+
+class _Shown(msgspec.Struct):
+    """What the broker holds of a device since this connection began."""
+
+    root: str
+    state: DeviceState
+
+
+class Publisher:
+    """Knows what the broker was told, so that what changes seldom is told when it changes."""
+
+    def __init__(
+        self, settings: MqttSettings, context: Context, topics: Topics, client: Client, outbox: Outbox
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self._topics = topics
+        self._client = client
+        self._outbox = outbox
+        self._shown: dict[str, _Shown] = {}
+        self._counts: Counter[Quality] = Counter()
+        self._complained = False
+
+    async def introduce(self, started: datetime) -> None:
+        """Say who is there. Raises LostError."""
+        info = payloads.info(self._topics, self._context.gateway_id, started)
+        await self._tell(self._topics.bridge_info, info)
+        await self._tell(self._topics.bridge_state, payloads.ONLINE)
+
+    async def begin(self) -> None:
+        """Have everything published that is known: the broker may have forgotten it. Raises LostError."""
+        while self._outbox.removed:
+            await self._clear(self._outbox.removed.pop())
+        self._shown.clear()
+        self._counts.clear()
+        self._outbox.open(self._context.states())
+
+    async def flush(self) -> None:
+        """Publish until the outbox is empty. Raises LostError."""
+        box = self._outbox
+        while box.filled:
+            for _ in range(min(len(box.results), RESULTS_PER_TURN)):
+                await self._send_result()
+            while box.removed:
+                await self._clear(box.removed.pop())
+            for _ in range(min(len(box.states), STATES_PER_TURN)):
+                if box.states:
+                    await self._show(box.states.pop(next(iter(box.states))))
+            if box.health_changed and not box.states:
+                await self._tell_health()
+
+    async def _send_result(self) -> None:
+        if not self._outbox.results:
+            return
+        message = self._outbox.results.popleft()
+        try:
+            await self._client.send(message)
+        except LostError:
+            self._outbox.results.appendleft(message)
+            raise
+        except ValueError as error:
+            self._complain(message.topic, error)
+
+    async def _show(self, state: DeviceState) -> None:
+        serial = state.device.serial
+        known = self._shown.get(serial)
+        root = known.root if known else self._topics.root(serial)
+        self._count(known, state)
+        try:
+            if known is None or known.state.device != state.device:
+                permitted = self._context.permitted(state.device, self._context.name)
+                await self._tell(f"{root}/{DEVICE}", payloads.device(state.device, permitted))
+            await self._client.publish(root, payloads.state(state), self._settings.qos, self._settings.retain)
+            if self._settings.points:
+                await self._show_points(root, known.state.values if known else {}, state.values)
+            if known is None or known.state.quality is not state.quality:
+                await self._tell(f"{root}/{AVAILABILITY}", payloads.availability(state.quality))
+        except ValueError as error:
+            self._complain(root, error)
+        self._shown[serial] = _Shown(root, state)
+
+    async def _show_points(self, root: str, before: Mapping[str, Value], after: Mapping[str, Value]) -> None:
+        for name in before.keys() | after.keys():
+            value = after.get(name)
+            if name not in before or value != before[name]:
+                await self._client.publish(
+                    f"{root}/{name}", payloads.point(value), self._settings.qos, self._settings.retain
+                )
+
+    def _count(self, known: _Shown | None, state: DeviceState) -> None:
+        if known is not None:
+            if known.state.quality is state.quality:
+                return
+            self._counts[known.state.quality] -= 1
+        self._counts[state.quality] += 1
+        self._outbox.health_changed = True
+
+    async def _clear(self, serial: str) -> None:
+        """Say that a device is gone, then make the broker forget it."""
+        known = self._shown.pop(serial, None)
+        root = known.root if known else self._topics.root(serial)
+        if known is not None:
+            self._counts[known.state.quality] -= 1
+            self._outbox.health_changed = True
+        topics = [f"{root}/{AVAILABILITY}", root, f"{root}/{DEVICE}"]
+        if self._settings.points:
+            topics += [f"{root}/{point}" for point in (known.state.values if known else POINTS)]
+        try:
+            await self._client.publish(topics[0], payloads.OFFLINE, self._settings.qos, retain=False)
+            for topic in topics:
+                await self._tell(topic, payloads.CLEARED)
+        except LostError:
+            self._outbox.removed.add(serial)
+            raise
+        except ValueError as error:
+            self._complain(root, error)
+
+    async def _tell_health(self) -> None:
+        self._outbox.health_changed = False
+        body = payloads.health(
+            self._context.clock.now(), self._context.bridges(), self._counts, self._outbox.dropped_results
+        )
+        await self._tell(self._topics.bridge_health, body)
+
+    async def _tell(self, topic: str, payload: bytes) -> None:
+        await self._client.publish(topic, payload, self._settings.qos, retain=True)
+
+    def _complain(self, topic: str, error: ValueError) -> None:
+        if not self._complained:
+            self._complained = True
+            self._context.log.warning("this can't be published", topic=topic[:200], error=str(error))

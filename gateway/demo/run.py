@@ -1,0 +1,180 @@
+"""`sems-gateway demo`: a SEMS cloud, an MQTT broker, a Modbus server and the gateway, on this machine."""
+
+import asyncio
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from pydantic import SecretStr
+from rich.console import Console
+
+from gateway.app import Gateway
+from gateway.core.registry import installed
+from gateway.demo.config import ACCOUNT, config_text
+from gateway.demo.screen import Screen
+from gateway.demo.selftest import SelfTest
+from gateway.logs import configure
+from gateway.settings import Config, LogSettings
+from gateway.simulator.server import Simulator
+from gateway.simulator.settings import SimulatorSettings
+
+MORNING: Final = datetime(2026, 6, 21, 8, 0, tzinfo=UTC)
+"""Where the demo's sun begins, whatever the real time: a demo in the dark is dull."""
+CALLS_PER_HOUR: Final = 100_000
+DEVICE_DELAY: Final = 1.0
+UP_TIMEOUT: Final = 60.0
+
+
+class DemoError(Exception):
+    """The demo can't run. The message says what to do."""
+
+
+class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says. A port that is None is the usual one, or the next free one."""
+
+    mqtt_port: int | None = None
+    modbus_port: int | None = None
+    sems_port: int | None = None
+    write_config: Path | None = None
+    self_test: bool = False
+    speed: float = 30.0
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """Where things listen, on 127.0.0.1."""
+
+    mqtt: int
+    modbus: int
+    sems_url: str
+
+
+async def run_demo(options: DemoOptions, console: Console) -> bool:
+    """Run until SIGINT or SIGTERM, or the self-test is done. Returns whether all went well."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with _running(options, console) as (gateway, ports):
+        if options.self_test:
+            return await SelfTest(ports.mqtt, ports.modbus, ports.sems_url, gateway, console).run()
+        console.print(
+            f"ready mqtt=127.0.0.1:{ports.mqtt} modbus=127.0.0.1:{ports.modbus} sems={ports.sems_url}", highlight=False
+        )
+        screen = Screen(gateway, console, mqtt_port=ports.mqtt, modbus_port=ports.modbus)
+        showing = asyncio.create_task(screen.run(), name="screen")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait((showing, stopped), return_when=asyncio.FIRST_COMPLETED)
+        for task in (showing, stopped):
+            task.cancel()
+        results = await asyncio.gather(showing, stopped, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+    return True
+
+
+@asynccontextmanager
+async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tuple[Gateway, Ports]]:
+    try:
+        from gateway.demo.broker import DemoBroker  # noqa: PLC0415 - an extra that may be missing
+    except ImportError as error:
+        raise DemoError(f"the demo needs an extra ({error.name}): pip install 'sems-gateway[demo]'") from None
+    sems = Simulator(
+        SimulatorSettings(
+            port=_port(options.sems_port, 8080, "SEMS", console),
+            account=ACCOUNT,
+            password=SecretStr(ACCOUNT),
+            start=MORNING,
+            speed=options.speed,
+            calls_per_hour=CALLS_PER_HOUR,
+            device_delay=DEVICE_DELAY,
+        )
+    )
+    broker = DemoBroker(_port(options.mqtt_port, 1883, "MQTT", console))
+    modbus_port = _port(options.modbus_port, 5020, "Modbus", console) or _any_port()
+    with tempfile.TemporaryDirectory(prefix="sems-gateway-demo-") as directory:
+        try:
+            await sems.start()
+            await broker.start()
+            text = config_text(sems_url=sems.url, mqtt_port=broker.port, modbus_port=modbus_port)
+            gateway = Gateway(_config(text, Path(directory), options.write_config, console))
+            configure(LogSettings(level="warning", format="console"))
+            try:
+                await gateway.start()
+                await _all_up(gateway)
+                yield gateway, Ports(broker.port, modbus_port, sems.url)
+            finally:
+                await gateway.stop()
+        except OSError as error:
+            raise DemoError(str(error)) from error
+        finally:
+            await broker.stop()
+            await sems.stop()
+
+
+def _config(text: str, directory: Path, write_to: Path | None, console: Console) -> Config:
+    """Load the configuration as `run` would, from a file."""
+    file = directory / "config.yaml"
+    file.write_text(text, "utf-8")
+    if write_to is not None:
+        if write_to.exists():
+            raise DemoError(f"{write_to} exists and is not overwritten; name another file for --write-config")
+        try:
+            write_to.write_text(text, "utf-8")
+        except OSError as error:
+            raise DemoError(f"{write_to} can't be written: {error.strerror}") from None
+        console.print(f"wrote {write_to}", highlight=False)
+    return Config.load(file, installed())
+
+
+async def _all_up(gateway: Gateway) -> None:
+    """Wait until every bridge does its work and every device has data."""
+    mailbox = gateway.router.attach("demo start")
+    try:
+        async with asyncio.timeout(UP_TIMEOUT):
+            while not _ready(gateway):
+                await mailbox.take()
+    except TimeoutError:
+        down = [f"{status.name}: {status.detail}" for status in gateway.router.bridges() if not status.up]
+        raise DemoError(f"not everything came up within {UP_TIMEOUT:.0f} s; {'; '.join(down)}") from None
+    finally:
+        gateway.router.detach("demo start")
+
+
+def _ready(gateway: Gateway) -> bool:
+    up = {status.name for status in gateway.router.bridges() if status.up}
+    states = gateway.router.states()
+    return up >= set(gateway.runners) and bool(states) and all(state.time for state in states)
+
+
+def _port(fixed: int | None, usual: int, what: str, console: Console) -> int:
+    """Return the port to listen on: the one asked for, else the usual one or the next that is free."""
+    if fixed is not None:
+        if fixed and not _is_free(fixed):
+            raise DemoError(f"port {fixed} for {what} is taken; name another, or 0 for any free one")
+        return fixed
+    for port in range(usual, usual + 100):
+        if _is_free(port):
+            if port != usual:
+                console.print(f"port {usual} is taken, {what} is on {port}", highlight=False)
+            return port
+    raise DemoError(f"ports {usual} to {usual + 99} are taken; name one for {what} on the command line")
+
+
+def _is_free(port: int) -> bool:
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            return True
+    except OSError:
+        return False
+
+
+def _any_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

@@ -1,0 +1,158 @@
+"""Last values, quality and mailboxes."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from gateway.core.model import BridgeStatus, Device, DeviceKind, Quality, Range, Snapshot
+from gateway.core.router import EVENT_BACKLOG, Router
+from tests.kit.bench import INVERTER, Bench
+from tests.kit.clock import FakeClock, virtual
+
+SN = INVERTER.serial
+
+
+def snapshot(clock, *, source="a", age=0.0, interval=60.0, **values):
+    return Snapshot(
+        serial=SN, time=clock.now() - timedelta(seconds=age), source=source, interval=interval, values=values
+    )
+
+
+def known(clock):
+    router = Router(clock)
+    router.announce("a", INVERTER)
+    return router
+
+
+@virtual
+async def test_announced_without_data_is_stale():
+    state = known(FakeClock()).state(SN)
+    assert (state.quality, state.time, state.values) == (Quality.STALE, None, {})
+
+
+@virtual
+async def test_fresh_data_are_good_and_age_into_stale():
+    clock = FakeClock()
+    router = known(clock)
+    router.publish(snapshot(clock, ac_power=5.0))
+    mailbox = router.attach("sink")
+    await mailbox.take()
+    await asyncio.sleep(180)
+    router.age()
+    assert router.state(SN).quality is Quality.GOOD
+    await asyncio.sleep(1)
+    router.age()
+    assert (await mailbox.take()).states[SN].quality is Quality.STALE
+
+
+@virtual
+async def test_data_that_were_old_when_they_came_are_stale_at_once():
+    clock = FakeClock()
+    router = known(clock)
+    router.publish(snapshot(clock, age=181, ac_power=5.0))
+    assert router.state(SN).quality is Quality.STALE
+
+
+@virtual
+async def test_what_the_cloud_calls_offline_is_offline():
+    clock = FakeClock()
+    router = known(clock)
+    router.publish(snapshot(clock, status="offline"))
+    assert router.state(SN).quality is Quality.OFFLINE
+
+
+@virtual
+async def test_older_than_what_is_known_changes_nothing():
+    clock = FakeClock()
+    router = known(clock)
+    router.publish(snapshot(clock, ac_power=5.0))
+    router.publish(snapshot(clock, age=10, ac_power=4.0))
+    assert router.state(SN).values["ac_power"] == 5.0
+
+
+@virtual
+async def test_a_measurement_from_the_future_counts_as_made_now():
+    clock = FakeClock()
+    router = known(clock)
+    router.publish(snapshot(clock, age=-3600, ac_power=5.0))
+    assert router.state(SN).time == clock.now()
+
+
+@virtual
+async def test_two_sources_add_up_and_a_silent_one_adds_nothing():
+    clock = FakeClock()
+    router = known(clock)
+    router.announce("b", Device(serial=SN, kind=DeviceKind.STORAGE, setpoints={"charging": Range()}))
+    assert set(router.state(SN).device.setpoints) == {*INVERTER.setpoints, "charging"}
+    router.publish(snapshot(clock, source="a", ac_power=1.0, pv_power=2.0))
+    await asyncio.sleep(1)
+    router.publish(snapshot(clock, source="b", ac_power=3.0))
+    assert router.state(SN).values == {"ac_power": 3.0, "pv_power": 2.0}
+    await asyncio.sleep(200)
+    router.publish(snapshot(clock, source="b", ac_power=4.0))
+    assert router.state(SN).values == {"ac_power": 4.0}
+
+
+@virtual
+async def test_a_device_goes_when_its_last_source_lets_go():
+    clock = FakeClock()
+    router = known(clock)
+    router.announce("b", INVERTER)
+    mailbox = router.attach("sink")
+    router.withdraw("a", SN)
+    router.withdraw("nobody", SN)
+    assert router.state(SN) is not None
+    router.withdraw("b", SN)
+    updates = await mailbox.take()
+    assert (updates.removed, updates.states) == ({SN}, {})
+    router.publish(snapshot(clock, ac_power=1.0))
+    router.confirm(SN, "running", value=True)
+    assert router.state(SN) is None
+    router.announce("a", INVERTER)
+    updates = await mailbox.take()
+    assert (updates.removed, list(updates.states)) == (set(), [SN])
+
+
+@virtual
+async def test_a_slow_sink_gets_the_newest_state_of_each_device_once():
+    clock = FakeClock()
+    router = known(clock)
+    mailbox = router.attach("slow")
+    for power in range(1000):
+        router.publish(snapshot(clock, ac_power=float(power)))
+    updates = await mailbox.take()
+    assert updates.states[SN].values == {"ac_power": 999.0}
+
+
+@virtual
+async def test_command_steps_are_bounded_and_what_is_dropped_is_counted(tmp_path):
+    clock = FakeClock()
+    router = known(clock)
+    mailbox = router.attach("dead")
+    async with Bench(tmp_path, clock=clock) as bench:
+        event = bench.dispatcher._reject(bench.command(), None)
+    for _ in range(EVENT_BACKLOG + 5):
+        router.command_step(event)
+    assert mailbox.dropped_events == 5
+    assert len((await mailbox.take()).events) == EVENT_BACKLOG
+
+
+@virtual
+async def test_a_new_sink_begins_with_all_that_is_known():
+    clock = FakeClock()
+    router = known(clock)
+    router.bridge_status(BridgeStatus(name="sems", type="open_api", up=True, since=clock.now()))
+    updates = await router.attach("late").take()
+    assert (list(updates.states), list(updates.bridges)) == ([SN], ["sems"])
+
+
+@pytest.mark.parametrize("repeat", [1, 2])
+@virtual
+async def test_the_same_announcement_again_is_no_news(repeat):
+    router = known(FakeClock())
+    mailbox = router.attach("sink")
+    await mailbox.take()
+    for _ in range(repeat):
+        router.announce("a", INVERTER)
+    assert not mailbox._mail.is_set()

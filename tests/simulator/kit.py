@@ -1,0 +1,101 @@
+"""A simulator on a kernel port, a client for it, and a clock moved by hand."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+import httpx
+
+from gateway.sems.catalogue import load
+from gateway.simulator import Simulator, SimulatorSettings
+from gateway.simulator.fleet import DEFAULT_FLEET
+
+NOON = datetime(2026, 6, 21, 12, 0, tzinfo=UTC)
+HOUSE, BAKERY, PARK = DEFAULT_FLEET
+HOUSE_SERIAL = HOUSE.devices[0].serial
+ROOF_SERIAL = BAKERY.devices[1].serial
+CATALOGUE = load("open_api")
+
+
+class HandClock:
+    def __init__(self, start=NOON):
+        self._start = start
+        self._elapsed = 0.0
+
+    def now(self):
+        return self._start + timedelta(seconds=self._elapsed)
+
+    def monotonic(self):
+        return 1000.0 + self._elapsed
+
+    def advance(self, seconds):
+        self._elapsed += seconds
+
+    def set_wall(self, moment):
+        """Set the wall clock; seconds pass as before."""
+        self._start += moment - self.now()
+
+
+class SimulatedCloud:
+    """A running simulator and a client of its Open API."""
+
+    def __init__(self, clock, **settings):
+        self.clock = clock
+        self.simulator = Simulator(SimulatorSettings(**({"port": 0, "seed": 7} | settings)), clock)
+        self.token = ""
+
+    async def __aenter__(self):
+        await self.simulator.start()
+        self.http = httpx.AsyncClient(base_url=self.simulator.url, trust_env=False)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.http.aclose()
+        await self.simulator.stop()
+
+    @property
+    def evidence(self):
+        return self.simulator.cloud
+
+    async def send(self, name, fields, *, method=None):
+        """Make a call with these fields; returns the HTTP answer."""
+        interface = CATALOGUE.interface(name)
+        method = method or interface.method
+        where = {"params": fields} if method == "GET" else {"json": fields}
+        url = CATALOGUE.base + interface.path
+        return await self.http.request(method, url, headers={"token": self.token}, **where)
+
+    async def call(self, name, **args):
+        """Make a call with the gateway's arguments; returns code and data."""
+        envelope = (await self.send(name, CATALOGUE.interface(name).parameters(args))).json()
+        assert set(envelope) == {"code", "msg", "data"}
+        return str(envelope["code"]), envelope["data"]
+
+    async def ask(self, name, **args):
+        """Make a call that has to succeed; returns data."""
+        code, data = await self.call(name, **args)
+        assert code == "0"
+        return data
+
+    async def log_in(self, password="demo"):
+        md5 = hashlib.md5(password.encode()).hexdigest()
+        code, data = await self.call("GetToken", account="demo", password_md5=md5)
+        if data:
+            self.token = data["token"]
+        return code
+
+    async def inverter(self, serial=HOUSE_SERIAL):
+        return await self.ask("GetInverterBySN", serial=serial)
+
+    async def control(self, name, serial=HOUSE_SERIAL, **args):
+        """Give a command; returns its receipt."""
+        return (await self.ask(name, serial=serial, **args))["task_id"]
+
+    async def result(self, receipt):
+        """Return what GetControlResult says, in words."""
+        data = await self.ask("GetControlResult", receipt=receipt)
+        return {0: "pending", 1: "succeeded", 2: "failed"}[data["status"]], data["message"]
+
+    async def break_(self, **order):
+        answer = await self.http.post("/sim/faults", json=order)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
