@@ -34,7 +34,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(highlight=False, soft_wrap=True)
+PIPE_WIDTH = 240
+"""Columns where standard output is no terminal: nothing is cut off on its way into a file."""
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="the YAML file, see config.example.yaml")]
@@ -153,15 +156,23 @@ def simulate(
     port: Annotated[int, typer.Option(help="0: any free one")] = 8080,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     speed: Annotated[float, typer.Option(min=0.1, max=3600, help="how many times faster the sun moves")] = 1.0,
+    calls_per_hour: Annotated[int, typer.Option(min=0, help="of an account; 0 for no limit")] = 3600,
     seed: Annotated[int, typer.Option(help="the same seed gives the same weather and loads")] = 1,
     start: Annotated[
         datetime | None, typer.Option(help="simulated date and time to begin at, UTC; default: now")
     ] = None,
 ) -> None:
     """Run a SEMS cloud to test against: three plants that obey."""
-    from gateway.simulate import simulate_until_signal  # noqa: PLC0415 - only this command needs it
+    from gateway.simulator.command import simulate_until_signal  # noqa: PLC0415 - only this command needs it
+    from gateway.simulator.settings import SimulatorSettings  # noqa: PLC0415
 
-    _run(simulate_until_signal(host=host, port=port, speed=speed, seed=seed, start=start, console=out, errors=err))
+    try:
+        settings = SimulatorSettings(
+            host=host, port=port, speed=speed, seed=seed, start=start, calls_per_hour=calls_per_hour
+        )
+        _run(simulate_until_signal(settings, out))
+    except OSError as error:
+        _fail(str(error))
 
 
 @app.command()
@@ -174,7 +185,7 @@ def demo(
     speed: Annotated[float, typer.Option(min=0.1, max=3600, help="how many times faster the sun moves")] = 30.0,
 ) -> None:
     """See it work: simulator, MQTT broker, Modbus server and gateway, all on this machine."""
-    from gateway.demo import DemoError, DemoOptions, run_demo  # noqa: PLC0415 - only this command needs it
+    from gateway.demo.run import DemoError, DemoOptions, run_demo  # noqa: PLC0415 - only this command needs it
 
     options = DemoOptions(
         mqtt_port=mqtt_port,
@@ -237,7 +248,7 @@ async def _send(config: Config, request: Send, *, wait: bool) -> CommandEvent | 
         match reply:
             case Step(event):
                 last = event
-                show.step(out, event)
+                out.print(show.step(event))
                 if not wait:
                     break
             case Refused(detail):

@@ -80,7 +80,9 @@ class Root(BaseSettings):
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     log: LogSettings = Field(default_factory=LogSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
-    bridges: dict[str, dict[str, Any]] = Field(description="name → settings; `type` says which bridge it is")
+    bridges: dict[str, dict[str, Any]] = Field(
+        repr=False, description="name → settings; `type` says which bridge it is"
+    )
 
     @field_validator("bridges")
     @classmethod

@@ -32,7 +32,9 @@ COLUMNS: Final = (
 _KILO: Final = 1000.0
 
 
-def device_table(states: Iterable[DeviceState], now: datetime | None = None, units: dict[str, int] | None = None) -> Table:
+def device_table(
+    states: Iterable[DeviceState], now: datetime | None = None, units: dict[str, int] | None = None
+) -> Table:
     """Return plants with their devices below, and the values one looks at first."""
     now = now or datetime.now(UTC)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -60,13 +62,13 @@ def device_table(states: Iterable[DeviceState], now: datetime | None = None, uni
     return table
 
 
-def step(console: Console, event: CommandEvent) -> None:
-    """Print one step of a command."""
+def step(event: CommandEvent) -> str:
+    """Return one step of a command as a line of markup."""
     style = STATE_STYLE.get(event.state, "red")
     why = " ".join(part for part in (event.reason, event.detail) if part)
-    console.print(
-        f"{iso(event.time)}  [{style}]{event.state:<10}[/] {event.command.setpoint} = {event.command.value}  "
-        f"[dim]{escape(why)}[/]"
+    return (
+        f"{iso(event.time)}  [{style}]{event.state:<10}[/] {escape(event.command.serial)} "
+        f"{escape(event.command.setpoint)} = {escape(str(event.command.value))}  [dim]{escape(why)}[/]"
     )
 
 

@@ -75,7 +75,7 @@ class Runner:
             try:
                 await self._run_once()
             except Exception as error:
-                self.report(up=False, detail=_in_words(error))
+                self._change(up=False, detail=_in_words(error), loudly=True)
                 if not isinstance(error, OSError):
                     self.log.debug("traceback", exc_info=error)
             if self.clock.monotonic() - began > HEALTHY_AFTER:
@@ -161,16 +161,21 @@ class Runner:
     def report(self, *, up: bool, detail: str = "") -> None:
         """See `Context.report`."""
         self._has_reported = True
+        # Not up yet is no failure: most bridges have to connect first.
+        self._change(up=up, detail=detail, loudly=self._status is not None)
+
+    def _change(self, *, up: bool, detail: str, loudly: bool) -> None:
         known = self._status
         if known is not None and (known.up, known.detail) == (up, detail):
             return
-        if up and (known is None or not known.up):
-            self.log.info("up", detail=detail) if detail else self.log.info("up")
-        elif not up and (known is None or known.up):
-            self.log.warning("down", detail=detail)
-        elif not up:
+        turned = known is None or known.up != up
+        if turned and up:
+            self.log.info("up")
+        elif turned:
+            (self.log.warning if loudly else self.log.info)("down" if loudly else "not up yet", detail=detail)
+        else:
             self.log.debug("still down", detail=detail)
-        since = known.since if known is not None and known.up == up else self.clock.now()
+        since = self.clock.now() if known is None or turned else known.since
         self._status = BridgeStatus(name=self.name, type=self.type, up=up, detail=detail, since=since)
         self._router.bridge_status(self._status)
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from gateway.app import Gateway
 from gateway.core.registry import installed
 from gateway.demo.config import ACCOUNT, config_text
+from gateway.demo.example import example
 from gateway.demo.screen import Screen
 from gateway.demo.selftest import SelfTest
 from gateway.logs import configure
@@ -61,11 +62,12 @@ async def run_demo(options: DemoOptions, console: Console) -> bool:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with _running(options, console) as (gateway, ports):
         if options.self_test:
-            return await SelfTest(ports.mqtt, ports.modbus, ports.sems_url, gateway, console).run()
+            test = SelfTest(mqtt=ports.mqtt, modbus=ports.modbus, sems=ports.sems_url, device=example(gateway))
+            return await test.run(console)
         console.print(
             f"ready mqtt=127.0.0.1:{ports.mqtt} modbus=127.0.0.1:{ports.modbus} sems={ports.sems_url}", highlight=False
         )
-        screen = Screen(gateway, console, mqtt_port=ports.mqtt, modbus_port=ports.modbus)
+        screen = Screen(gateway, console, example=example(gateway), mqtt_port=ports.mqtt, modbus_port=ports.modbus)
         showing = asyncio.create_task(screen.run(), name="screen")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait((showing, stopped), return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from rich.console import Console, Group
@@ -11,8 +12,8 @@ from rich.text import Text
 
 from gateway import show
 from gateway.app import Gateway
-from gateway.core.bridge import Updates
 from gateway.core.model import CommandEvent, DeviceKind, DeviceState, iso
+from gateway.demo.example import Example
 
 REFRESH: Final = 1.0
 STEPS_SHOWN: Final = 6
@@ -22,8 +23,11 @@ PLAIN_INTERVAL: Final = 10.0
 class Screen:
     """Follows the gateway like any sink, and paints."""
 
-    def __init__(self, gateway: Gateway, console: Console, *, mqtt_port: int, modbus_port: int) -> None:
+    def __init__(
+        self, gateway: Gateway, console: Console, *, example: Example, mqtt_port: int, modbus_port: int
+    ) -> None:
         self._gateway = gateway
+        self._example = example
         self._console = console
         self._mqtt_port = mqtt_port
         self._modbus_port = modbus_port
@@ -42,9 +46,12 @@ class Screen:
         try:
             with Live(self._picture(), console=self._console, auto_refresh=False, transient=False) as live:
                 while True:
-                    await self._take(await mailbox.take())
+                    # Ages grow also while nothing arrives.
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(REFRESH):
+                            self._steps.extend((await mailbox.take()).events)
                     live.update(self._picture(), refresh=True)
-                    await asyncio.sleep(REFRESH)
+                    await asyncio.sleep(REFRESH / 2)
         finally:
             self._gateway.router.detach("screen")
 
@@ -57,7 +64,7 @@ class Screen:
             while True:
                 updates = await mailbox.take()
                 for event in updates.events:
-                    show.step(self._console, event)
+                    self._console.print(show.step(event), highlight=False)
                 if loop.time() >= next_summary:
                     next_summary = loop.time() + PLAIN_INTERVAL
                     for state in self._gateway.router.states():
@@ -66,35 +73,33 @@ class Screen:
         finally:
             self._gateway.router.detach("screen")
 
-    async def _take(self, updates: Updates) -> None:
-        self._steps.extend(updates.events)
-
     def _picture(self) -> Group:
         table = show.device_table(self._gateway.router.states())
         down = [status for status in self._gateway.router.bridges() if not status.up]
         troubles = [Text(f"{status.name} is down: {status.detail}", style="red") for status in down]
-        steps = [show.step_text(event) for event in self._steps]
+        steps = [Text.from_markup(show.step(event)) for event in self._steps]
         title = [Text("\ncommands", style="bold")] if steps else []
         return Group(Padding(table, (1, 0, 0, 0)), *troubles, *title, *steps)
 
     def _hints(self) -> str:
         """Lines to paste into another terminal."""
-        inverters = [s.device for s in self._gateway.router.states() if s.device.kind is not DeviceKind.PLANT]
-        device = min(inverters, key=lambda device: device.serial)
-        register, unit = show.example_register(self._gateway.config, device.serial, "active_power_limit")
-        mqtt, modbus = self._mqtt_port, self._modbus_port
+        device, mqtt, modbus = self._example, self._mqtt_port, self._modbus_port
+        publish = f"mosquitto_pub -p {mqtt} -t sems/{device.serial}/set/active_power_limit"
+        mbpoll = f"mbpoll -m tcp -p {modbus} -a {device.unit} -0 -t 4:float -B -q -1"
         return "\n".join(
             (
                 "",
-                "[bold]Paste into another terminal[/]  (apt install mosquitto-clients mbpoll)",
-                "  [dim]# everything, as it changes[/]",
-                f"  mosquitto_sub -p {mqtt} -t 'sems/#' -v",
-                "  [dim]# hold an inverter at 40 % of its rated power, and see it obey[/]",
-                f"  mosquitto_pub -p {mqtt} -t sems/{device.serial}/set/active_power_limit -m 40",
-                "  [dim]# read the limit over Modbus, then write 80 %[/]",
-                f"  mbpoll -m tcp -p {modbus} -a {unit} -0 -r {register} -t 4:int -B -1 -q 127.0.0.1",
-                f"  mbpoll -m tcp -p {modbus} -a {unit} -0 -r {register} -t 4:int -B -q 127.0.0.1 800",
-                "  [dim]# Ctrl-C here ends it[/]",
+                "[bold]Paste into another terminal[/]  [dim](sudo apt install mosquitto-clients mbpoll)[/]",
+                "[dim]# everything, as it changes[/]",
+                f"mosquitto_sub -p {mqtt} -t 'sems/#' -v",
+                "[dim]# hold an inverter at 10 % of its rated power and see it obey, then let it go[/]",
+                f"{publish} -m 10",
+                f"{publish} -m 100",
+                "[dim]# the same over Modbus: read its AC power and its limit, write the limit[/]",
+                f"{mbpoll} -r {device.power} 127.0.0.1",
+                f"{mbpoll} -r {device.limit} 127.0.0.1",
+                f"{mbpoll} -r {device.limit} 127.0.0.1 80",
+                "[dim]# Ctrl-C here ends it[/]",
             )
         )
 
@@ -104,5 +109,3 @@ def _line(state: DeviceState) -> str:
     text = "  ".join(f"{point}={value:.0f}" for point, value in values.items() if isinstance(value, (int, float)))
     stamp = iso(state.time) if state.time else "-"
     return f"{stamp}  {state.device.name}  {state.quality}  {text}"
-
-

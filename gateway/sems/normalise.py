@@ -14,6 +14,7 @@ from gateway.sems.catalogue import Interface, Json, ResponseField
 MAX_TEXT: Final = 256
 SENTINEL_TOLERANCE: Final = 1e-6
 """Relative difference within which a number is one of the row's sentinels."""
+DIGITS: Final = 6
 LOCAL_TIMES: Final = ("%Y-%m-%d %H:%M:%S", "%m/%d/%Y %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
 
 
@@ -80,7 +81,8 @@ def _plain(row: ResponseField, raw: Json) -> Value:
     number = _number(raw)
     if number is None or any(math.isclose(number, absent, rel_tol=SENTINEL_TOLERANCE) for absent in row.absent):
         return None
-    return number * row.scale
+    # Scaling must not add digits: 8.101 kW are 8101 W, not 8101.000000000001.
+    return number if row.scale == 1 else round(number * row.scale, DIGITS)
 
 
 def _number(raw: Json) -> float | None:

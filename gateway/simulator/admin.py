@@ -22,13 +22,13 @@ SHOWN: Final = 100
 
 
 class Admin:
-    """The view behind one cloud."""
+    """The view behind one cloud. `app` serves both."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self.app = Starlette(
             routes=[
-                Mount(cloud.catalogue.base, app=cloud.app),
+                Mount(cloud.catalogue.base, app=cloud.serve),
                 Route("/sim/state", self._state),
                 Route("/sim/calls", self._calls),
                 Route("/sim/controls", self._controls),

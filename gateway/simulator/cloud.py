@@ -7,10 +7,8 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
-from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
 from gateway.core.clock import Clock
@@ -53,7 +51,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cloud:
-    """One SEMS cloud over one world. `app` is what a server runs."""
+    """One SEMS cloud over one world."""
 
     def __init__(
         self, world: World, settings: SimulatorSettings, clock: Clock, catalogue: Catalogue | None = None
@@ -78,7 +76,6 @@ class Cloud:
             "GetInverterBySN": self._inverter,
             "GetControlResult": self._control_result,
         }
-        self.app = Starlette(routes=[Mount(self.catalogue.base, app=self._serve)])
 
     @property
     def controls(self) -> list[Control]:
@@ -134,7 +131,8 @@ class Cloud:
 
     # The way of a call
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call, as an ASGI application that is mounted at the catalogue's base."""
         request = Request(scope, receive)
         try:
             response = await self._answer(request)
@@ -312,5 +310,7 @@ async def _body(request: Request) -> bytes:
         elif size > MAX_DISCARDED:
             break
     if size > MAX_BODY:
-        raise refuse(Refusal.BODY_TOO_LARGE, f"the body has more than {MAX_BODY} bytes")
+        refusal = refuse(Refusal.BODY_TOO_LARGE, f"the body has more than {MAX_BODY} bytes")
+        refusal.headers = {"Connection": "close"}  # or the server would read on
+        raise refusal
     return bytes(body)

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-import msgspec
-
 from gateway.core.clock import Clock
 from gateway.core.model import Value
 from gateway.simulator.flows import Setpoints
@@ -171,8 +169,3 @@ class World:
 
 def _last_word(report: Report) -> Report:
     return Report(report.time, {**report.values, "status": OFFLINE})
-
-
-def setpoint_values(setpoints: Setpoints) -> dict[str, Value]:
-    """Return setpoints by their ids in the point table."""
-    return msgspec.structs.asdict(setpoints)

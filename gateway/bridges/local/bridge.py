@@ -127,4 +127,3 @@ class LocalBridge:
 
 def _put(writer: asyncio.StreamWriter, reply: Reply) -> None:
     writer.write(msgspec.json.encode(reply) + b"\n")
-

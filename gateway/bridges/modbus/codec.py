@@ -78,10 +78,12 @@ def encoder(encoding: Encoding, exponent: int, registers: int, order: WordOrder,
     up, down = 10 ** max(0, -exponent), 10 ** max(0, exponent)
 
     def encode(value: Value) -> bytes:
+        if value is None:
+            return absent
         try:
-            number = codes[value] if isinstance(value, str) else value * up / down  # type: ignore[operator]
+            number = codes[value] if isinstance(value, str) else value * up / down
             return _ordered(pack(round(number) if form.whole else number), order)
-        except (ArithmeticError, LookupError, TypeError, ValueError, struct.error):
+        except (ArithmeticError, LookupError, ValueError, struct.error):
             return absent
 
     return encode

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 from gateway.core.model import CommandState, DeviceKind, Quality, Reason
 
@@ -95,6 +95,6 @@ SETPOINT_INDEX: Final[Mapping[str, int]] = {
 """A setpoint's place in every setpoint block, and its number in the command status."""
 
 
-def legend(codes: Mapping[str, int]) -> str:
-    """Return what numbers mean, for a register's description: `0 good, 1 stale`."""
+def legend(codes: Mapping[Any, int]) -> str:
+    """Return what numbers mean, for a register's description: `0 good, 1 stale`. Keys are words."""
     return ", ".join(f"{number} {word}" for word, number in codes.items())

@@ -81,23 +81,27 @@ class Connection(ModbusProtocol):
     def data_received(self, data: bytes) -> None:
         """Answer what has come."""
         self._heard = self._listener.pulse
-        self._rest = self._answer(self._rest + data if self._rest else data)
+        self._take(self._rest + data if self._rest else data)
         if self._held and self.transport is not None:
             self._transport.pause_reading()
 
-    def eof_received(self) -> bool:
-        """The client sends no more, but may still wait for answers. True keeps the connection for those."""
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection (True) of a client who sends no more but waits for answers."""
         self._half_closed = True
         return bool(self._queue or self._held)
 
     def pause_writing(self) -> None:
-        """The client does not read: answer no more until it does."""
+        """Answer no more, for the client does not read."""
         self._clogged = self._held = True
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Go on: the client reads again."""
         self._clogged = False
         self._proceed()
+
+    def callback_new_connection(self) -> ModbusProtocol:
+        """Not for a connection: only listeners are asked this."""
+        raise NotImplementedError
 
     def close(self, reconnect: bool = False) -> None:
         """End the connection. What a client who does not read has yet to get is thrown away."""
@@ -127,8 +131,15 @@ class Connection(ModbusProtocol):
 
     # frames
 
-    def _answer(self, data: bytes) -> bytes:
-        """Answer or queue the frames in `data`, until held; return what is left over."""
+    def _take(self, data: bytes) -> None:
+        """Answer or queue what can be, keep the rest, or close where that is no Modbus."""
+        used = self.callback_data(data)
+        self._rest = data[used:] if used < len(data) else b""
+        if len(self._rest) >= _MBAP.size and not self._held:
+            self._check_header()
+
+    def callback_data(self, data: bytes, addr: tuple[str, int] | None = None) -> int:  # noqa: ARG002 - pymodbus' signature
+        """Answer or queue the frames in `data`, until held. Returns how many bytes these were."""
         at, size = 0, len(data)
         replies: list[bytes] = []
         pending = answered = 0
@@ -154,21 +165,19 @@ class Connection(ModbusProtocol):
         self._listener.counts.messages += answered
         if replies:
             self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
-        rest = data[at:] if at else data
-        return b"" if len(rest) >= _MBAP.size and not self._held and self._hung_up(rest) else rest
+        return at
 
-    def _hung_up(self, rest: bytes) -> bool:
+    def _check_header(self) -> None:
         """Close the connection where what follows is no Modbus: there is no telling where a frame begins."""
-        _, protocol, length = _MBAP.unpack_from(rest)
+        _, protocol, length = _MBAP.unpack_from(self._rest)
         if not protocol and SHORTEST <= length <= LONGEST:
-            return False
+            return
         if self._queue:
             self._held = True  # what came before is answered first; see _proceed
-            return False
+            return
         what = f"protocol id {protocol}" if protocol else f"length {length}"
         self._listener.log.warning("no Modbus TCP frame, connection closed", client=self.peer, found=what)
         self.close()
-        return True
 
     def _read(self, data: bytes, at: int, transaction: int, length: int, unit: int, function: int) -> bytes:
         """Return the answer to the FC3 or FC4 request at `data[at:]` (V1.1b3 §6.3, §6.4)."""
@@ -223,7 +232,7 @@ class Connection(ModbusProtocol):
             return
         if self._held and not self._queue and not self._clogged:
             self._held = False
-            self._rest = self._answer(self._rest)
+            self._take(self._rest)
             if not self._held and self.transport is not None:
                 self._transport.resume_reading()
         if self._half_closed and not self._queue and not self._held:
@@ -274,7 +283,7 @@ class Connection(ModbusProtocol):
                 client=self.peer,
                 unit=unit,
                 address=refusal[1],
-                exception=f"{error.code:02X}",
+                answer=f"exception {error.code:02X}",
                 why=str(error),
             )
 

@@ -28,7 +28,7 @@ class NotServedError(Exception):
 
 def identity(gateway_id: str) -> ModbusDeviceIdentification:
     """Return what FC43/14 says of the gateway (V1.1b3 §6.21)."""
-    return ModbusDeviceIdentification(
+    return ModbusDeviceIdentification(  # type: ignore[no-untyped-call]
         info_name={
             "VendorName": "sems-gateway",
             "ProductCode": "SEMS-GATEWAY",
@@ -47,7 +47,7 @@ async def diagnose(decoder: DecodePDU, unit: int, pdu: bytes, messages: int, exc
     if request is None:
         raise NotServedError(ExceptionCode.ILLEGAL_DATA_VALUE)
     # pymodbus keeps these in one place for the whole process; what counts is this listener's.
-    counters = ModbusControlBlock().Counter
+    counters = ModbusControlBlock().Counter  # type: ignore[no-untyped-call]
     counters.BusMessage = counters.DeviceMessage = messages & 0xFFFF
     counters.BusExceptionError = exceptions & 0xFFFF
     # These requests read the control block only, so they get no datastore.

@@ -116,7 +116,7 @@ def _markdown(units: Mapping[str, int]) -> str:
     by_address = cells()
     for block in NATIVE.blocks:
         inside = [line for line in by_address[1:] if block.start <= int(line[0]) < block.end]
-        parts += [f"### {block.title} ({block.start}–{block.end - 1})", _table([by_address[0], *inside])]
+        parts += [f"### {block.title} ({block.start} to {block.end - 1})", _table([by_address[0], *inside])]
     return "\n\n".join(parts) + "\n"
 
 

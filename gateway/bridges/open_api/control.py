@@ -69,7 +69,7 @@ class Control:
                     case "failed":
                         return Outcome(CommandState.FAILED, detail or "SEMS says it failed")
             await asyncio.sleep(pause)
-            pause = min(pause * 2, ASK_MOST)
+            pause = min(pause * 1.5, ASK_MOST)
 
     def _filled(self, command: Command, in_force: Mapping[str, Value]) -> dict[str, Value]:
         """Return all setpoints that the call carries: the one commanded, and the others as they stand."""

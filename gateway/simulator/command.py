@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from datetime import datetime
 
 from rich.console import Console
 
@@ -10,11 +9,8 @@ from gateway.simulator.server import Simulator
 from gateway.simulator.settings import SimulatorSettings
 
 
-async def simulate_until_signal(
-    *, host: str, port: int, speed: float, seed: int, start: datetime | None, console: Console
-) -> None:
+async def simulate_until_signal(settings: SimulatorSettings, console: Console) -> None:
     """Run until SIGINT or SIGTERM. Raises OSError where the port can't be had."""
-    settings = SimulatorSettings(host=host, port=port, speed=speed, seed=seed, start=start)
     simulator = Simulator(settings)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

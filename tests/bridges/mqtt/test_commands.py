@@ -1,0 +1,430 @@
+"""From set messages to results."""
+
+import asyncio
+import json
+
+import pytest
+
+import gateway.bridges.mqtt.commands as commands_module
+from gateway.core.errors import NotSentError, RefusedError
+from gateway.core.journal import JournalError
+from gateway.core.model import Range
+from gateway.core.policy import ControlSettings, Rule
+from tests.bridges.mqtt.peer import mosquitto_pub, peer
+from tests.kit.bench import INVERTER, until
+
+SN = INVERTER.serial
+SET = f"sems/{SN}/set"
+RESULT = f"sems/{SN}/result"
+
+
+def sent(gateway):
+    return [(c.setpoint, c.value) for c in gateway.controller.sent]
+
+
+async def test_json_sets_and_every_step_is_told(plant):
+    gateway, it = plant
+    it.publish(SET, {"active_power_limit": 50, "id": "one", "ttl": 30, "revert_after": 300})
+    await it.result(SN, "succeeded", id="one")
+    steps = it.all(RESULT)
+    assert [step["state"] for step in steps] == ["accepted", "sent", "succeeded"]
+    for step in steps:
+        assert step.pop("time").endswith("Z")
+        step.pop("state")
+        step.pop("detail")
+        assert step == {
+            "id": "one",
+            "serial": SN,
+            "setpoint": "active_power_limit",
+            "value": 50.0,
+            "reason": None,
+            "origin": "mqtt",
+        }
+    (command,) = gateway.controller.sent
+    assert (command.expires - command.created).total_seconds() == 30
+    assert command.revert_after == 300
+    state = await it.next(f"sems/{SN}", lambda m: "active_power_limit" in m)
+    assert state["active_power_limit"] == 50.0
+
+
+@pytest.mark.parametrize(
+    ("setpoint", "payload", "value"),
+    [
+        ("active_power_limit", "50", 50.0),
+        ("active_power_limit", " 050.5\n", 50.5),
+        ("active_power_limit", '"50"', 50.0),
+        ("active_power_limit", '{"value": 50, "id": "x", "ttl": 5, "revert_after": 9, "revert_value": 80}', 50.0),
+        ("running", "off", False),
+        ("running", "true", True),
+        ("running", "1", True),
+        ("battery_mode", "charge", "charge"),
+        ("battery_mode", '"discharge"', "discharge"),
+        ("battery_mode", "1", "charge"),
+    ],
+)
+async def test_a_plain_value_sets_too(plant, setpoint, payload, value):
+    gateway, it = plant
+    it.publish(f"{SET}/{setpoint}", payload)
+    await it.result(SN, "succeeded", setpoint=setpoint, value=value)
+    assert sent(gateway) == [(setpoint, value)]
+
+
+async def test_mosquitto_pub_and_a_base_of_several_levels(broker, bench, protocol):
+    async with bench() as gateway, peer(broker, protocol=protocol) as it:
+        gateway.announce()
+        gateway.connect(broker, base="site/7/sems", protocol=protocol)
+        await gateway.up()
+        await mosquitto_pub(broker, "-t", f"site/7/{SET}/running", "-m", "off", "-q", "1")
+        await it.result(SN, "succeeded", base="site/7/sems", setpoint="running", value=False)
+
+
+async def test_several_setpoints_go_together(plant):
+    gateway, it = plant
+    it.publish(SET, {"battery_mode": "charge", "battery_power_target": 3000, "id": "both"})
+    await it.result(SN, "succeeded", id="both/battery_mode")
+    await it.result(SN, "succeeded", id="both/battery_power_target", value=3000.0)
+    assert sent(gateway) == [("battery_mode", "charge"), ("battery_power_target", 3000.0)]
+
+
+async def test_of_several_setpoints_all_or_none_are_taken(plant):
+    gateway, it = plant
+    it.publish(SET, {"battery_mode": "charge", "battery_power_target": 9000, "id": "both"})
+    await it.result(SN, "rejected", id="both/battery_power_target", reason="out_of_range")
+    await it.result(SN, "rejected", id="both/battery_mode", reason="bad_request")
+    assert sent(gateway) == []
+
+
+REFUSALS = [
+    # topic below the device, payload, reason, words of the detail, other fields
+    ("set", "", "bad_request", "empty", {"id": None}),
+    ("set", "   \n", "bad_request", "empty", {}),
+    ("set", "not json", "bad_request", "not JSON", {}),
+    ("set", "50", "bad_request", "not a JSON object", {}),
+    ("set", "[1]", "bad_request", "not a JSON object", {}),
+    ("set", "{}", "bad_request", "names no setpoint", {}),
+    ("set", '{"id": "a"}', "bad_request", "names no setpoint", {"id": "a"}),
+    ("set", b"\xff\xfe{", "bad_request", "not UTF-8", {}),
+    ("set", "[" * 50_000, "bad_request", "not JSON", {}),
+    ("set", "x" * 65_537, "bad_request", "65537 bytes", {}),
+    ("set", "x" * 1_000_000, "bad_request", "1000000 bytes", {}),
+    (
+        "set",
+        '{"activ_power_limit": 5, "id": "b"}',
+        "unknown_setpoint",
+        "did you mean active_power_limit?",
+        {"id": "b", "setpoint": "activ_power_limit"},
+    ),
+    ("set", '{"active_power_limit": 5, "tll": 5}', "unknown_setpoint", "did you mean ttl?", {"setpoint": "tll"}),
+    ("set", '{"active_power_limit": 5, "zzz": 5}', "unknown_setpoint", "known: running", {}),
+    ("set", '{"active_power_limit": 101, "id": "c"}', "out_of_range", "0 to 100", {"id": "c", "value": 101}),
+    ("set", '{"active_power_limit": "much"}', "bad_value", "takes a number", {"value": "much"}),
+    ("set", '{"active_power_limit": null}', "bad_value", "takes a number", {"value": None}),
+    ("set", '{"active_power_limit": [1]}', "bad_value", "a list", {"setpoint": "active_power_limit"}),
+    ("set", '{"active_power_limit": {"a": 1}, "id": "d"}', "bad_value", "an object", {"id": "d"}),
+    ("set", '{"battery_mode": "%s"}' % ("x" * 201), "bad_value", "a text", {"setpoint": "battery_mode"}),
+    ("set", '{"active_power_limit": 1%s}' % ("0" * 400), "bad_value", "takes a number", {}),
+    ("set", '{"active_power_limit": 1%s}' % ("0" * 5000), "bad_request", "not JSON", {}),
+    ("set", '{"active_power_limit": 5, "id": 7}', "bad_request", "id takes a text", {"id": None}),
+    ("set", '{"active_power_limit": 5, "id": ""}', "bad_request", "id takes a text", {}),
+    ("set", '{"active_power_limit": 5, "id": "a\\nb"}', "bad_request", "id takes a text", {}),
+    ("set", '{"active_power_limit": 5, "id": "%s"}' % ("x" * 129), "bad_request", "id takes a text", {}),
+    ("set", '{"active_power_limit": 5, "ttl": "5"}', "bad_request", "ttl takes a number", {}),
+    ("set", '{"active_power_limit": 5, "ttl": true, "id": "e"}', "bad_request", "ttl takes a number", {"id": "e"}),
+    ("set", '{"active_power_limit": 5, "ttl": 0}', "bad_request", "not 0", {}),
+    ("set", '{"active_power_limit": 5, "ttl": 1%s}' % ("0" * 400), "bad_request", "at most 86400", {}),
+    ("set", '{"active_power_limit": 5, "revert_after": -1}', "bad_request", "revert_after takes", {}),
+    ("set", '{"active_power_limit": 5, "revert_value": 1}', "bad_request", "needs revert_after", {}),
+    (
+        "set",
+        '{"active_power_limit": 5, "running": true, "revert_value": 1, "revert_after": 5}',
+        "bad_request",
+        "one setpoint",
+        {},
+    ),
+    ("set", '{"active_power_limit": 5, "revert_value": 101, "revert_after": 5}', "out_of_range", "", {}),
+    ("set", '{"battery_target_soc": 50, "revert_after": 5}', "bad_request", "revert_value", {}),
+    ("set", '{"export_limit": 5}', "unknown_setpoint", "does not take", {"setpoint": "export_limit"}),
+    ("set/active_power_limit", "", "bad_request", "empty", {"setpoint": "active_power_limit"}),
+    ("set/active_power_limit", "much", "bad_value", "takes a number", {}),
+    ("set/active_power_limit", "NaN", "bad_value", "finite", {}),
+    ("set/active_power_limit", "null", "bad_value", "takes a number", {}),
+    ("set/active_power_limit", "-1", "out_of_range", "0 to 100", {}),
+    ("set/active_power_limit", "5" * 201, "bad_value", "201 characters", {}),
+    ("set/active_power_limit", "[5]", "bad_value", "a list", {}),
+    ("set/active_power_limit", "{5}", "bad_request", "not JSON", {}),
+    ("set/active_power_limit", '{"id": "f"}', "bad_request", 'no "value"', {"id": "f"}),
+    ("set/active_power_limit", '{"value": 5, "revert": 5}', "bad_request", "did you mean revert_", {}),
+    ("set/battery_mod", "charge", "unknown_setpoint", "did you mean battery_mode?", {"setpoint": "battery_mod"}),
+    ("set/" + "x" * 1000, "1", "unknown_setpoint", "there is no setpoint", {"setpoint": "x" * 64}),
+    ("set/ac_power", "1", "unknown_setpoint", "there is no setpoint", {}),
+    ("set/", "1", "unknown_setpoint", "there is no setpoint", {}),
+]
+
+
+@pytest.mark.parametrize(("below", "payload", "reason", "words", "fields"), REFUSALS)
+async def test_what_is_wrong_is_refused_with_a_reason(plant, below, payload, reason, words, fields):
+    gateway, it = plant
+    it.publish(f"sems/{SN}/{below}", payload)
+    result = await it.result(SN, "rejected", reason=reason, **fields)
+    assert words in result["detail"]
+    assert len(json.dumps(result)) < 2000
+    assert result.keys() == {
+        "id", "serial", "setpoint", "value", "state", "reason", "detail", "origin", "time",
+    }  # fmt: skip
+    assert result["serial"] == SN
+    assert result["origin"] == "mqtt"
+    assert sent(gateway) == []
+    assert gateway.status.up
+
+
+@pytest.mark.parametrize(
+    "level", ["nobody", "a%2Fb", "%zz", "%39010KETU000W0001", "bridge", "$x", " ", "x" * 5000, "ümlaut"]
+)
+async def test_an_unknown_device_gets_an_answer_at_its_topic(plant, level):
+    gateway, it = plant
+    it.publish(f"sems/{level}/set", {"running": True, "id": "a"})
+    result = await it.result(level, "rejected", reason="unknown_device", id="a")
+    assert len(json.dumps(result)) < 2000
+    assert sent(gateway) == []
+
+
+@pytest.mark.parametrize(("serial", "level"), [("a/b+c", "a%2Fb%2Bc"), ("bridge", "%62ridge"), ("50%", "50%25")])
+async def test_a_device_with_an_awkward_serial_number_takes_commands(plant, serial, level):
+    gateway, it = plant
+    gateway.announce(serial=serial)
+    it.publish(f"sems/{level}/set/running", "off")
+    await it.result(level, "succeeded", serial=serial, value=False)
+
+
+async def test_a_read_only_gateway_says_so(broker, bench):
+    async with bench(ControlSettings()) as gateway, peer(broker) as it:
+        gateway.announce()
+        gateway.connect(broker)
+        await gateway.up()
+        it.publish(SET, {"active_power_limit": 50})
+        await it.result(SN, "rejected", reason="control_disabled")
+        assert (await it.next(f"sems/{SN}/device"))["setpoints"] == {}
+
+
+async def test_what_no_rule_permits_is_refused(broker, bench):
+    control = ControlSettings(
+        enabled=True, allow=[Rule(devices=["*"], setpoints=["active_power_limit"], origins=["modbus"])]
+    )
+    async with bench(control) as gateway, peer(broker) as it:
+        gateway.announce()
+        gateway.connect(broker)
+        await gateway.up()
+        it.publish(SET, {"active_power_limit": 50})
+        await it.result(SN, "rejected", reason="not_permitted")
+
+
+async def test_failures_are_told(plant):
+    gateway, it = plant
+    gateway.controller.answers.append(RefusedError("the cloud says no"))
+    it.publish(SET, {"active_power_limit": 50})
+    result = await it.result(SN, "failed")
+    assert result["detail"] == "the cloud says no"
+
+
+async def test_commands_of_others_are_told_too(plant):
+    gateway, it = plant
+    await gateway.dispatcher.submit(gateway.command(id="from-elsewhere"))
+    await it.result(SN, "succeeded", id="from-elsewhere", origin="test")
+
+
+async def test_an_unsent_command_expires_by_the_bridges_own_ttl(broker, bench):
+    async with bench() as gateway, peer(broker) as it:
+        gateway.announce()
+        gateway.controller.answers += [NotSentError("no way through")] * 100
+        gateway.connect(broker, ttl=0.3)
+        await gateway.up()
+        it.publish(SET, {"active_power_limit": 50})
+        await it.result(SN, "expired", detail="no way through")
+
+
+async def test_a_retained_set_is_ignored(broker, bench, protocol, caplog):
+    async with bench() as gateway, peer(broker) as it:
+        gateway.announce()
+        it.publish(SET, {"active_power_limit": 50}, retain=True)
+        it.publish(f"{SET}/running", "off", retain=True)
+        await it.next(SET)
+        gateway.connect(broker, protocol=protocol)
+        await gateway.up()
+        it.publish(f"{SET}/battery_mode", "charge")
+        await it.result(SN, "succeeded", setpoint="battery_mode")
+        assert sent(gateway) == [("battery_mode", "charge")]
+        assert {result["setpoint"] for result in it.all(RESULT)} == {"battery_mode"}
+
+
+async def test_a_set_published_retained_while_we_listen_is_ignored_too(plant, capsys):
+    gateway, it = plant
+    for _ in range(3):
+        it.publish(SET, {"active_power_limit": 50}, retain=True)
+    it.publish(SET, {"running": True})
+    await it.result(SN, "succeeded", setpoint="running")
+    assert sent(gateway) == [("running", True)]
+    assert capsys.readouterr().out.count("a retained set message is ignored") == 1
+
+
+async def test_topics_told_of_retained_messages_are_bounded(plant, monkeypatch, capsys):
+    monkeypatch.setattr(commands_module, "TOLD_LIMIT", 2)
+    _, it = plant
+    for n in range(5):
+        it.publish(f"sems/SN{n}/set", "x", retain=True)
+    it.publish(SET, {"running": True})
+    await it.result(SN, "succeeded", setpoint="running")
+    assert capsys.readouterr().out.count("a retained set message is ignored") == 2
+
+
+async def test_mqtt_5_requester_gets_every_step_at_its_response_topic(plant):
+    _, it = plant
+    it.publish(SET, {"active_power_limit": 50}, reply="replies/me", correlation=b"\x00c")
+    await it.next("replies/me", lambda m: m["state"] == "succeeded")
+    replies = [m for m in it.messages if m.topic == "replies/me"]
+    assert [json.loads(m.payload)["state"] for m in replies] == ["accepted", "sent", "succeeded"]
+    assert all(m.properties.CorrelationData == b"\x00c" for m in replies)
+    assert [m["state"] for m in it.all(RESULT)] == ["accepted", "sent", "succeeded"]
+
+
+async def test_mqtt_5_requester_without_correlation_data(plant):
+    _, it = plant
+    it.publish(f"{SET}/battery_mod", "charge", reply="replies/me")
+    await it.next("replies/me", lambda m: m["reason"] == "unknown_setpoint")
+    it.publish(SET, {"active_power_limit": 500}, reply="replies/me")
+    await it.next("replies/me", lambda m: m["reason"] == "out_of_range")
+    assert not hasattr(it.messages[-1].properties, "CorrelationData")
+
+
+@pytest.mark.parametrize(
+    ("reply", "correlation", "words"),
+    [
+        ("sems/x/set", None, "must lie outside sems/"),
+        ("sems", None, "must lie outside sems/"),
+        ("ok", b"x" * 1025, "1025 bytes"),
+    ],
+)
+async def test_a_response_that_cannot_be_given_is_refused(plant, reply, correlation, words):
+    gateway, it = plant
+    it.publish(SET, {"active_power_limit": 50}, reply=reply, correlation=correlation)
+    result = await it.result(SN, "rejected", reason="bad_request")
+    assert words in result["detail"]
+    assert sent(gateway) == []
+    assert not it.all(reply)
+
+
+async def test_a_message_delivered_twice_is_executed_once(plant):
+    gateway, it = plant
+    gateway.controller.gate.clear()
+    wish = {"active_power_limit": 50, "id": "same"}
+    it.publish(SET, wish)
+    await it.result(SN, "sent", id="same")
+    it.publish(SET, wish, reply="replies/me", correlation=b"2")
+    answer = await it.next("replies/me")
+    assert answer["state"] == "sent"
+    gateway.controller.gate.set()
+    await it.next("replies/me", lambda m: m["state"] == "succeeded")
+    it.publish(SET, wish, reply="replies/later")
+    assert (await it.next("replies/later"))["state"] == "succeeded"
+    assert len(sent(gateway)) == 1
+    assert [m["state"] for m in it.all(RESULT)] == ["accepted", "sent", "sent", "succeeded", "succeeded"]
+
+
+async def test_an_id_of_another_wish_is_refused_and_does_not_take_over_its_replies(plant):
+    gateway, it = plant
+    gateway.controller.gate.clear()
+    it.publish(SET, {"active_power_limit": 50, "id": "same"}, reply="replies/first")
+    await it.next("replies/first", lambda m: m["state"] == "sent")
+    it.publish(SET, {"active_power_limit": 60, "id": "same"}, reply="replies/second")
+    refused = await it.next("replies/second")
+    assert (refused["state"], refused["reason"]) == ("rejected", "duplicate")
+    gateway.controller.gate.set()
+    await it.next("replies/first", lambda m: m["state"] == "succeeded")
+    assert len(it.all("replies/second")) == 1
+
+
+async def test_open_replies_are_bounded(plant, monkeypatch):
+    monkeypatch.setattr(commands_module, "REPLY_BACKLOG", 1)
+    gateway, it = plant
+    gateway.controller.gate.clear()
+    it.publish(SET, {"active_power_limit": 50}, reply="replies/first")
+    await it.next("replies/first", lambda m: m["state"] == "sent")
+    it.publish(SET, {"running": True}, reply="replies/second")
+    await it.next("replies/second", lambda m: m["state"] == "sent")
+    gateway.controller.gate.set()
+    await it.next("replies/second", lambda m: m["state"] == "succeeded")
+    assert "succeeded" not in [m["state"] for m in it.all("replies/first")]
+
+
+async def test_a_flood_of_sets_all_get_an_answer_and_the_loop_lives(plant):
+    gateway, it = plant
+    gateway.controller.gate.clear()
+    for n in range(2000):
+        it.publish(SET, {"active_power_limit": n % 100, "id": f"flood-{n}"}, qos=0)
+    # Of each either `accepted` or `rejected`; of the accepted ones one is under way and one waits.
+    await until(lambda: len(it.all(RESULT)) >= 2000, timeout=60)
+    gateway.controller.gate.set()
+    ends = {"superseded", "succeeded", "rejected"}
+    await until(lambda: len([m for m in it.all(RESULT) if m["state"] in ends]) == 2000, timeout=60)
+    assert {m["id"] for m in it.all(RESULT) if m["state"] in ends} == {f"flood-{n}" for n in range(2000)}
+    assert {m["reason"] for m in it.all(RESULT) if m["state"] == "rejected"} <= {"rate_limited"}
+    assert len(gateway.controller.sent) <= 3
+    assert gateway.status.up
+
+
+async def test_what_does_not_fit_into_the_queue_is_rate_limited(broker, bench, monkeypatch):
+    monkeypatch.setattr(commands_module, "REQUEST_BACKLOG", 10)
+    async with bench() as gateway, peer(broker) as it:
+        gateway.announce()
+        gateway.connect(broker)
+        await gateway.up()
+        submit, gate = gateway.dispatcher.submit, asyncio.Event()
+
+        async def slow(*commands):
+            await gate.wait()
+            return await submit(*commands)
+
+        monkeypatch.setattr(gateway.dispatcher, "submit", slow)
+        # One is in hand, ten wait, the rest does not fit.
+        it.publish(f"{SET}/active_power_limit", {"value": 5, "id": "in hand"})
+        for n in range(15):
+            it.publish(f"{SET}/active_power_limit", {"value": 5, "id": f"n-{n}"})
+        refused = await it.result(SN, "rejected", reason="rate_limited", id="n-14")
+        assert "10 requests wait" in refused["detail"]
+        gate.set()
+        await it.result(SN, "accepted", id="n-8")
+
+
+async def test_requests_get_an_answer_while_the_journal_fails(plant, monkeypatch):
+    gateway, it = plant
+
+    async def broken(*_):
+        raise JournalError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.dispatcher, "submit", broken)
+        it.publish(SET, {"active_power_limit": 50, "id": "a"}, reply="replies/me")
+        it.publish(SET, {"active_power_limit": 50, "id": "b"})
+        await it.result(SN, "rejected", id="b", reason="not_stored")
+        assert "the disk is gone" in (await it.next("replies/me"))["detail"]
+    it.publish(SET, {"active_power_limit": 50, "id": "c"})
+    await it.result(SN, "succeeded", id="c")
+
+
+async def test_an_exception_while_receiving_ends_nothing(plant, monkeypatch):
+    gateway, it = plant
+    with monkeypatch.context() as patch:
+        patch.setattr(commands_module, "parse", lambda *_: 1 / 0)
+        it.publish(SET, {"active_power_limit": 50, "id": "a"})
+        it.publish("sems/marker", "x")
+        await it.next("sems/marker")
+        it.publish(f"sems/{SN}/set", {"running": True}, retain=True)
+        await until(lambda: gateway.runner.bridge._commands._told)
+    it.publish(SET, {"active_power_limit": 50, "id": "b"})
+    await it.result(SN, "succeeded", id="b")
+
+
+async def test_a_setpoint_without_range_is_taken(plant):
+    gateway, it = plant
+    gateway.announce(serial="charger", setpoints={"running": Range()})
+    it.publish("sems/charger/set/running", "on")
+    await it.result("charger", "succeeded", value=True)

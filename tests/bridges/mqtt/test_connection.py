@@ -1,0 +1,403 @@
+"""Coming and going of broker and bridge."""
+
+import asyncio
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+import uvloop
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from pydantic import SecretStr
+
+import gateway.bridges.mqtt.bridge as bridge_module
+import gateway.bridges.mqtt.client as client_module
+from gateway.bridges.mqtt import MqttBridge
+from gateway.bridges.mqtt.settings import MqttSettings
+from gateway.core.errors import NotSentError
+from tests.bridges.mqtt.peer import peer, retained
+from tests.kit.bench import INVERTER, Bench, until
+from tests.kit.mosquitto import Certificates, Mosquitto, mosquitto
+from tests.kit.ports import free_port
+
+SN = INVERTER.serial
+RESULT = f"sems/{SN}/result"
+STATE = "sems/bridge/state"
+
+
+async def test_offline_is_published_before_a_clean_disconnect(broker, bench, protocol):
+    async with peer(broker) as it:
+        async with bench() as gateway:
+            gateway.connect(broker, protocol=protocol)
+            await it.next(STATE, lambda m: m == "online")
+        await until(lambda: it.last(STATE) == "offline")
+        assert it.all(STATE) == ["online", "offline"]
+    assert (await retained(broker))[STATE] == "offline"
+
+
+async def test_the_will_says_offline_when_the_gateway_is_killed(broker, tmp_path):
+    directory = tmp_path / "killed"
+    directory.mkdir()
+    async with peer(broker) as it:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.bridges.mqtt.alone", str(broker.port), str(directory),
+            cwd=Path(__file__).parents[3],
+        )  # fmt: skip
+        await it.next(f"sems/{SN}", lambda m: m["ac_power"] == 1.0)
+        process.kill()
+        await process.wait()
+        await it.next(STATE, lambda m: m == "offline")
+    assert (await retained(broker))[STATE] == "offline"
+
+
+async def test_a_broker_that_comes_late_gets_everything(tmp_path, bench):
+    broker = Mosquitto(tmp_path)
+    async with bench() as gateway:
+        gateway.announce()
+        gateway.publish(ac_power=1.0)
+        gateway.connect(broker)
+        status = await gateway.down("refused the connection; trying again")
+        assert status.detail.startswith(f"broker 127.0.0.1:{broker.port} ")
+        gateway.publish(ac_power=2.0)
+        await broker.start()
+        try:
+            async with peer(broker) as it:
+                await it.next(f"sems/{SN}", lambda m: m["ac_power"] == 2.0)
+                await it.next(f"sems/{SN}/availability", lambda m: m == "online")
+                await it.next(STATE, lambda m: m == "online")
+                await gateway.up()
+        finally:
+            await broker.stop()
+
+
+async def test_after_an_outage_states_are_new_and_results_are_made_up_for(broker, bench, protocol):
+    async with bench() as gateway:
+        gateway.announce()
+        gateway.publish(ac_power=1.0)
+        gateway.connect(broker, protocol=protocol)
+        await gateway.up()
+        await broker.stop()
+        await gateway.down()
+        for n in range(5):
+            gateway.publish(ac_power=float(n))
+        await gateway.dispatcher.submit(gateway.command(id="meanwhile"))
+        await until(lambda: len(gateway.controller.sent) == 1)
+        outbox = gateway.runner.bridge._outbox
+        await until(lambda: len(outbox.results) == 3)
+        assert outbox.states == {}
+        await broker.start()
+        async with peer(broker, protocol=protocol) as it:
+            await gateway.up()
+            await it.next(f"sems/{SN}", lambda m: m["ac_power"] == 4.0)
+            it.publish(f"sems/{SN}/set/running", "off")
+            await it.result(SN, "succeeded", setpoint="running")
+
+
+async def test_results_of_an_outage_reach_a_subscriber_with_a_session(tmp_path, bench):
+    # Its session survives, so what it gets is what was published before it was back.
+    async with mosquitto(tmp_path, extra=["persistence true", f"persistence_location {tmp_path}/"]) as broker:
+        patient = paho.Client(
+            paho.CallbackAPIVersion.VERSION2, client_id="patient", clean_session=False, protocol=paho.MQTTv311
+        )
+        got, ready = [], []
+        patient.on_message = lambda _, __, message: got.append(message.payload)
+        patient.on_connect = lambda client, *_: client.subscribe(RESULT, 1)
+        patient.on_subscribe = lambda *_: ready.append(1)
+        patient.reconnect_delay_set(1, 1)
+        patient.connect(broker.host, broker.port)
+        patient.loop_start()
+        try:
+            await until(lambda: ready)
+            async with bench() as gateway:
+                gateway.announce()
+                gateway.connect(broker)
+                await gateway.up()
+                await broker.stop()
+                await gateway.down()
+                await gateway.dispatcher.submit(gateway.command(id="meanwhile"))
+                await until(lambda: len(gateway.runner.bridge._outbox.results) == 3)
+                await broker.start()
+                await until(lambda: len(got) >= 3, timeout=20)
+                assert b"succeeded" in got[2]
+        finally:
+            patient.disconnect()
+            await asyncio.to_thread(patient.loop_stop)
+
+
+async def test_wrong_credentials_are_told_clearly(tmp_path, bench, protocol):
+    async with mosquitto(tmp_path, users={"sems": "right"}) as broker, bench() as gateway:
+        gateway.announce()
+        gateway.connect(broker, username="sems", password="wrong", protocol=protocol)
+        status = await gateway.down("user sems")
+        assert "check username and password" in status.detail
+        assert "wrong" not in status.detail
+
+
+async def test_a_broker_that_wants_a_user_says_so(tmp_path, bench):
+    async with mosquitto(tmp_path, users={"sems": "right"}) as broker, bench() as gateway:
+        gateway.connect(broker)
+        await gateway.down("clients without a username")
+
+
+async def test_right_credentials_from_a_secret_file(tmp_path, bench, protocol):
+    secret = tmp_path / "secret"
+    secret.write_text("right\n")
+    async with mosquitto(tmp_path, users={"sems": "right"}) as broker, bench() as gateway:
+        gateway.announce()
+        gateway.connect(broker, username="sems", password={"file": str(secret)}, protocol=protocol)
+        await gateway.up()
+        async with peer(broker, users=("sems", "right")) as it:
+            await it.next(f"sems/{SN}/availability")
+
+
+async def test_being_kicked_out_by_a_twin_is_told(broker, bench, monkeypatch):
+    monkeypatch.setattr(bridge_module, "RETRY_FIRST", 1.0)
+    async with bench() as gateway:
+        gateway.connect(broker)
+        await gateway.up()
+        async with peer(broker, client_id="sems-gateway-test-gateway"):
+            status = await gateway.down("another client came with the id sems-gateway-test-gateway")
+            assert "give each gateway its own" in status.detail
+
+
+async def test_a_broker_that_hangs_up_is_told(broker, bench):
+    async with bench() as gateway:
+        gateway.connect(broker, protocol="3.1.1")
+        await gateway.up()
+        async with peer(broker, client_id="sems-gateway-test-gateway"):
+            await gateway.down("closed the connection")
+
+
+async def test_rights_that_lack_are_told_and_data_still_flow(tmp_path, bench, capsys):
+    acl = tmp_path / "acl"
+    acl.write_text("topic read #\nuser sems\ntopic write sems/#\n")
+    users = {"sems": "x", "other": "x"}
+    async with mosquitto(tmp_path, users=users, extra=[f"acl_file {acl}"]) as broker, bench() as gateway:
+        gateway.announce()
+        gateway.connect(broker, username="other", password="x")
+        await gateway.up()
+        await until(lambda: "refuses what the gateway publishes" in capsys.readouterr().out)
+        assert gateway.status.up
+
+
+async def test_tls_with_a_client_certificate(tmp_path, bench):
+    tls = Certificates(tmp_path)
+    async with mosquitto(tmp_path, tls=tls) as broker, bench() as gateway:
+        gateway.announce()
+        gateway.connect(broker, tls={"ca": tls.ca, "certfile": tls.cert, "keyfile": tls.key})
+        await gateway.up()
+        async with peer(broker, tls=tls) as it:
+            await it.next(f"sems/{SN}/availability")
+            for n in range(50):
+                it.publish(f"sems/{SN}/set", {"active_power_limit": n, "id": str(n)})
+            await it.result(SN, "succeeded", id="49")
+
+
+async def test_tls_troubles_are_told(tmp_path, bench):
+    tls = Certificates(tmp_path)
+    async with mosquitto(tmp_path, tls=tls) as broker, bench() as gateway:
+        gateway.connect(broker, tls={"certfile": tls.cert, "keyfile": tls.key})
+        await gateway.down("a certificate that is not trusted")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    async with mosquitto(plain) as broker, bench() as gateway:
+        gateway.connect(broker, tls={"ca": tls.ca})
+        await gateway.down("broker")
+        assert not gateway.status.up
+
+
+async def test_an_unknown_host_is_told(tmp_path, bench):
+    async with bench() as gateway:
+        gateway.run(MqttBridge, MqttSettings(host="broker.invalid"), "mqtt")
+        await gateway.down("unknown name")
+
+
+@asynccontextmanager
+async def pretender(answer):
+    """Something that listens like a broker and answers to CONNECT with `answer`."""
+    ended = asyncio.Event()
+
+    async def serve(reader, writer):
+        await reader.read(1024)
+        writer.write(answer)
+        await ended.wait()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        server.host, server.port = server.sockets[0].getsockname()
+        try:
+            yield server
+        finally:
+            ended.set()
+
+
+CONNACK = b"\x20\x03\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"", "does not answer"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "broker"),
+        (b"\x20\x03\x00\x89\x00", "is busy"),
+        (b"\x20\x03\x00\x9d\x00", "refers to another broker"),
+        (b"\x20\x03\x00\x83\x00", "refused us: Implementation specific error"),
+        (b"\x20\x03\x00\x84\x00", "set protocol: 3.1.1"),
+        (b"\x20\x02\x00\x01", "set protocol: 3.1.1"),
+        (CONNACK, "does not answer"),
+        (CONNACK + b"\xe0\x02\x8b\x00", "is shutting down"),
+        (CONNACK + b"\xe0\x02\x81\x00", "closed the connection: Malformed packet"),
+        (CONNACK + b"\x90\x00", "can't be understood"),
+        (b"\x20\x03\x00\x00\x02\xff\xff", "broker"),
+    ],
+)
+async def test_odd_brokers_are_told_apart(bench, monkeypatch, answer, words):
+    monkeypatch.setattr(client_module, "ANSWER_TIMEOUT", 0.3)
+    async with pretender(answer) as broker, bench() as gateway:
+        gateway.announce()
+        gateway.connect(broker)
+        await gateway.down(words)
+        assert gateway.status.detail.endswith("; trying again")
+
+
+async def test_a_broker_that_takes_few_at_a_time_is_not_overrun(bench):
+    """Receive Maximum (MQTT 5.0 §3.2.2.3.3) of 2: a third PUBLISH before an acknowledgement is a protocol error."""
+    taken = []
+
+    async def serve(reader, writer):
+        await reader.read(1024)
+        writer.write(b"\x20\x06\x00\x00\x03\x21\x00\x02")
+        writer.write(b"\x90\x05\x00\x01\x00\x01\x01")
+        open_ = []
+        while True:
+            try:
+                header = await asyncio.wait_for(reader.readexactly(1), 0.05)
+            except TimeoutError:
+                for mid in open_:
+                    writer.write(b"\x40\x02" + mid)
+                open_ = []
+                continue
+            except asyncio.IncompleteReadError:
+                break
+            length = shift = 0
+            while True:
+                byte = (await reader.readexactly(1))[0]
+                length |= (byte & 127) << shift
+                shift += 7
+                if byte < 128:
+                    break
+            body = await reader.readexactly(length)
+            if header[0] & 0xF0 == 0x30:
+                size = int.from_bytes(body[:2])
+                open_.append(body[2 + size : 4 + size])
+                taken.append(body[2 : 2 + size].decode())
+                assert len(open_) <= 2, "overrun"
+            elif header[0] & 0xF0 == 0x80:
+                writer.write(b"\x90\x05" + body[:2] + b"\x00\x01\x01")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, bench() as gateway:
+        server.host, server.port = server.sockets[0].getsockname()
+        for n in range(4):
+            gateway.announce(serial=f"SN{n}")
+        gateway.connect(server)
+        await until(lambda: "sems/SN3/availability" in taken)
+        await gateway.runner.stop()
+
+
+async def test_results_under_way_when_the_connection_breaks_are_sent_again(broker, bench):
+    async with bench() as gateway, peer(broker) as it:
+        gateway.announce()
+        gateway.connect(broker)
+        await gateway.up()
+        await it.next("sems/bridge/health")
+        client = gateway.runner.bridge._client
+        await gateway.dispatcher.submit(gateway.command(id="a"))
+        # Written to the socket, not confirmed: nobody reads from it any more.
+        client._loop.remove_reader(client._fd)
+        await until(lambda: [kept for _, kept in client._unacknowledged if kept and b'"succeeded"' in kept.payload])
+        client._paho.socket().shutdown(2)
+        client._loop.add_reader(client._fd, client._guarded, client._read)
+        await gateway.down("closed the connection")
+        await until(lambda: [m["state"] for m in it.all(RESULT)].count("succeeded") == 2)
+
+
+async def test_a_stopped_bridge_does_not_wait_for_a_silent_broker(bench, monkeypatch):
+    monkeypatch.setattr(bridge_module, "GOODBYE_TIMEOUT", 0.1)
+    async with pretender(CONNACK) as broker, bench() as gateway:
+        gateway.connect(broker)
+        await until(lambda: gateway.runner.bridge._client and gateway.runner.bridge._client.connected)
+        async with asyncio.timeout(3):
+            await gateway.runner.stop()
+
+
+async def test_a_bridge_stopped_while_it_connects_leaves_no_connection(bench):
+    async with pretender(b"") as broker, bench() as gateway:
+        gateway.connect(broker)
+        await until(lambda: gateway.runner.bridge._client)
+        async with asyncio.timeout(3):
+            await gateway.runner.stop()
+
+
+async def test_a_bridge_that_was_never_started_can_be_stopped(bench):
+    bridge = MqttBridge(MqttSettings(host="x"), None)
+    await bridge.stop()
+    await bridge.deliver(None)
+
+
+async def test_a_silent_broker_is_noticed_by_the_keep_alive(broker, bench, monkeypatch):
+    monkeypatch.setattr(client_module, "TICK", 0.02)
+    async with bench() as gateway:
+        gateway.connect(broker)
+        await gateway.up()
+        client = gateway.runner.bridge._client
+        client._paho._keepalive = 0.2
+        client._loop.remove_reader(client._fd)
+        await gateway.down("heard nothing of us in time")
+
+
+async def test_keep_alive_holds_an_idle_connection(broker, bench, monkeypatch):
+    monkeypatch.setattr(client_module, "TICK", 0.02)
+    async with bench() as gateway:
+        gateway.connect(broker)
+        await gateway.up()
+        client = gateway.runner.bridge._client
+        client._paho._keepalive = 0.1
+        pinged = []
+        monkeypatch.setattr(client._paho, "_handle_pingresp", lambda: pinged.append(1) or setattr(
+            client._paho, "_ping_t", 0) or 0)  # fmt: skip
+        await until(lambda: len(pinged) > 2)
+        assert gateway.status.up
+
+
+async def test_what_nobody_asked_for_is_ignored(broker, bench):
+    async with bench() as gateway, peer(broker) as it:
+        gateway.announce()
+        gateway.connect(broker)
+        await gateway.up()
+        for topic in ("other/x/set", "sems/x/set", "sems/bridge/state"):
+            gateway.runner.bridge._commands.receive(
+                client_module.Message(topic=topic, payload=b"x", retain=topic != "sems/x/set")
+            )
+        await it.result("x", "rejected", reason="bad_request")
+
+
+def test_it_works_on_uvloop(tmp_path):
+    async def scenario():
+        async with mosquitto(tmp_path) as broker, peer(broker) as it, Bench(tmp_path) as gateway:
+            gateway.announce()
+            gateway.publish(ac_power=1.0)
+            gateway.controller.answers.append(NotSentError("once more"))
+            gateway.run(MqttBridge, MqttSettings(host=broker.host, port=broker.port), "mqtt")
+            await it.next(f"sems/{SN}/availability")
+            it.publish(f"sems/{SN}/set/running", "off")
+            await it.result(SN, "succeeded", value=False)
+            await broker.stop()
+            await until(lambda: not gateway.router.bridges()[0].up)
+            await broker.start()
+            await until(lambda: gateway.router.bridges()[0].up)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())

@@ -1,0 +1,108 @@
+"""A real mosquitto on a free port of 127.0.0.1, that can be stopped and started again on the same port."""
+
+import asyncio
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.kit.bench import until
+from tests.kit.ports import free_port
+
+
+def need(program):
+    """Return the program's path; skip the test where it is missing, or fail where nothing may be skipped."""
+    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if path is None:
+        missing = f"{program} is not installed (Debian: apt-get install mosquitto mosquitto-clients)"
+        pytest.fail(missing) if os.environ.get("SEMS_GATEWAY_NO_SKIP") == "1" else pytest.skip(missing)
+    return path
+
+
+class Mosquitto:
+    """`users` (name → password) closes it to others; `tls` is a `Certificates`; `extra` are lines of its config."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, directory, users=None, tls=None, extra=()):
+        self.program = need("mosquitto")
+        self.port = free_port()
+        self.directory = Path(directory)
+        self.process = None
+        # A test that floods wants to see every message, so nothing is dropped for a slow subscriber.
+        lines = [f"listener {self.port} {self.host}", "user root", "log_dest stderr", "max_queued_messages 0", *extra]
+        if users is None:
+            lines.append("allow_anonymous true")
+        else:
+            passwords = self.directory / "passwords"
+            passwords.touch(mode=0o600)
+            for name, password in users.items():
+                command = [need("mosquitto_passwd"), "-b", str(passwords), name, password]
+                subprocess.run(command, check=True, capture_output=True)
+            lines += ["allow_anonymous false", f"password_file {passwords}"]
+        if tls is not None:
+            lines += [f"cafile {tls.ca}", f"certfile {tls.cert}", f"keyfile {tls.key}", "require_certificate true"]
+        self.config = self.directory / "mosquitto.conf"
+        self.config.write_text("\n".join(lines) + "\n")
+
+    async def start(self):
+        with (self.directory / "mosquitto.log").open("ab") as log:
+            self.process = subprocess.Popen([self.program, "-c", str(self.config)], stdout=log, stderr=log)
+        await until(self._answers, "mosquitto listens")
+
+    def _answers(self):
+        assert self.process.poll() is None, (self.directory / "mosquitto.log").read_text()
+        try:
+            socket.create_connection((self.host, self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    async def stop(self):
+        """End it as a service manager would."""
+        if self.process is not None:
+            self.process.terminate()
+            await asyncio.to_thread(self.process.wait)
+            self.process = None
+
+
+@asynccontextmanager
+async def mosquitto(directory, **options):
+    broker = Mosquitto(directory, **options)
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.stop()
+
+
+class Certificates:
+    """A CA, and one certificate from it for 127.0.0.1 that serves server and client."""
+
+    def __init__(self, directory):
+        openssl = need("openssl")
+        self.ca, self.cert, self.key = (Path(directory) / name for name in ("ca.pem", "cert.pem", "key.pem"))
+        ca_key = Path(directory) / "ca.key"
+
+        def run(*args):
+            subprocess.run([openssl, *map(str, args)], check=True, capture_output=True)
+
+        def request(subject):
+            return ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", 2,
+                    "-subj", subject)  # fmt: skip
+
+        run(*request("/CN=test CA"), "-keyout", ca_key, "-out", self.ca)
+        run(
+            *request("/CN=127.0.0.1"), "-keyout", self.key, "-out", self.cert, "-CA", self.ca, "-CAkey", ca_key,
+            "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE",
+        )  # fmt: skip
+
+    def client_context(self):
+        context = ssl.create_default_context(cafile=self.ca)
+        context.load_cert_chain(self.cert, self.key)
+        return context

@@ -1,0 +1,55 @@
+"""The catalogue is data, and its rows fit the point table."""
+
+import pytest
+
+from gateway.core.points import POINTS, SETPOINTS
+from gateway.sems.catalogue import SemsError, load
+
+CATALOGUE = load("open_api")
+
+
+@pytest.mark.parametrize("interface", CATALOGUE.interfaces, ids=lambda interface: interface.name)
+def test_rows_name_points_that_exist_or_attributes(interface):
+    for row in interface.response:
+        assert bool(row.point) != bool(row.attribute), row
+        assert not row.point or row.point in POINTS, row
+    for row in interface.request:
+        assert bool(row.arg) != (row.const is not None), row
+    assert set(interface.setpoints) <= set(SETPOINTS)
+
+
+def test_a_control_call_carries_every_setpoint_of_its_group():
+    for interface in CATALOGUE.interfaces:
+        for setpoint in interface.setpoints:
+            group = SETPOINTS[setpoint].group
+            together = {p.id for p in SETPOINTS.values() if group and p.group == group} or {setpoint}
+            assert together <= {row.arg for row in interface.request}
+
+
+def test_requests_are_written_as_sems_takes_them():
+    limit = CATALOGUE.control_of("active_power_limit")
+    assert limit.parameters({"serial": "X", "active_power_limit": 50.0}) == {
+        "InverterSN": "X",
+        "ActivePowerLimit": "50",
+        "ActivePowerLimitSettingMark": "1",
+    }
+    switch = CATALOGUE.control_of("running")
+    assert switch.parameters({"serial": "X", "running": False})["InverterStatus"] == "2"
+    battery = CATALOGUE.control_of("battery_mode")
+    filled = {"serial": "X", "battery_mode": "discharge", "battery_power_target": 3000.4, "battery_target_soc": 20.0}
+    assert battery.parameters(filled) == {
+        "InverterSN": "X",
+        "BatteryCDEnable": 1,
+        "BatteryCDMode": 3,
+        "BatteryCDPW": 3000,
+        "BatteryCDTargetSOC": 20,
+    }
+
+
+def test_codes():
+    assert CATALOGUE.error_of("100002") is SemsError.TOKEN_EXPIRED
+    assert CATALOGUE.error_of("GY0429") is SemsError.RATE_LIMITED
+    assert CATALOGUE.error_of("42") is None
+    assert CATALOGUE.control_of("export_limit") is None
+    with pytest.raises(KeyError):
+        CATALOGUE.interface("GetNothing")

@@ -1,0 +1,137 @@
+import asyncio
+import signal
+import socket
+import time
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from gateway.core.clock import SystemClock
+from gateway.simulator import Simulator, SimulatorSettings
+from tests.kit.bench import until
+from tests.kit.ports import free_port
+from tests.simulator.kit import HOUSE_SERIAL, SimulatedCloud
+
+
+def settings(**changes):
+    return SimulatorSettings(**({"port": 0} | changes))
+
+
+async def test_nothing_listens_before_the_start_nor_after_the_stop():
+    simulator = Simulator(settings(port=free_port()))
+    async with httpx.AsyncClient(trust_env=False) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get(simulator.url)
+        await simulator.start()
+        assert (await http.get(f"{simulator.url}/sim/calls")).status_code == 200
+    await simulator.stop()
+    async with httpx.AsyncClient(trust_env=False) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get(simulator.url)
+
+
+async def test_a_kernel_port_is_told_and_kept_over_a_restart(clock):
+    async with SimulatedCloud(clock, device_delay=0) as cloud:
+        simulator, url = cloud.simulator, cloud.simulator.url
+        assert not url.endswith(":0")
+        await cloud.log_in()
+        await cloud.control("SetActivePowerLimit", active_power_limit=20.0)
+        await simulator.stop()
+        clock.advance(600)
+        await simulator.start()
+        assert simulator.url == url
+        assert (await cloud.inverter())["active_power_limit"] == 20
+        assert simulator.cloud.controls[0].serial == HOUSE_SERIAL
+
+
+async def test_starting_and_stopping_twice_is_as_good_as_once():
+    simulator = Simulator(settings())
+    await simulator.stop()
+    await simulator.start()
+    await simulator.start()
+    await simulator.stop()
+    await simulator.stop()
+
+
+async def test_a_taken_port_is_an_error_that_says_so():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        simulator = Simulator(settings(port=port))
+        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1 port {port}: "):
+            await simulator.start()
+    await simulator.start()
+    await simulator.stop()
+
+
+async def test_it_leaves_signals_alone_and_prints_nothing(capfd):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    simulator = Simulator(settings())
+    await simulator.start()
+    async with httpx.AsyncClient(trust_env=False) as http:
+        await http.get(f"{simulator.url}/nothing")
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    await simulator.stop()
+    assert capfd.readouterr() == ("", "")
+
+
+async def test_a_stop_does_not_wait_for_delayed_answers(clock):
+    async with SimulatedCloud(clock) as cloud:
+        await cloud.log_in()
+        await cloud.break_(answer_delay=600)
+        waiting = asyncio.create_task(cloud.inverter())
+        async with asyncio.timeout(5):
+            await until(lambda: cloud.evidence.calls[-1].interface == "GetInverterBySN")
+            await cloud.simulator.stop()
+            assert (await waiting)["status"] == 1
+
+
+async def test_it_runs_on_ipv6():
+    simulator = Simulator(settings(host="::1"))
+    try:
+        await simulator.start()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    assert simulator.url.startswith("http://[::1]:")
+    async with httpx.AsyncClient(trust_env=False) as http:
+        assert (await http.get(f"{simulator.url}/sim/calls")).status_code == 200
+    await simulator.stop()
+
+
+async def test_two_thousand_devices_are_polled_without_holding_up_the_loop(clock):
+    async with SimulatedCloud(clock, plants=500, calls_per_hour=0) as cloud:
+        await cloud.log_in()
+        world = cloud.simulator.world
+        for plant in world:
+            world.plant_report(plant.id)
+        clock.advance(60)
+        began = time.process_time()
+        for plant in world:
+            world.true_reports(plant.id)
+        assert time.process_time() - began < 1
+
+
+async def test_the_machines_clock_will_do():
+    simulator = Simulator(settings(), SystemClock())
+    await simulator.start()
+    assert abs((simulator.world.now - datetime.now(UTC)).total_seconds()) < 5
+    await simulator.stop()
+
+
+def test_a_start_without_a_zone_is_utc():
+    start = SimulatorSettings(start="2026-06-21T10:00:00").start
+    assert start == datetime(2026, 6, 21, 10, tzinfo=UTC)
+    assert SimulatorSettings().start is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"speed": 0}, {"speed": float("inf")}, {"plants": 0}, {"port": -1}, {"device_delay": -1}, {"colour": 1}]
+)
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        SimulatorSettings(**wrong)
+
+
+def test_the_password_is_not_shown():
+    assert "secret" not in repr(SimulatorSettings(password="secret"))
