@@ -114,8 +114,8 @@ class Context(Protocol):
         """Return the setpoints that policy lets `origin` write on this device, with the tighter range."""
         ...
 
-    def report(self, *, up: bool, detail: str = "") -> None:
-        """Say whether the bridge does its work. Logged when it changes, not at every try."""
+    def report(self, *, up: bool | None, detail: str = "") -> None:
+        """Say whether the bridge does its work; None while it begins to. Logged when it changes, not at every try."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:

@@ -52,6 +52,8 @@ class Runner:
         self._crashed: asyncio.Future[None] | None = None
         self._status: BridgeStatus | None = None
         self._has_reported = False
+        self._last_said: bool | None = None
+        """Whether the log was last told up or down."""
         self._main: asyncio.Task[None] | None = None
         self.bridge = bridge(settings, self)
 
@@ -75,7 +77,7 @@ class Runner:
             try:
                 await self._run_once()
             except Exception as error:
-                self._change(up=False, detail=_in_words(error), loudly=True)
+                self.report(up=False, detail=_in_words(error))
                 if not isinstance(error, OSError):
                     self.log.debug("traceback", exc_info=error)
             if self.clock.monotonic() - began > HEALTHY_AFTER:
@@ -158,26 +160,20 @@ class Runner:
         """See `Context.permitted`."""
         return self._services.policy.permitted(device, origin)
 
-    def report(self, *, up: bool, detail: str = "") -> None:
+    def report(self, *, up: bool | None, detail: str = "") -> None:
         """See `Context.report`."""
         self._has_reported = True
-        # Not up yet is no failure: most bridges have to connect first.
-        self._change(up=up, detail=detail, loudly=self._status is not None)
-
-    def _change(self, *, up: bool, detail: str, loudly: bool) -> None:
         known = self._status
-        if known is not None and (known.up, known.detail) == (up, detail):
+        if known is not None and (known.up, known.detail) == (bool(up), detail):
             return
-        turned = known is None or known.up != up
-        if turned and up:
-            self.log.info("up")
-        elif turned:
-            (self.log.warning if loudly else self.log.info)("down" if loudly else "not up yet", detail=detail)
-        else:
-            self.log.debug("still down", detail=detail)
-        since = self.clock.now() if known is None or turned else known.since
-        self._status = BridgeStatus(name=self.name, type=self.type, up=up, detail=detail, since=since)
+        since = known.since if known is not None and known.up == up else self.clock.now()
+        self._status = BridgeStatus(name=self.name, type=self.type, up=bool(up), detail=detail, since=since)
         self._router.bridge_status(self._status)
+        if up is None or up == self._last_said:
+            self.log.debug("connecting" if up is None else "still down", detail=detail)
+            return
+        self._last_said = up
+        self.log.info("up") if up else self.log.warning("down", detail=detail)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """See `Context.spawn`."""

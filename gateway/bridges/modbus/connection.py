@@ -58,6 +58,8 @@ class Connection(ModbusProtocol):
         """Received, not yet looked at: a part of a frame, or all that came after reading was paused."""
         self._queue: deque[bytes] = deque()
         """Frames that wait, the first of them being worked on. Whole frames, headers checked."""
+        self._working = False
+        """A task answers the queue."""
         self._held = False
         """Reading is paused: the queue was full, or the client does not read its answers."""
         self._clogged = False
@@ -209,7 +211,8 @@ class Connection(ModbusProtocol):
 
     def _enqueue(self, frame: bytes) -> None:
         self._queue.append(frame)
-        if len(self._queue) == 1:
+        if not self._working:
+            self._working = True
             self._listener.spawn(self._work(), f"requests of {self.peer}")
         if len(self._queue) >= MOST_QUEUED:
             self._held = True
@@ -225,6 +228,7 @@ class Connection(ModbusProtocol):
             self._transport.write(reply)
             self._queue.popleft()
             self._proceed()
+        self._working = False
 
     def _proceed(self) -> None:
         """Take up again what was held back, once nothing stands against it."""

@@ -4,7 +4,7 @@ import asyncio
 import random
 from typing import ClassVar, Final
 
-from gateway.bridges.mqtt import payloads
+from gateway.bridges.mqtt import payloads, troubles
 from gateway.bridges.mqtt.client import Client, ConnectError, LostError
 from gateway.bridges.mqtt.commands import Commands
 from gateway.bridges.mqtt.message import Message
@@ -19,6 +19,8 @@ RETRY_MOST: Final = 60.0
 HEALTHY_AFTER: Final = 30.0
 """Seconds a connection has to hold before the next pause is a first one: two clients with one id kick each
 other out at once, for ever."""
+SUSPICIOUS: Final = 3
+"""Connections in a row that the broker ended soon and without a word."""
 GOODBYE_TIMEOUT: Final = 3.0
 
 
@@ -34,9 +36,12 @@ class MqttBridge:
         self._client: Client | None = None
         self._outbox: Outbox | None = None
         self._commands: Commands | None = None
+        self._fed = asyncio.Event()
+        """Set when mail arrives, so steps of commands do from then on."""
 
     async def start(self) -> None:
-        """Begin; returns when the first attempt to connect has succeeded or failed."""
+        """Begin; returns when the first attempt to connect has succeeded or failed, and is reported."""
+        self._fed.clear()
         outbox = self._outbox = Outbox()
         commands = self._commands = Commands(self._context, self._settings.ttl, self._topics, outbox)
         client = self._client = Client(
@@ -49,7 +54,7 @@ class MqttBridge:
         )
         publisher = Publisher(self._settings, self._context, self._topics, client, outbox)
         tried = asyncio.Event()
-        self._context.spawn(commands.run(), "requests")
+        self._context.spawn(self._take_requests(commands), "requests")
         self._context.spawn(self._run(client, publisher, outbox, tried), "connection")
         await tried.wait()
 
@@ -73,29 +78,44 @@ class MqttBridge:
         for event in updates.events:
             self._commands.step(event)
         self._outbox.put(updates)
+        self._fed.set()
+
+    async def _take_requests(self, commands: Commands) -> None:
+        # Before that, their results would go past us.
+        await self._fed.wait()
+        await commands.run()
 
     async def _run(self, client: Client, publisher: Publisher, outbox: Outbox, tried: asyncio.Event) -> None:
         """Keep up the connection, for ever."""
         started = self._context.clock.now()
+        where = f"{self._settings.host}:{self._settings.port}"
         pause = RETRY_FIRST
+        short = 0
+        """How many connections in a row ended soon and without a word."""
         try:
             while True:
                 began = self._context.clock.monotonic()
                 try:
                     await client.connect()
-                    tried.set()
                     await publisher.introduce(started)
                     await self._subscribe(client)
+                    tried.set()
                     await publisher.begin()
                     while True:
                         await publisher.flush()
                         await outbox.wait()
                         client.check()
                 except (ConnectError, LostError) as error:
-                    outbox.close(client.take_back())
-                    self._report_down(str(error))
+                    trouble = str(error)
+                outbox.close(client.take_back())
+                healthy = self._context.clock.monotonic() - began > HEALTHY_AFTER
+                short = short + 1 if trouble == troubles.HUNG_UP and not healthy else 0
+                if short >= SUSPICIOUS:
+                    # Not every broker says so when another client takes over the id.
+                    trouble += f" {short} times soon after accepting us; does another client use {client.id} as its id?"
+                self._context.report(up=False, detail=f"broker {where} {trouble}; trying again")
                 tried.set()
-                if self._context.clock.monotonic() - began > HEALTHY_AFTER:
+                if healthy:
                     pause = RETRY_FIRST
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
                 pause = min(pause * 2, RETRY_MOST)
@@ -107,7 +127,3 @@ class MqttBridge:
         if refused:
             self._context.log.warning("the broker refuses a subscription, so no wishes arrive", topics=refused)
         self._context.report(up=True, detail=f"the broker refuses to let us listen to {refused[0]}" if refused else "")
-
-    def _report_down(self, trouble: str) -> None:
-        where = f"{self._settings.host}:{self._settings.port}"
-        self._context.report(up=False, detail=f"broker {where} {trouble}; trying again")

@@ -62,7 +62,7 @@ class Client:
         log: structlog.stdlib.BoundLogger,
     ) -> None:
         self._settings = settings
-        self._client_id = client_id
+        self.id = client_id
         self._will = will
         self._on_message_cb = on_message
         self._on_lost = on_lost
@@ -82,6 +82,8 @@ class Client:
         self._unsent = 0
         self._since_yield = 0
         self._room = asyncio.Event()
+        self._refusal = ""
+        """What the broker said to the first publish of this connection that it refused."""
         self._refusal_told = False
         self._failure_told = False
 
@@ -108,7 +110,7 @@ class Client:
         except BaseException:
             self._drop("was not waited for")
             raise
-        self._log.debug("connected", client_id=self._client_id, window=self._window)
+        self._log.debug("connected", client_id=self.id, window=self._window)
 
     async def disconnect(self, timeout: float) -> None:
         """Say goodbye, so that no will is published; after `timeout` seconds just hang up."""
@@ -183,7 +185,7 @@ class Client:
     def _build(self) -> Paho:
         paho = Paho(
             CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
+            client_id=self.id,
             protocol=_PROTOCOLS[self._settings.protocol],
             reconnect_on_failure=False,
         )
@@ -231,7 +233,7 @@ class Client:
         self._window = MAX_UNACKNOWLEDGED
         self._unacknowledged.clear()
         self._unsent = 0
-        self._refusal_told = False
+        self._refusal = ""
         self._loop.add_reader(self._fd, self._guarded, self._read)
         if paho.want_write():
             self._on_register_write(paho)
@@ -323,7 +325,7 @@ class Client:
         if paho is not self._paho or self._accepted is None or self._accepted.done():
             return
         if code.is_failure:
-            self._drop(troubles.of_refusal(code.value, str(code), self._settings.username, self._client_id))
+            self._drop(troubles.of_refusal(code.value, str(code), self._settings.username, self.id))
             return
         self._window = min(MAX_UNACKNOWLEDGED, getattr(properties, "ReceiveMaximum", MAX_UNACKNOWLEDGED))
         self._accepted.set_result(None)
@@ -331,11 +333,10 @@ class Client:
     def _on_disconnect(self, paho: Paho, _: Any, flags: Any, code: ReasonCode, __: Properties | None) -> None:
         if paho is not self._paho:
             return
-        # Without a packet, the code is paho's guess; the keep-alive is the one guess that says something.
-        if flags.is_disconnect_packet_from_server or code.value == 141:
-            self._drop(troubles.of_goodbye(code.value, str(code), self._client_id))
+        if flags.is_disconnect_packet_from_server:
+            self._drop(troubles.of_goodbye(code.value, str(code), self.id))
         else:
-            self._drop("closed the connection")
+            self._drop(troubles.of_silence(code.value, self._refusal))
 
     def _on_message(self, paho: Paho, _: Any, message: MQTTMessage) -> None:
         if paho is not self._paho:
@@ -361,6 +362,9 @@ class Client:
             waiting.set_result(codes)
 
     def _on_publish(self, paho: Paho, _: Any, __: int, code: ReasonCode, ___: Any) -> None:
-        if paho is self._paho and code.is_failure and not self._refusal_told:
+        if paho is not self._paho or not code.is_failure or self._refusal:
+            return
+        self._refusal = str(code)
+        if not self._refusal_told:
             self._refusal_told = True
-            self._log.warning("the broker refuses what the gateway publishes", reason=str(code))
+            self._log.warning("the broker refuses what the gateway publishes", reason=self._refusal)

@@ -41,6 +41,13 @@ _GOODBYES: Final[Mapping[int, str]] = {
     152: "closed the connection by an administrator's order",
 }
 
+# No word came from the broker: paho's own findings, in the same numbers.
+_SILENT_ENDS: Final[Mapping[int, str]] = {
+    130: "said what can't be understood",
+    141: "answers no more",
+}
+HUNG_UP: Final = "closed the connection"
+
 
 def of_error(error: Exception) -> str:
     """Return why no connection came about, as the end of a sentence about the broker."""
@@ -57,3 +64,10 @@ def of_refusal(code: int, name: str, user: str | None, client_id: str) -> str:
 def of_goodbye(code: int, name: str, client_id: str) -> str:
     """Return why the broker sent us away, as the end of a sentence about the broker."""
     return _GOODBYES.get(code, f"closed the connection: {name}").format(client_id=client_id)
+
+
+def of_silence(code: int, refusal: str) -> str:
+    """Return why the connection ended without a word; `refusal` is what the broker last said to a publish."""
+    if refusal and code not in _SILENT_ENDS:
+        return f"refuses what we publish ({refusal}) and closed the connection; check its access rules"
+    return _SILENT_ENDS.get(code, HUNG_UP)

@@ -69,7 +69,7 @@ class OpenApiBridge:
     async def start(self) -> None:
         """Log in and poll, in the background: SEMS may be away."""
         await self._session.start()
-        self._context.report(up=False, detail=f"connecting to SEMS at {self._settings.url}")
+        self._context.report(up=None, detail=f"connecting to SEMS at {self._settings.url}")
         self._context.spawn(self._run(), "polling")
 
     async def stop(self) -> None:

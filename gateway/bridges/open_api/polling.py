@@ -20,6 +20,8 @@ from gateway.sems.session import Session
 
 PARALLEL: Final = 4
 CADENCE_MOST: Final = 900.0
+RESOLUTION: Final = 1.0
+"""SEMS tells times to the second, so data may look a second old when they are new."""
 
 
 class _Cadence(msgspec.Struct):
@@ -35,7 +37,8 @@ class _Cadence(msgspec.Struct):
             self.last = time
 
     def interval(self, polling: float) -> float:
-        return max(polling, min(median_low(self.gaps), CADENCE_MOST)) if self.gaps else polling
+        usual = min(median_low(self.gaps), CADENCE_MOST) if self.gaps else 0.0
+        return max(polling, usual, RESOLUTION)
 
 
 class Poller:

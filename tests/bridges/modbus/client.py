@@ -3,8 +3,10 @@
 import asyncio
 import struct
 
+import pytest
 
-class ModbusException(Exception):
+
+class ModbusError(Exception):
     def __init__(self, function, code):
         super().__init__(f"exception {code:#04x} for function {function}")
         self.function = function
@@ -66,13 +68,13 @@ class RawClient:
                 return b""
 
     async def ask(self, pdu, *, unit=1):
-        """Return the answer's PDU. Raises ModbusException."""
+        """Return the answer's PDU. Raises ModbusError."""
         self._transaction = (self._transaction + 1) % 0x10000
         self.send(frame(pdu, unit=unit, transaction=self._transaction))
         transaction, answered, answer = await self.answer()
         assert (transaction, answered) == (self._transaction, unit)
         if answer[0] & 0x80:
-            raise ModbusException(answer[0] & 0x7F, answer[1])
+            raise ModbusError(answer[0] & 0x7F, answer[1])
         assert answer[0] == pdu[0]
         return answer
 
@@ -92,9 +94,7 @@ class RawClient:
 
     async def refused(self, pdu, *, unit=1):
         """Return the exception code with which the request is refused."""
-        try:
-            answer = await self.ask(pdu, unit=unit)
-        except ModbusException as error:
-            assert error.function == pdu[0] & 0x7F
-            return error.code
-        raise AssertionError(f"answered with {answer.hex()}")
+        with pytest.raises(ModbusError) as caught:
+            await self.ask(pdu, unit=unit)
+        assert caught.value.function == pdu[0] & 0x7F
+        return caught.value.code

@@ -1,7 +1,9 @@
 """Any frames, cut anywhere: every one is answered, in order, with its own ids, and by the book."""
 
 import asyncio
+import os
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +12,9 @@ from hypothesis import strategies as st
 from gateway.bridges.modbus.maps.native import BLOCKS
 from tests.bridges.modbus.client import RawClient, frame, read
 from tests.bridges.modbus.conftest import serving
+
+EXAMPLES = int(os.environ.get("SEMS_GATEWAY_FUZZ_EXAMPLES", "200"))
+"""Of some 60 frames each."""
 
 words = st.integers(0, 0xFFFF)
 near_blocks = st.sampled_from([edge for block in BLOCKS for edge in (block.start, block.end)]).flatmap(
@@ -20,7 +25,7 @@ writes = st.builds(struct.Struct(">BHH").pack, st.just(6), near_blocks | words, 
 anything = st.builds(lambda function, rest: bytes([function]) + rest, st.integers(0, 255), st.binary(max_size=252))
 truncated = st.builds(lambda pdu, n: pdu[:n], reads | writes, st.integers(1, 5))
 pdus = st.one_of(reads, reads, writes, truncated, anything)
-requests = st.lists(st.tuples(words, st.sampled_from([1, 1, 1, 0, 2, 255]), pdus), min_size=1, max_size=200)
+requests = st.lists(st.tuples(words, st.sampled_from([1, 1, 1, 0, 2, 255]), pdus), min_size=40, max_size=120)
 
 
 @pytest.fixture
@@ -68,7 +73,7 @@ async def exchange(port, frames, cuts):
     try:
         data = b"".join(frame(pdu, unit=unit, transaction=transaction) for transaction, unit, pdu in frames)
         edges = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
-        for begin, end in zip(edges, edges[1:], strict=False):
+        for begin, end in pairwise(edges):
             client.send(data[begin:end])
             await asyncio.sleep(0)
         for transaction, unit, pdu in frames:
@@ -79,7 +84,7 @@ async def exchange(port, frames, cuts):
         await client.close()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(frames=requests, cuts=st.lists(st.integers(0, 1 << 16), max_size=40))
 def test_every_frame_is_answered_in_order_with_its_own_ids(served, frames, cuts):
     runner, server = served

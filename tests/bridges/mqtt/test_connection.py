@@ -2,25 +2,21 @@
 
 import asyncio
 import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
 import uvloop
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from pydantic import SecretStr
 
 import gateway.bridges.mqtt.bridge as bridge_module
 import gateway.bridges.mqtt.client as client_module
 from gateway.bridges.mqtt import MqttBridge
 from gateway.bridges.mqtt.settings import MqttSettings
 from gateway.core.errors import NotSentError
+from tests.bridges.mqtt.brokers import CONNACK, narrow, pretender
 from tests.bridges.mqtt.peer import peer, retained
 from tests.kit.bench import INVERTER, Bench, until
 from tests.kit.mosquitto import Certificates, Mosquitto, mosquitto
-from tests.kit.ports import free_port
 
 SN = INVERTER.serial
 RESULT = f"sems/{SN}/result"
@@ -152,14 +148,13 @@ async def test_right_credentials_from_a_secret_file(tmp_path, bench, protocol):
             await it.next(f"sems/{SN}/availability")
 
 
-async def test_being_kicked_out_by_a_twin_is_told(broker, bench, monkeypatch):
-    monkeypatch.setattr(bridge_module, "RETRY_FIRST", 1.0)
+async def test_twins_that_kick_each_other_out_are_told_even_where_the_broker_says_nothing(broker, bench):
     async with bench() as gateway:
         gateway.connect(broker)
         await gateway.up()
-        async with peer(broker, client_id="sems-gateway-test-gateway"):
-            status = await gateway.down("another client came with the id sems-gateway-test-gateway")
-            assert "give each gateway its own" in status.detail
+        settings = MqttSettings(host=broker.host, port=broker.port, base="other")
+        gateway.run(MqttBridge, settings, "twin")
+        await gateway.down("times soon after accepting us; does another client use sems-gateway-test-gateway")
 
 
 async def test_a_broker_that_hangs_up_is_told(broker, bench):
@@ -167,19 +162,20 @@ async def test_a_broker_that_hangs_up_is_told(broker, bench):
         gateway.connect(broker, protocol="3.1.1")
         await gateway.up()
         async with peer(broker, client_id="sems-gateway-test-gateway"):
-            await gateway.down("closed the connection")
+            await gateway.down("closed the connection; trying again")
 
 
-async def test_rights_that_lack_are_told_and_data_still_flow(tmp_path, bench, capsys):
+async def test_rights_that_lack_are_told(tmp_path, bench, capsys):
     acl = tmp_path / "acl"
     acl.write_text("topic read #\nuser sems\ntopic write sems/#\n")
     users = {"sems": "x", "other": "x"}
     async with mosquitto(tmp_path, users=users, extra=[f"acl_file {acl}"]) as broker, bench() as gateway:
         gateway.announce()
         gateway.connect(broker, username="other", password="x")
-        await gateway.up()
-        await until(lambda: "refuses what the gateway publishes" in capsys.readouterr().out)
-        assert gateway.status.up
+        # mosquitto 2.0.11 also closes the connection at the second such message.
+        await gateway.down("refuses what we publish (Not authorized) and closed the connection")
+        await until(lambda: gateway.status.since)
+        assert capsys.readouterr().out.count("refuses what the gateway publishes") == 1
 
 
 async def test_tls_with_a_client_certificate(tmp_path, bench):
@@ -214,28 +210,6 @@ async def test_an_unknown_host_is_told(tmp_path, bench):
         await gateway.down("unknown name")
 
 
-@asynccontextmanager
-async def pretender(answer):
-    """Something that listens like a broker and answers to CONNECT with `answer`."""
-    ended = asyncio.Event()
-
-    async def serve(reader, writer):
-        await reader.read(1024)
-        writer.write(answer)
-        await ended.wait()
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        server.host, server.port = server.sockets[0].getsockname()
-        try:
-            yield server
-        finally:
-            ended.set()
-
-
-CONNACK = b"\x20\x03\x00\x00\x00"
-
-
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -249,7 +223,8 @@ CONNACK = b"\x20\x03\x00\x00\x00"
         (CONNACK, "does not answer"),
         (CONNACK + b"\xe0\x02\x8b\x00", "is shutting down"),
         (CONNACK + b"\xe0\x02\x81\x00", "closed the connection: Malformed packet"),
-        (CONNACK + b"\x90\x00", "can't be understood"),
+        (CONNACK + b"\x90\x00", "said what can't be understood"),
+        (CONNACK + b"\xe0\x02\x8e\x00", "another client came with the id sems-gateway-test-gateway"),
         (b"\x20\x03\x00\x00\x02\xff\xff", "broker"),
     ],
 )
@@ -263,48 +238,22 @@ async def test_odd_brokers_are_told_apart(bench, monkeypatch, answer, words):
 
 
 async def test_a_broker_that_takes_few_at_a_time_is_not_overrun(bench):
-    """Receive Maximum (MQTT 5.0 §3.2.2.3.3) of 2: a third PUBLISH before an acknowledgement is a protocol error."""
-    taken = []
-
-    async def serve(reader, writer):
-        await reader.read(1024)
-        writer.write(b"\x20\x06\x00\x00\x03\x21\x00\x02")
-        writer.write(b"\x90\x05\x00\x01\x00\x01\x01")
-        open_ = []
-        while True:
-            try:
-                header = await asyncio.wait_for(reader.readexactly(1), 0.05)
-            except TimeoutError:
-                for mid in open_:
-                    writer.write(b"\x40\x02" + mid)
-                open_ = []
-                continue
-            except asyncio.IncompleteReadError:
-                break
-            length = shift = 0
-            while True:
-                byte = (await reader.readexactly(1))[0]
-                length |= (byte & 127) << shift
-                shift += 7
-                if byte < 128:
-                    break
-            body = await reader.readexactly(length)
-            if header[0] & 0xF0 == 0x30:
-                size = int.from_bytes(body[:2])
-                open_.append(body[2 + size : 4 + size])
-                taken.append(body[2 : 2 + size].decode())
-                assert len(open_) <= 2, "overrun"
-            elif header[0] & 0xF0 == 0x80:
-                writer.write(b"\x90\x05" + body[:2] + b"\x00\x01\x01")
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, bench() as gateway:
-        server.host, server.port = server.sockets[0].getsockname()
+    """Receive Maximum, MQTT 5.0 §3.2.2.3.3."""
+    async with narrow(receive_maximum=2) as broker, bench() as gateway:
         for n in range(4):
             gateway.announce(serial=f"SN{n}")
-        gateway.connect(server)
-        await until(lambda: "sems/SN3/availability" in taken)
-        await gateway.runner.stop()
+        gateway.connect(broker)
+        await until(lambda: "sems/SN3/availability" in broker.topics)
+        assert broker.most == 2
+
+
+async def test_a_subscription_that_is_refused_is_told_and_data_still_flow(bench):
+    async with narrow(granted=0x87) as broker, bench() as gateway:
+        gateway.announce()
+        gateway.connect(broker)
+        status = await gateway.up()
+        assert status.detail == "the broker refuses to let us listen to sems/+/set"
+        await until(lambda: f"sems/{SN}/availability" in broker.topics)
 
 
 async def test_results_under_way_when_the_connection_breaks_are_sent_again(broker, bench):
@@ -355,7 +304,7 @@ async def test_a_silent_broker_is_noticed_by_the_keep_alive(broker, bench, monke
         client = gateway.runner.bridge._client
         client._paho._keepalive = 0.2
         client._loop.remove_reader(client._fd)
-        await gateway.down("heard nothing of us in time")
+        await gateway.down("answers no more")
 
 
 async def test_keep_alive_holds_an_idle_connection(broker, bench, monkeypatch):

@@ -1,0 +1,1 @@
+"""`sems-gateway demo`: everything on one machine, without an account."""

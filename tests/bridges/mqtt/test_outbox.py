@@ -1,0 +1,70 @@
+import pytest
+
+import gateway.bridges.mqtt.outbox as outbox_module
+from gateway.bridges.mqtt.message import Message
+from gateway.bridges.mqtt.outbox import Outbox
+from gateway.core.bridge import Updates
+from gateway.core.model import DeviceState, Quality
+from tests.kit.bench import INVERTER
+
+SN = INVERTER.serial
+STATE = DeviceState(device=INVERTER, quality=Quality.GOOD, time=None, source="x", values={})
+
+
+def result(n):
+    return Message(topic="t", payload=b"%d" % n)
+
+
+@pytest.fixture
+def outbox(monkeypatch):
+    monkeypatch.setattr(outbox_module, "RESULT_BACKLOG", 3)
+    return Outbox()
+
+
+def numbers(outbox):
+    return [int(message.payload) for message in outbox.results]
+
+
+def test_results_are_bounded_and_the_oldest_go_first(outbox):
+    for n in range(5):
+        outbox.put_result(result(n))
+    assert numbers(outbox) == [2, 3, 4]
+    assert outbox.dropped_results == 2
+    assert outbox.health_changed
+
+
+def test_what_may_not_have_arrived_comes_before_what_waits(outbox):
+    outbox.put_result(result(3))
+    outbox.close([result(1), result(2)])
+    assert numbers(outbox) == [1, 2, 3]
+    outbox.close([result(0)])
+    assert numbers(outbox) == [1, 2, 3]
+    assert outbox.dropped_results == 1
+
+
+def test_of_what_may_not_have_arrived_the_newest_are_kept(outbox):
+    outbox.put_result(result(9))
+    outbox.close([result(n) for n in range(5)])
+    assert numbers(outbox) == [3, 4, 9]
+    assert outbox.dropped_results == 3
+
+
+def test_states_wait_only_while_the_broker_is_there(outbox):
+    outbox.put(Updates(states={SN: STATE}))
+    assert not outbox.states
+    outbox.open([])
+    outbox.put(Updates(states={SN: STATE}))
+    assert outbox.states == {SN: STATE}
+    outbox.close([])
+    assert not outbox.states
+
+
+def test_a_device_is_either_shown_or_removed(outbox):
+    outbox.open([STATE])
+    outbox.put(Updates(removed={SN}))
+    assert (outbox.states, outbox.removed) == ({}, {SN})
+    outbox.put(Updates(states={SN: STATE}))
+    assert (outbox.states, outbox.removed) == ({SN: STATE}, set())
+    outbox.put(Updates(removed={SN}))
+    outbox.open([STATE])
+    assert (outbox.states, outbox.removed) == ({SN: STATE}, set())
