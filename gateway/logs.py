@@ -1,12 +1,23 @@
 """Logging: structlog to standard error, for people on a terminal and as JSON lines elsewhere."""
 
+import io
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
 from gateway.settings import LogSettings
+
+
+class _Stderr(io.TextIOBase):
+    """Standard error as it is when a line is written: the demo's live table takes it over for a while."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def configure(settings: LogSettings) -> None:
@@ -24,7 +35,7 @@ def configure(settings: LogSettings) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stderr())),
         cache_logger_on_first_use=False,
     )
     # Libraries log each of their tries; the bridge says once what matters.

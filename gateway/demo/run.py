@@ -86,9 +86,11 @@ async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tupl
         from gateway.demo.broker import DemoBroker  # noqa: PLC0415 - an extra that may be missing
     except ImportError as error:
         raise DemoError(f"the demo needs an extra ({error.name}): pip install 'sems-gateway[demo]'") from None
+    # Where lines are read by a program, the first one says that all is up.
+    notices = console if console.is_terminal else Console(stderr=True)
     sems = Simulator(
         SimulatorSettings(
-            port=_port(options.sems_port, 8080, "SEMS", console),
+            port=_port(options.sems_port, 8080, "SEMS", notices),
             account=ACCOUNT,
             password=SecretStr(ACCOUNT),
             start=MORNING,
@@ -97,15 +99,15 @@ async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tupl
             device_delay=DEVICE_DELAY,
         )
     )
-    broker = DemoBroker(_port(options.mqtt_port, 1883, "MQTT", console))
-    modbus_port = _port(options.modbus_port, 5020, "Modbus", console) or _any_port()
+    broker = DemoBroker(_port(options.mqtt_port, 1883, "MQTT", notices))
+    modbus_port = _port(options.modbus_port, 5020, "Modbus", notices) or _any_port()
     with tempfile.TemporaryDirectory(prefix="sems-gateway-demo-") as directory:
         try:
             await sems.start()
             await broker.start()
             text = config_text(sems_url=sems.url, mqtt_port=broker.port, modbus_port=modbus_port)
-            gateway = Gateway(_config(text, Path(directory), options.write_config, console))
             configure(LogSettings(level="warning", format="console"))
+            gateway = Gateway(_config(text, Path(directory), options.write_config, notices))
             try:
                 await gateway.start()
                 await _all_up(gateway)

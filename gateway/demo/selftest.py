@@ -112,6 +112,7 @@ class SelfTest:
                 console.print(f"[red]failed[/]  {name}: {trouble}", highlight=False)
                 return False
             console.print(f"[green]ok[/]  {(time.perf_counter() - began) * 1000:7.0f} ms  {name}", highlight=False)
+        console.print("The round trip works both ways. The simulated inverter takes 1 s to obey.", highlight=False)
         return True
 
     def _mqtt_client(self) -> paho.Client:

@@ -52,7 +52,8 @@ class Mosquitto:
 
     async def start(self):
         with (self.directory / "mosquitto.log").open("ab") as log:
-            self.process = subprocess.Popen([self.program, "-c", str(self.config)], stdout=log, stderr=log)
+            command = [self.program, "-c", str(self.config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: ASYNC220 - it is quick
         await until(self._answers, "mosquitto listens")
 
     def _answers(self):

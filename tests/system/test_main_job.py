@@ -67,12 +67,12 @@ def test_a_broker_and_a_port_that_are_away_at_the_start_heal_too(plant):
 
 
 def test_a_modbus_port_in_use_is_said_and_taken_when_it_is_free(plant):
-    with plant.broker(), plant.simulator(), socket.create_server(("127.0.0.1", plant.modbus)) as taken:
-        with plant.gateway() as gateway:
-            gateway.line(f"port {plant.modbus} .*in use")
-            plant.wait_for_data()
-            taken.close()
-            eventually(lambda: isinstance(plant.read_float(AC_POWER), float))
+    taken = socket.create_server(("127.0.0.1", plant.modbus))
+    with taken, plant.broker(), plant.simulator(), plant.gateway() as gateway:
+        gateway.line(f"port {plant.modbus} .*in use")
+        plant.wait_for_data()
+        taken.close()
+        eventually(lambda: isinstance(plant.read_float(AC_POWER), float))
 
 
 def test_wrong_credentials_are_one_clear_line_and_no_hammering_not_even_over_restarts(plant):

@@ -88,9 +88,8 @@ class MqttBridge:
     async def _run(self, client: Client, publisher: Publisher, outbox: Outbox, tried: asyncio.Event) -> None:
         """Keep up the connection, for ever."""
         started = self._context.clock.now()
-        where = f"{self._settings.host}:{self._settings.port}"
         pause = RETRY_FIRST
-        short = 0
+        hung_up = 0
         """How many connections in a row ended soon and without a word."""
         try:
             while True:
@@ -105,14 +104,17 @@ class MqttBridge:
                         await publisher.flush()
                         await outbox.wait()
                         client.check()
-                except (ConnectError, LostError) as error:
-                    trouble = str(error)
+                except ConnectError as error:
+                    trouble, wordless = str(error), False
+                except LostError as error:
+                    trouble, wordless = str(error), str(error) == troubles.HUNG_UP
                 outbox.close(client.take_back())
                 healthy = self._context.clock.monotonic() - began > HEALTHY_AFTER
-                short = short + 1 if trouble == troubles.HUNG_UP and not healthy else 0
-                if short >= SUSPICIOUS:
+                hung_up = hung_up + 1 if wordless and not healthy else 0
+                if hung_up >= SUSPICIOUS:
                     # Not every broker says so when another client takes over the id.
-                    trouble += f" {short} times soon after accepting us; does another client use {client.id} as its id?"
+                    trouble += f" {hung_up} times soon after accepting us; does another client have the id {client.id}?"
+                where = f"{self._settings.host}:{self._settings.port}"
                 self._context.report(up=False, detail=f"broker {where} {trouble}; trying again")
                 tried.set()
                 if healthy:

@@ -1,7 +1,7 @@
 """What waits to be published. Bounded: one state per device, and a backlog of results."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -17,7 +17,8 @@ class Outbox:
 
     def __init__(self) -> None:
         self.results: deque[Message] = deque()
-        self.states: dict[str, DeviceState] = {}
+        # A plain dict takes longer to find its first entry the more were taken from it.
+        self.states: OrderedDict[str, DeviceState] = OrderedDict()
         """Serial → newest, in the order in which they came."""
         self.removed: set[str] = set()
         self.health_changed = False
@@ -47,7 +48,7 @@ class Outbox:
 
     def open(self, states: Iterable[DeviceState]) -> None:
         """Begin anew with all that is known: the broker is there."""
-        self.states = {state.device.serial: state for state in states}
+        self.states = OrderedDict((state.device.serial, state) for state in states)
         self.removed.difference_update(self.states)
         self.health_changed = True
         self._open = True

@@ -67,7 +67,7 @@ class Publisher:
                 await self._clear(box.removed.pop())
             for _ in range(min(len(box.states), STATES_PER_TURN)):
                 if box.states:
-                    await self._show(box.states.pop(next(iter(box.states))))
+                    await self._show(box.states.popitem(last=False)[1])
             if box.health_changed and not box.states:
                 await self._tell_health()
 
@@ -86,6 +86,9 @@ class Publisher:
     async def _show(self, state: DeviceState) -> None:
         serial = state.device.serial
         known = self._shown.get(serial)
+        if known is not None and known.state is state:
+            # The mailbox begins with all that is known, and so did we.
+            return
         root = known.root if known else self._topics.root(serial)
         self._count(known, state)
         try:

@@ -31,18 +31,25 @@ class Narrow:
     def __init__(self, receive_maximum=65535, granted=1):
         self.receive_maximum = receive_maximum
         self.granted = granted
+        self.acknowledging = True
         self.topics = []
+        self._writers = []
         self.most = 0
         """Most messages that were open at once."""
 
+    def break_connections(self):
+        while self._writers:
+            self._writers.pop().transport.abort()
+
     async def serve(self, reader, writer):
+        self._writers.append(writer)
         await _packet(reader)
         writer.write(b"\x20\x06\x00\x00\x03\x21" + self.receive_maximum.to_bytes(2))
         open_ = []
         try:
             while True:
                 try:
-                    async with asyncio.timeout(0.02 if open_ else None):
+                    async with asyncio.timeout(0.02 if open_ and self.acknowledging else None):
                         kind, body = await _packet(reader)
                 except TimeoutError:
                     writer.writelines(b"\x40\x02" + mid for mid in open_)

@@ -423,6 +423,13 @@ async def test_an_exception_while_receiving_ends_nothing(plant, monkeypatch):
     await it.result(SN, "succeeded", id="b")
 
 
+async def test_an_answer_whose_topic_would_be_too_long_harms_no_other(plant):
+    _, it = plant
+    it.publish(f"sems/{'x' * 65_525}/set", "1")
+    it.publish(f"{SET}/running", "on")
+    await it.result(SN, "succeeded", setpoint="running")
+
+
 async def test_a_setpoint_without_range_is_taken(plant):
     gateway, it = plant
     gateway.announce(serial="charger", setpoints={"running": Range()})

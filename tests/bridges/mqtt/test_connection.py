@@ -154,7 +154,7 @@ async def test_twins_that_kick_each_other_out_are_told_even_where_the_broker_say
         await gateway.up()
         settings = MqttSettings(host=broker.host, port=broker.port, base="other")
         gateway.run(MqttBridge, settings, "twin")
-        await gateway.down("times soon after accepting us; does another client use sems-gateway-test-gateway")
+        await gateway.down("times soon after accepting us; does another client have the id sems-gateway-test-gateway?")
 
 
 async def test_a_broker_that_hangs_up_is_told(broker, bench):
@@ -263,14 +263,66 @@ async def test_results_under_way_when_the_connection_breaks_are_sent_again(broke
         await gateway.up()
         await it.next("sems/bridge/health")
         client = gateway.runner.bridge._client
-        await gateway.dispatcher.submit(gateway.command(id="a"))
-        # Written to the socket, not confirmed: nobody reads from it any more.
+        # The broker confirms, but we don't hear it.
         client._loop.remove_reader(client._fd)
-        await until(lambda: [kept for _, kept in client._unacknowledged if kept and b'"succeeded"' in kept.payload])
+        await gateway.dispatcher.submit(gateway.command(id="a"))
+        await it.result(SN, "succeeded")
         client._paho.socket().shutdown(2)
         client._loop.add_reader(client._fd, client._guarded, client._read)
         await gateway.down("closed the connection")
         await until(lambda: [m["state"] for m in it.all(RESULT)].count("succeeded") == 2)
+
+
+async def test_what_waits_while_the_connection_breaks_comes_after_it(bench):
+    async with narrow(receive_maximum=1) as broker, bench() as gateway:
+        gateway.announce()
+        gateway.announce(serial="gone")
+        gateway.connect(broker)
+        await until(lambda: "sems/gone/availability" in broker.topics and "sems/bridge/health" in broker.topics)
+        broker.acknowledging = False
+        await gateway.dispatcher.submit(gateway.command())
+        await until(lambda: RESULT in broker.topics)
+        gateway.router.withdraw("scripted", "gone")
+        await until(lambda: "gone" in gateway.runner.bridge._outbox.removed)
+        broker.topics.clear()
+        broker.acknowledging = True
+        broker.break_connections()
+        await gateway.down()
+        await until(lambda: broker.topics.count(RESULT) >= 3)
+        await until(lambda: broker.topics.count("sems/gone/availability") == 2)
+
+
+async def test_a_removal_that_the_broker_did_not_hear_of_is_made_up_for(bench):
+    async with narrow(receive_maximum=1) as broker, bench() as gateway:
+        gateway.announce()
+        gateway.announce(serial="gone")
+        gateway.connect(broker)
+        await until(lambda: "sems/gone/availability" in broker.topics and "sems/bridge/health" in broker.topics)
+        broker.acknowledging = False
+        broker.topics.clear()
+        gateway.router.withdraw("scripted", "gone")
+        await until(lambda: "sems/gone/availability" in broker.topics)
+        broker.topics.clear()
+        broker.acknowledging = True
+        broker.break_connections()
+        await gateway.down()
+        await until(lambda: broker.topics.count("sems/gone/availability") == 2)
+
+
+async def test_a_piece_of_paho_that_fails_ends_the_connection_and_not_the_loop(broker, bench, capsys):
+    async with bench() as gateway, peer(broker) as it:
+        gateway.announce()
+        gateway.connect(broker)
+        for _ in range(2):
+            await gateway.up()
+            client = gateway.runner.bridge._client
+            client._paho.loop_read = lambda: 1 / 0
+            it.publish(f"sems/{SN}/set", "x")
+            await gateway.down("said what can't be understood (division by zero)")
+        await gateway.up()
+        it.publish(f"sems/{SN}/set/running", "1")
+        await it.result(SN, "succeeded")
+        assert capsys.readouterr().out.count("connection failed") == 1
 
 
 async def test_a_stopped_bridge_does_not_wait_for_a_silent_broker(bench, monkeypatch):

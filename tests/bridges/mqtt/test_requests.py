@@ -17,21 +17,26 @@ PAYLOADS = st.binary() | st.text().map(str.encode) | BODIES.map(lambda body: jso
 NAMES = st.none() | st.sampled_from([*SETPOINTS]) | st.text()
 
 
+def read(setpoint, payload):
+    try:
+        return parse(setpoint, payload)
+    except RequestError as error:
+        return error
+
+
 @given(NAMES, PAYLOADS)
 def test_whatever_comes_is_understood_or_refused(setpoint, payload):
-    try:
-        request = parse(setpoint, payload)
-    except RequestError as error:
-        assert error.detail
-        assert len(error.detail) < 600
-        msgspec.json.encode([error.id, error.setpoint, error.detail, error.reason])
+    result = read(setpoint, payload)
+    if isinstance(result, RequestError):
+        assert 0 < len(result.detail) < 600
+        msgspec.json.encode([result.id, result.setpoint, result.detail, result.reason])
     else:
-        assert request.values
-        assert request.values.keys() <= SETPOINTS.keys()
-        assert setpoint is None or list(request.values) == [setpoint]
-        assert all(not isinstance(value, str) or len(value) <= TEXT_LIMIT for value in request.values.values())
-        assert request.ttl is None or 0 < request.ttl <= 86_400
-        msgspec.json.encode(request)
+        assert result.values
+        assert result.values.keys() <= SETPOINTS.keys()
+        assert setpoint is None or list(result.values) == [setpoint]
+        assert all(not isinstance(value, str) or len(value) <= TEXT_LIMIT for value in result.values.values())
+        assert result.ttl is None or 0 < result.ttl <= 86_400
+        msgspec.json.encode(result)
 
 
 @given(

@@ -1,0 +1,19 @@
+"""A real MQTT broker without mosquitto: the one of `sems-gateway demo`. gateway/demo/mqtt_front.py says what it lacks."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+
+@asynccontextmanager
+async def embedded_broker():
+    """Run one on a free port; yields host and port. A start costs 0.2 s."""
+    pytest.importorskip("iotcore")
+    from gateway.demo.broker import DemoBroker
+
+    broker = DemoBroker()
+    await broker.start()
+    try:
+        yield broker.host, broker.port
+    finally:
+        await broker.stop()

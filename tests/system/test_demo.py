@@ -1,0 +1,152 @@
+"""`sems-gateway demo`, as a newcomer meets it."""
+
+import io
+import re
+import signal
+import socket
+import subprocess
+
+import httpx
+import pytest
+from rich.console import Console
+
+from gateway.bridges.modbus import registers
+from gateway.demo.example import Example
+from gateway.demo.selftest import SelfTest
+from tests.kit.mbpoll import need_mbpoll
+from tests.kit.mosquitto import need
+from tests.kit.ports import free_port
+from tests.kit.process import eventually, finished, running, sems_gateway
+
+pytestmark = pytest.mark.system
+ANY = ("--mqtt-port", 0, "--modbus-port", 0, "--sems-port", 0)
+READY = r"^ready mqtt=127\.0\.0\.1:(\d+) modbus=127\.0\.0\.1:(\d+) sems=(http://127\.0\.0\.1:\d+)$"
+
+
+@pytest.fixture(scope="module")
+def demo():
+    with sems_gateway("demo", *ANY) as process:
+        process.line(READY)
+        yield process
+
+
+def test_the_first_line_says_that_all_is_up_and_where(demo):
+    assert re.match(READY, demo.lines[0])
+    assert not any("Traceback" in line for line in demo.lines)
+
+
+def test_the_lines_to_paste_work(demo):
+    need("mosquitto_sub")
+    need_mbpoll()
+    eventually(lambda: any("Ctrl-C" in line for line in list(demo.lines)))
+    lines = [line for line in demo.lines if re.match(r"mosquitto_|mbpoll ", line)]
+    assert len(lines) == 6
+    subscribe, limit, release, read_power, read_limit, write = lines
+    with running("/bin/sh", "-c", f"exec {subscribe}") as watcher:
+        watcher.line(r"^sems/9010KETU218W0001 \{")
+        subprocess.run(["/bin/sh", "-c", limit], check=True, timeout=20)
+        watcher.line(r'/result .*"value":10\.0,"state":"succeeded"')
+        read = read_limit.replace(" -q ", " -q -1 ")
+        done = subprocess.run(["/bin/sh", "-c", read], capture_output=True, text=True, timeout=20, check=True)
+        assert "[5502]: \t10" in done.stdout
+        done = subprocess.run(["/bin/sh", "-c", read_power], capture_output=True, text=True, timeout=20, check=True)
+        assert "[3020]:" in done.stdout
+        subprocess.run(["/bin/sh", "-c", write], capture_output=True, check=True, timeout=20)
+        watcher.line(r'/result .*"value":80\.0,"state":"succeeded"')
+        subprocess.run(["/bin/sh", "-c", release], check=True, timeout=20)
+        watcher.line(r'/result .*"value":100\.0,"state":"succeeded"')
+    demo.line("active_power_limit = 80.0")
+
+
+def test_taken_ports_move_on_and_say_so():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = finished("demo", "--mqtt-port", port, "--modbus-port", 0, "--sems-port", 0)
+    assert done.returncode == 1
+    assert f"port {port} for MQTT is taken" in done.stderr
+
+
+def test_usual_ports_that_are_taken_are_passed_over_with_a_word(demo):
+    with sems_gateway("demo", "--modbus-port", 0, "--sems-port", 0) as first:
+        port = int(first.line(READY)[1])
+        assert 1883 <= port < 1983
+        with sems_gateway("demo", "--modbus-port", 0, "--sems-port", 0) as second:
+            assert int(second.line(READY)[1]) > port
+            second.line("is taken, MQTT is on")
+
+
+def test_the_self_test_does_the_round_trip():
+    done = finished("demo", *ANY, "--self-test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ok ") == 9
+    assert "The round trip works both ways" in done.stdout
+
+
+async def test_the_self_test_says_which_leg_failed(demo, monkeypatch):
+    monkeypatch.setattr("gateway.demo.selftest.LEG_TIMEOUT", 3.0)
+    mqtt, modbus, sems = re.match(READY, demo.lines[0]).groups()
+    register = next(r.address for r in registers.registers() if (r.point, r.type) == ("active_power_limit", "float32"))
+    serial = "9050KMTU220W0005"
+    async with httpx.AsyncClient(base_url=sems, trust_env=False) as client:
+        await client.post("/sim/faults", json={"devices": {serial: {"obedience": "refuses"}}})
+
+    async def verdict(**changes):
+        out = io.StringIO()
+        fields = {"serial": serial, "unit": 11, "limit": register, "power": 0} | changes
+        test = SelfTest(mqtt=int(mqtt), modbus=int(modbus), sems=sems, device=Example(**fields))
+        return await test.run(Console(file=out, width=200)), out.getvalue()
+
+    succeeded, said = await verdict()
+    assert not succeeded
+    assert "failed  gateway → Open API → SEMS   inverter obeys: nothing within 3 s" in said
+    succeeded, said = await verdict(serial="9010KETU218W0001", unit=99)
+    assert not succeeded
+    assert "Modbus answered" in said
+    succeeded, said = await verdict(serial="nobody")
+    assert not succeeded
+    assert "state arrives" in said
+
+
+async def test_the_self_test_without_anything_to_talk_to():
+    out = io.StringIO()
+    device = Example("9010KETU218W0001", 1, 0, 0)
+    test = SelfTest(mqtt=free_port(), modbus=free_port(), sems="http://127.0.0.1:1", device=device)
+    assert not await test.run(Console(file=out, width=200))
+    assert "can't connect" in out.getvalue()
+
+
+def test_the_configuration_it_leaves_is_in_order_and_never_overwrites(tmp_path):
+    file = tmp_path / "demo.yaml"
+    done = finished("demo", *ANY, "--self-test", "--write-config", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert finished("check", file).returncode == 0
+    file.write_text("mine")
+    done = finished("demo", *ANY, "--self-test", "--write-config", file)
+    assert done.returncode == 1
+    assert "not overwritten" in done.stderr
+    assert file.read_text() == "mine"
+    done = finished("demo", *ANY, "--self-test", "--write-config", tmp_path / "no" / "such" / "dir.yaml")
+    assert "can't be written" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_at_once_without_a_trace(number):
+    with sems_gateway("demo", *ANY) as process:
+        process.line(READY)
+        assert process.end(number, timeout=10) == 0
+    assert "Traceback" not in process.text
+    assert "error" not in process.text.lower()
+
+
+def test_on_a_terminal_it_shows_a_live_table():
+    script = need("script")
+    command = f"{sems_gateway_command()} demo --mqtt-port 0 --modbus-port 0 --sems-port 0"
+    with running(script, "-qefc", f"stty cols 140 rows 50; exec {command}", "/dev/null") as terminal:
+        terminal.line("Solar park")
+        terminal.line("9050KMTU220W0005.*GW50K-MT.*kW")
+
+
+def sems_gateway_command():
+    import sys
+
+    return f"{sys.executable} -m gateway"

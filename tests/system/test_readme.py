@@ -1,0 +1,175 @@
+"""Every command that the README tells a user to run, is run."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kit.process import ROOT, finished
+from tests.system.conftest import INVERTER
+
+pytestmark = pytest.mark.system
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+YAML = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def readme_plant(shared, tmp_path):
+    """The README's configuration, with this machine's addresses in the place of the plant's."""
+    text = YAML[0].replace("https://eu.openapi.semsportal.com", f"http://127.0.0.1:{shared.sems}")
+    text = text.replace("192.168.1.10", f"127.0.0.1, port: {shared.mqtt}").replace("you@example.com", "demo")
+    text = text.replace("host: 0.0.0.0, port: 5020", "host: 127.0.0.1, port: 5020")
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    return file
+
+
+def ok(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def shell(command, **options):
+    return subprocess.run(
+        ["/bin/sh", "-c", command], capture_output=True, text=True, timeout=300, check=False, **options
+    )
+
+
+def make_demo(**_):
+    done = ok(
+        shell("make --no-print-directory demo ARGS='--self-test --mqtt-port 0 --modbus-port 0 --sems-port 0'", cwd=ROOT)
+    )
+    assert "The round trip works both ways" in done.stdout
+
+
+def make_test(**_):
+    assert "coverage run -m pytest" in ok(shell("make -n test", cwd=ROOT)).stdout
+
+
+def pip_install(tmp_path, readme_plant, **_):
+    """Into a directory of its own, and without the dependencies, which are here already."""
+    target = tmp_path / "installed"
+    ok(shell(f"{sys.executable} -m pip install --quiet --no-deps --target {target} .", cwd=ROOT))
+    env = os.environ | {"PYTHONPATH": str(target), "SEMS_PASSWORD": "demo"}
+    done = ok(shell(f"{sys.executable} -m gateway check {readme_plant}", cwd=tmp_path, env=env))
+    assert "is in order" in done.stdout
+    assert (target / "gateway" / "sems" / "catalogues" / "open_api.yaml").exists()
+
+
+def check(readme_plant, **_):
+    assert "read-only" in ok(finished("check", readme_plant, env=password())).stdout
+
+
+def devices(readme_plant, **_):
+    assert "9050KMTU220W0001" in ok(finished("devices", readme_plant, env=password())).stdout
+
+
+def registers(readme_plant, **_):
+    assert "active_power_limit" in ok(finished("registers", readme_plant, env=password())).stdout
+
+
+def run(readme_plant, **_):
+    from tests.kit.process import sems_gateway
+
+    with sems_gateway("run", readme_plant, env=password()) as gateway:
+        gateway.line('"sems".*"up"')
+
+
+def send(shared, **_):
+    done = finished("send", shared.config, INVERTER, "active_power_limit", "50", "--wait")
+    assert "succeeded" in ok(done).stdout
+
+
+def docker_build(**_):
+    """Where an engine runs, for real; elsewhere at least all that the Dockerfile names is there."""
+    docker = shutil.which("docker")
+    if docker and shell(f"{docker} info").returncode == 0:
+        ok(shell("docker build -t sems-gateway .", cwd=ROOT))
+        return
+    for line in (ROOT / "Dockerfile").read_text().splitlines():
+        if line.startswith("COPY") and "--from" not in line:
+            assert all((ROOT / source).exists() for source in line.split()[1:-1]), line
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert allowed == {"gateway", "pyproject.toml", "README.md", "LICENSE"}
+
+
+def docker_run(**_):
+    docker = shutil.which("docker")
+    if docker and shell(f"{docker} info").returncode == 0:
+        ok(shell("docker run --rm sems-gateway --version"))
+
+
+def self_test(**_):
+    ok(finished("demo", "--self-test", "--mqtt-port", 0, "--modbus-port", 0, "--sems-port", 0))
+
+
+def password():
+    return os.environ | {"SEMS_PASSWORD": "demo"}
+
+
+RUN = {
+    "make demo": make_demo,
+    "make test": make_test,
+    "pip install .": pip_install,
+    "sems-gateway check config.yaml": check,
+    "sems-gateway devices config.yaml": devices,
+    "sems-gateway registers config.yaml": registers,
+    "sems-gateway run config.yaml": run,
+    "sems-gateway send config.yaml 9010KETU218W0001 active_power_limit 50 --wait": send,
+    "docker build -t sems-gateway .": docker_build,
+    next(command for command in COMMANDS if command.startswith("docker run")): docker_run,
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_readme(command, shared, tmp_path, readme_plant):
+    RUN[command](shared=shared, tmp_path=tmp_path, readme_plant=readme_plant)
+
+
+def test_the_self_test_the_readme_names():
+    assert "demo --self-test" in README
+    self_test()
+
+
+def test_the_readmes_control_section_is_valid(readme_plant):
+    readme_plant.write_text(readme_plant.read_text() + YAML[1])
+    assert "control enabled" in ok(finished("check", readme_plant, env=password())).stdout
+
+
+def test_the_example_configuration_is_in_order_with_the_commented_lines_too(tmp_path):
+    text = (ROOT / "config.example.yaml").read_text()
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    assert "read-only" in ok(finished("check", file)).stdout
+    lines = text.splitlines()
+    start = lines.index("  allow: []")
+    file.write_text("\n".join([*lines[:start], *(line.replace("# ", "", 1) for line in lines[start + 1 :])]))
+    ok(finished("check", file))
+
+
+def test_the_example_configuration_says_the_defaults(tmp_path):
+    from gateway.core.registry import installed
+    from gateway.settings import Config
+
+    file = tmp_path / "config.yaml"
+    file.write_text((ROOT / "config.example.yaml").read_text())
+    config = Config.load(file, installed())
+    assert config.root.control == type(config.root.control)()
+    assert config.root.gateway == type(config.root.gateway)()
+    for bridge in config.bridges:
+        for name, field in type(bridge.settings).model_fields.items():
+            if not field.is_required() and name in bridge.settings.model_fields_set:
+                default = field.get_default(call_default_factory=True)
+                assert str(getattr(bridge.settings, name)).rstrip("/") == str(default).rstrip("/"), (bridge.name, name)
+
+
+@pytest.mark.parametrize("page", [*sorted(Path(ROOT, "docs").glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+        assert (page.parent / link).exists(), link
