@@ -5,7 +5,7 @@ which keeps the newest state per device. A slow or dead sink delays nobody.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -82,6 +82,8 @@ class _Entry(msgspec.Struct):
     commanded: dict[str, tuple[datetime, Value]] = {}
     """Setpoint → what a confirmed command set it to, and when; until a source reads it back."""
     state: DeviceState | None = None
+    fresh_until: datetime | None = None
+    """When its quality falls to stale if nothing new comes; None where it is stale."""
 
 
 class Router:
@@ -182,7 +184,7 @@ class Router:
         """Find the devices whose quality has changed by the mere passing of time, and tell the sinks."""
         now = self._clock.now()
         for entry in self._entries.values():
-            if entry.state is not None and entry.state.quality is not self._quality(entry, now):
+            if entry.fresh_until is not None and entry.fresh_until < now:
                 self._refresh(entry)
 
     def _refresh(self, entry: _Entry) -> None:
@@ -193,39 +195,47 @@ class Router:
             mailbox.put_state(entry.state)
 
     def _merge(self, entry: _Entry) -> DeviceState:
-        snapshots = sorted(entry.snapshots.values(), key=lambda snapshot: snapshot.time)
-        values: dict[str, Value] = {}
-        measured: dict[str, datetime] = {}
         now = self._clock.now()
-        for snapshot in snapshots:
-            # A source that has fallen silent adds nothing to one that has not.
-            if snapshot is snapshots[-1] or not _stale(snapshot, now):
-                values.update(snapshot.values)
-                measured.update(dict.fromkeys(snapshot.values.keys() & entry.commanded.keys(), snapshot.time))
-        for setpoint, (time, value) in list(entry.commanded.items()):
-            if setpoint in measured and measured[setpoint] > time:
-                del entry.commanded[setpoint]
-            else:
-                values[setpoint] = value
-        newest = snapshots[-1] if snapshots else None
+        snapshots = sorted(entry.snapshots.values(), key=lambda snapshot: snapshot.time)
+        fresh = [snapshot for snapshot in snapshots if _fresh_until(snapshot) >= now]
+        entry.fresh_until = max(map(_fresh_until, fresh), default=None)
+        # A source that has fallen silent adds nothing to one that has not.
+        shown = fresh or snapshots[-1:]
+        newest = shown[-1] if shown else None
         return DeviceState(
             device=_combined(list(entry.announced.values())),
-            quality=self._quality(entry, now),
+            quality=_quality(fresh),
             time=newest.time if newest else None,
             source=newest.source if newest else next(iter(entry.announced)),
-            values=values,
+            values=_overlaid(shown, entry.commanded),
         )
 
-    def _quality(self, entry: _Entry, now: datetime) -> Quality:
-        fresh = [snapshot for snapshot in entry.snapshots.values() if not _stale(snapshot, now)]
-        if not fresh:
-            return Quality.STALE
-        newest = max(fresh, key=lambda snapshot: snapshot.time)
-        return Quality.OFFLINE if newest.values.get("status") == "offline" else Quality.GOOD
+
+def _quality(fresh: list[Snapshot]) -> Quality:
+    if not fresh:
+        return Quality.STALE
+    return Quality.OFFLINE if fresh[-1].values.get("status") == "offline" else Quality.GOOD
 
 
-def _stale(snapshot: Snapshot, now: datetime) -> bool:
-    return (now - snapshot.time).total_seconds() > STALE_INTERVALS * snapshot.interval
+def _overlaid(shown: list[Snapshot], commanded: dict[str, tuple[datetime, Value]]) -> Mapping[str, Value]:
+    """Return the values of these sources, oldest first, and what commands have set since."""
+    if len(shown) == 1 and not commanded:
+        return shown[0].values
+    values: dict[str, Value] = {}
+    measured: dict[str, datetime] = {}
+    for snapshot in shown:
+        values.update(snapshot.values)
+        measured.update(dict.fromkeys(snapshot.values.keys() & commanded.keys(), snapshot.time))
+    for setpoint, (time, value) in list(commanded.items()):
+        if setpoint in measured and measured[setpoint] > time:
+            del commanded[setpoint]
+        else:
+            values[setpoint] = value
+    return values
+
+
+def _fresh_until(snapshot: Snapshot) -> datetime:
+    return snapshot.time + timedelta(seconds=STALE_INTERVALS * snapshot.interval)
 
 
 def _combined(described: list[Device]) -> Device:
