@@ -124,7 +124,10 @@ class Dispatcher:
 
         One that came before, e.g. delivered twice at QoS 1, is answered with where it stands.
         """
-        earlier = [await self._journal.last_event(command.id) for command in commands]
+        try:
+            earlier = [await self._journal.last_event(command.id) for command in commands]
+        except JournalError as error:
+            return [self._reject(command, Refusal(Reason.NOT_STORED, str(error))) for command in commands]
         again = [e for e, c in zip(earlier, commands, strict=True) if e and _same_wish(e.command, c)]
         if len(again) == len(commands):
             return again

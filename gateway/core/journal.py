@@ -230,7 +230,10 @@ class Journal:
             raise JournalError(f"the command journal {self.path} can't be written: {error}") from error
 
     async def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._on_thread(lambda: read(self._opened()))
+        try:
+            return await self._on_thread(lambda: read(self._opened()))
+        except sqlite3.Error as error:
+            raise JournalError(f"the command journal {self.path} can't be read: {error}") from error
 
     def _opened(self) -> sqlite3.Connection:
         if self._database is None:

@@ -93,7 +93,8 @@ class Point(msgspec.Struct, frozen=True):
         raise BadValueError(f"{self.id} takes one of {', '.join(self.options)}, not {raw!r}")
 
     def _parse_number(self, raw: object) -> float | int:
-        if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
+        # Python's own 1_000 is nobody else's number.
+        if isinstance(raw, bool) or not isinstance(raw, (int, float, str)) or "_" in str(raw):
             raise BadValueError(f"{self.id} takes a number, not {raw!r}")
         try:
             number = float(raw)

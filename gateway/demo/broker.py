@@ -20,7 +20,8 @@ from typing import Final
 
 import structlog
 
-from gateway.demo.mqtt_front import INNER_HOST, MAX_PACKET, Front, answers
+from gateway.demo.mqtt_dialect import MAX_PACKET
+from gateway.demo.mqtt_front import INNER_HOST, Front, answers
 
 if importlib.util.find_spec("iotcore") is None:
     raise ModuleNotFoundError("iotcore is missing; pip install 'sems-gateway[demo]'", name="iotcore")
@@ -133,7 +134,7 @@ class DemoBroker:
             file.write(_CONFIG.format(host=INNER_HOST, port=port, max_packet=2 * MAX_PACKET))
             file.flush()
             self._last_words = ""
-            self._process = await asyncio.create_subprocess_exec(
+            process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # a file in the working directory must not stand in for a module
                 "-c",
@@ -145,17 +146,23 @@ class DemoBroker:
                 start_new_session=True,
                 env={**os.environ, "RUST_BACKTRACE": "0"},
             )
-            self._watcher = asyncio.create_task(self._watch(self._process), name="mqtt broker's errors")
+            self._watcher = asyncio.create_task(self._watch(process), name="mqtt broker's errors")
             try:
                 async with asyncio.timeout(START_TIMEOUT):
-                    while not await answers(port):
-                        if self._process.returncode is not None:
-                            await self._watcher
-                            raise OSError(f"the MQTT broker inside did not start: {self._last_words}")
-                        await asyncio.sleep(POLL)
+                    await self._ready(process, port)
             except TimeoutError:
                 raise OSError(f"the MQTT broker inside did not start within {START_TIMEOUT:.0f} s") from None
         return port
+
+    async def _ready(self, process: Process, port: int) -> None:
+        """Wait until the child takes clients."""
+        while process.returncode is None:
+            if await answers(port):
+                return
+            await asyncio.sleep(POLL)
+        if self._watcher is not None:
+            await self._watcher
+        raise OSError(f"the MQTT broker inside did not start: {self._last_words}")
 
     async def _stop_child(self) -> None:
         process, self._process = self._process, None

@@ -359,6 +359,16 @@ async def test_what_cannot_be_journaled_is_refused_and_not_sent(tmp_path):
 
 
 @virtual
+async def test_a_journal_that_cannot_be_read_refuses_too(tmp_path):
+    async with Bench(tmp_path, clock=FakeClock()) as bench:
+        bench.announce()
+        await bench.journal._write(lambda db: db.execute("DROP TABLE event"))
+        (answer,) = await bench.dispatcher.submit(bench.command())
+        assert answer.reason is Reason.NOT_STORED
+        assert bench.controller.sent == []
+
+
+@virtual
 async def test_a_disk_that_comes_back_loses_no_step(tmp_path):
     async with Bench(tmp_path, clock=FakeClock()) as bench, collected(bench.router) as (events, _):
         bench.announce()

@@ -69,6 +69,7 @@ def test_what_is_taken(id_, raw, value):
         ("battery_mode", True, "idle, charge, discharge"),
         ("active_power_limit", "NaN", "finite"),
         ("active_power_limit", [], "a number"),
+        ("active_power_limit", "1_0", "a number"),
         ("fault_code", 1.5, "whole"),
         ("fault_text", 1, "text"),
     ],

@@ -8,7 +8,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from gateway.demo.mqtt_front import Framer
+from gateway.demo.mqtt_dialect import Framer
 from tests.kit.bench import until
 
 V31, V311, V5 = paho.MQTTv31, paho.MQTTv311, paho.MQTTv5

@@ -1,4 +1,4 @@
-"""A real MQTT broker without mosquitto: the one of `sems-gateway demo`. gateway/demo/mqtt_front.py says what it lacks."""
+"""A real MQTT broker without mosquitto: that of the demo. gateway/demo/mqtt_front.py says what it lacks."""
 
 from contextlib import asynccontextmanager
 
@@ -15,5 +15,19 @@ async def embedded_broker():
     await broker.start()
     try:
         yield broker.host, broker.port
+    finally:
+        await broker.stop()
+
+
+@asynccontextmanager
+async def embedded():
+    """The broker itself, which can be stopped and started again."""
+    pytest.importorskip("iotcore")
+    from gateway.demo.broker import DemoBroker
+
+    broker = DemoBroker()
+    await broker.start()
+    try:
+        yield broker
     finally:
         await broker.stop()

@@ -15,12 +15,21 @@ from tests.kit.bench import until
 from tests.kit.ports import free_port
 
 
+def _find(program):
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def missing(program):
+    """Whether a test may do without the program: it is not there, and skipping is allowed."""
+    return _find(program) is None and os.environ.get("SEMS_GATEWAY_NO_SKIP") != "1"
+
+
 def need(program):
     """Return the program's path; skip the test where it is missing, or fail where nothing may be skipped."""
-    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    path = _find(program)
     if path is None:
-        missing = f"{program} is not installed (Debian: apt-get install mosquitto mosquitto-clients)"
-        pytest.fail(missing) if os.environ.get("SEMS_GATEWAY_NO_SKIP") == "1" else pytest.skip(missing)
+        text = f"{program} is not installed (Debian: apt-get install mosquitto mosquitto-clients mbpoll)"
+        pytest.skip(text) if missing(program) else pytest.fail(text)
     return path
 
 

@@ -64,7 +64,8 @@ class Commands:
         if topic is None:
             return
         if message.retain:
-            self._ignore_retained(message.topic)
+            if message.payload:  # else it is what clears one
+                self._ignore_retained(message.topic)
             return
         reply: Reply | None = None
         id_: str | None = None

@@ -7,7 +7,8 @@ from gateway.bridges.mqtt import MqttBridge
 from gateway.bridges.mqtt.settings import MqttSettings
 from tests.bridges.mqtt.peer import peer
 from tests.kit.bench import EVERYTHING, Bench, until
-from tests.kit.mosquitto import mosquitto
+from tests.kit.broker import embedded
+from tests.kit.mosquitto import missing, mosquitto, need
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +19,15 @@ def _quick_retries(monkeypatch):
 
 @pytest.fixture
 async def broker(tmp_path):
-    async with mosquitto(tmp_path) as it:
+    """A mosquitto; where there is none, the demo's broker serves what it can."""
+    async with embedded() if missing("mosquitto") else mosquitto(tmp_path) as it:
         yield it
+
+
+@pytest.fixture
+def mosquitto_itself():
+    """For what the demo's broker does otherwise: Retain As Published, and how it takes a broken packet."""
+    need("mosquitto")
 
 
 class Gateway(Bench):

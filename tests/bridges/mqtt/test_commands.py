@@ -139,6 +139,7 @@ async def test_a_retained_set_is_ignored(broker, bench, protocol, caplog):
         assert {result["setpoint"] for result in it.all(RESULT)} == {"battery_mode"}
 
 
+@pytest.mark.usefixtures("mosquitto_itself")
 async def test_a_set_published_retained_while_we_listen_is_ignored_too(plant, capsys):
     gateway, it = plant
     for _ in range(3):
@@ -149,6 +150,7 @@ async def test_a_set_published_retained_while_we_listen_is_ignored_too(plant, ca
     assert capsys.readouterr().out.count("a retained set message is ignored") == 1
 
 
+@pytest.mark.usefixtures("mosquitto_itself")
 async def test_topics_told_of_retained_messages_are_bounded(plant, monkeypatch, capsys):
     monkeypatch.setattr(commands_module, "TOLD_LIMIT", 2)
     _, it = plant
@@ -293,6 +295,7 @@ async def test_requests_get_an_answer_while_the_journal_fails(plant, monkeypatch
     await it.result(SN, "succeeded", id="c")
 
 
+@pytest.mark.usefixtures("mosquitto_itself")
 async def test_an_exception_while_receiving_ends_nothing(plant, monkeypatch):
     gateway, it = plant
     with monkeypatch.context() as patch:

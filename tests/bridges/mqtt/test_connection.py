@@ -5,15 +5,12 @@ import sys
 from pathlib import Path
 
 import paho.mqtt.client as paho
-import pytest
 import uvloop
 
-import gateway.bridges.mqtt.bridge as bridge_module
 import gateway.bridges.mqtt.client as client_module
 from gateway.bridges.mqtt import MqttBridge
 from gateway.bridges.mqtt.settings import MqttSettings
 from gateway.core.errors import NotSentError
-from tests.bridges.mqtt.brokers import CONNACK, narrow, pretender
 from tests.bridges.mqtt.peer import peer, retained
 from tests.kit.bench import INVERTER, Bench, until
 from tests.kit.mosquitto import Certificates, Mosquitto, mosquitto
@@ -157,6 +154,7 @@ async def test_twins_that_kick_each_other_out_are_told_even_where_the_broker_say
         await gateway.down("times soon after accepting us; does another client have the id sems-gateway-test-gateway?")
 
 
+@pytest.mark.usefixtures("mosquitto_itself")
 async def test_a_broker_that_hangs_up_is_told(broker, bench):
     async with bench() as gateway:
         gateway.connect(broker, protocol="3.1.1")
@@ -174,7 +172,6 @@ async def test_rights_that_lack_are_told(tmp_path, bench, capsys):
         gateway.connect(broker, username="other", password="x")
         # mosquitto 2.0.11 also closes the connection at the second such message.
         await gateway.down("refuses what we publish (Not authorized) and closed the connection")
-        await until(lambda: gateway.status.since)
         assert capsys.readouterr().out.count("refuses what the gateway publishes") == 1
 
 
@@ -210,105 +207,6 @@ async def test_an_unknown_host_is_told(tmp_path, bench):
         await gateway.down("unknown name")
 
 
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (b"", "does not answer"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "broker"),
-        (b"\x20\x03\x00\x89\x00", "is busy"),
-        (b"\x20\x03\x00\x9d\x00", "refers to another broker"),
-        (b"\x20\x03\x00\x83\x00", "refused us: Implementation specific error"),
-        (b"\x20\x03\x00\x84\x00", "set protocol: 3.1.1"),
-        (b"\x20\x02\x00\x01", "set protocol: 3.1.1"),
-        (CONNACK, "does not answer"),
-        (CONNACK + b"\xe0\x02\x8b\x00", "is shutting down"),
-        (CONNACK + b"\xe0\x02\x81\x00", "closed the connection: Malformed packet"),
-        (CONNACK + b"\x90\x00", "said what can't be understood"),
-        (CONNACK + b"\xe0\x02\x8e\x00", "another client came with the id sems-gateway-test-gateway"),
-        (b"\x20\x03\x00\x00\x02\xff\xff", "broker"),
-    ],
-)
-async def test_odd_brokers_are_told_apart(bench, monkeypatch, answer, words):
-    monkeypatch.setattr(client_module, "ANSWER_TIMEOUT", 0.3)
-    async with pretender(answer) as broker, bench() as gateway:
-        gateway.announce()
-        gateway.connect(broker)
-        await gateway.down(words)
-        assert gateway.status.detail.endswith("; trying again")
-
-
-async def test_a_broker_that_takes_few_at_a_time_is_not_overrun(bench):
-    """Receive Maximum, MQTT 5.0 §3.2.2.3.3."""
-    async with narrow(receive_maximum=2) as broker, bench() as gateway:
-        for n in range(4):
-            gateway.announce(serial=f"SN{n}")
-        gateway.connect(broker)
-        await until(lambda: "sems/SN3/availability" in broker.topics)
-        assert broker.most == 2
-
-
-async def test_a_subscription_that_is_refused_is_told_and_data_still_flow(bench):
-    async with narrow(granted=0x87) as broker, bench() as gateway:
-        gateway.announce()
-        gateway.connect(broker)
-        status = await gateway.up()
-        assert status.detail == "the broker refuses to let us listen to sems/+/set"
-        await until(lambda: f"sems/{SN}/availability" in broker.topics)
-
-
-async def test_results_under_way_when_the_connection_breaks_are_sent_again(broker, bench):
-    async with bench() as gateway, peer(broker) as it:
-        gateway.announce()
-        gateway.connect(broker)
-        await gateway.up()
-        await it.next("sems/bridge/health")
-        client = gateway.runner.bridge._client
-        # The broker confirms, but we don't hear it.
-        client._loop.remove_reader(client._fd)
-        await gateway.dispatcher.submit(gateway.command(id="a"))
-        await it.result(SN, "succeeded")
-        client._paho.socket().shutdown(2)
-        client._loop.add_reader(client._fd, client._guarded, client._read)
-        await gateway.down("closed the connection")
-        await until(lambda: [m["state"] for m in it.all(RESULT)].count("succeeded") == 2)
-
-
-async def test_what_waits_while_the_connection_breaks_comes_after_it(bench):
-    async with narrow(receive_maximum=1) as broker, bench() as gateway:
-        gateway.announce()
-        gateway.announce(serial="gone")
-        gateway.connect(broker)
-        await until(lambda: "sems/gone/availability" in broker.topics and "sems/bridge/health" in broker.topics)
-        broker.acknowledging = False
-        await gateway.dispatcher.submit(gateway.command())
-        await until(lambda: RESULT in broker.topics)
-        gateway.router.withdraw("scripted", "gone")
-        await until(lambda: "gone" in gateway.runner.bridge._outbox.removed)
-        broker.topics.clear()
-        broker.acknowledging = True
-        broker.break_connections()
-        await gateway.down()
-        await until(lambda: broker.topics.count(RESULT) >= 3)
-        await until(lambda: broker.topics.count("sems/gone/availability") == 2)
-
-
-async def test_a_removal_that_the_broker_did_not_hear_of_is_made_up_for(bench):
-    async with narrow(receive_maximum=1) as broker, bench() as gateway:
-        gateway.announce()
-        gateway.announce(serial="gone")
-        gateway.connect(broker)
-        await until(lambda: "sems/gone/availability" in broker.topics and "sems/bridge/health" in broker.topics)
-        broker.acknowledging = False
-        broker.topics.clear()
-        gateway.router.withdraw("scripted", "gone")
-        await until(lambda: "sems/gone/availability" in broker.topics)
-        broker.topics.clear()
-        broker.acknowledging = True
-        broker.break_connections()
-        await gateway.down()
-        await until(lambda: broker.topics.count("sems/gone/availability") == 2)
-
-
 async def test_a_piece_of_paho_that_fails_ends_the_connection_and_not_the_loop(broker, bench, capsys):
     async with bench() as gateway, peer(broker) as it:
         gateway.announce()
@@ -323,23 +221,6 @@ async def test_a_piece_of_paho_that_fails_ends_the_connection_and_not_the_loop(b
         it.publish(f"sems/{SN}/set/running", "1")
         await it.result(SN, "succeeded")
         assert capsys.readouterr().out.count("connection failed") == 1
-
-
-async def test_a_stopped_bridge_does_not_wait_for_a_silent_broker(bench, monkeypatch):
-    monkeypatch.setattr(bridge_module, "GOODBYE_TIMEOUT", 0.1)
-    async with pretender(CONNACK) as broker, bench() as gateway:
-        gateway.connect(broker)
-        await until(lambda: gateway.runner.bridge._client and gateway.runner.bridge._client.connected)
-        async with asyncio.timeout(3):
-            await gateway.runner.stop()
-
-
-async def test_a_bridge_stopped_while_it_connects_leaves_no_connection(bench):
-    async with pretender(b"") as broker, bench() as gateway:
-        gateway.connect(broker)
-        await until(lambda: gateway.runner.bridge._client)
-        async with asyncio.timeout(3):
-            await gateway.runner.stop()
 
 
 async def test_a_bridge_that_was_never_started_can_be_stopped(bench):
