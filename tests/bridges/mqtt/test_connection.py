@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import paho.mqtt.client as paho
+import pytest
 import uvloop
 
 import gateway.bridges.mqtt.client as client_module
@@ -145,6 +146,7 @@ async def test_right_credentials_from_a_secret_file(tmp_path, bench, protocol):
             await it.next(f"sems/{SN}/availability")
 
 
+@pytest.mark.usefixtures("mosquitto_itself")
 async def test_twins_that_kick_each_other_out_are_told_even_where_the_broker_says_nothing(broker, bench):
     async with bench() as gateway:
         gateway.connect(broker)

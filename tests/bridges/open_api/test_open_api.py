@@ -48,12 +48,12 @@ async def connected(tmp_path, simulator, **changes):
     async with Bench(tmp_path, CONTROL) as bench:
         runner = bench.run(OpenApiBridge, settings(simulator, **changes), "sems")
         bench.dispatcher.use({"sems": runner.bridge})
-        await until(lambda: bench.router.states() and all(s.time for s in bench.router.states()))
+        await until(lambda: status(bench) and status(bench).up)
         yield bench
 
 
 def status(bench):
-    return next(s for s in bench.router.bridges() if s.name == "sems")
+    return next((s for s in bench.router.bridges() if s.name == "sems"), None)
 
 
 async def test_plants_and_devices_are_found_with_what_they_take(tmp_path):
