@@ -16,6 +16,7 @@ import structlog
 from gateway.core.bridge import Controller, Outcome
 from gateway.core.clock import Clock
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
+from gateway.core.in_force import InForce
 from gateway.core.journal import Journal, JournalError, OpenCommand, Revert
 from gateway.core.model import Command, CommandEvent, CommandState, Reason, Value, new_command_id
 from gateway.core.points import SETPOINTS, BadValueError
@@ -38,6 +39,7 @@ RESULT_TIMEOUT: Final = 120.0
 REVERT_TTL: Final = 3600.0
 REVERT_RETRY: Final = 60.0
 REVERT_ORIGIN: Final = "revert"
+UNCHANGED: Final = "not sent again, it is in force already"
 
 LaneKey = tuple[str, str]
 """Serial, and the setpoint's group or, without one, the setpoint."""
@@ -89,6 +91,7 @@ class Dispatcher:
         self._policy = policy
         self._journal = journal
         self._clock = clock
+        self._known = InForce(router, policy, clock)
         self._controllers: dict[str, Controller] = {}
         self._open: dict[str, _Entry] = {}
         self._lanes: dict[LaneKey, _Lane] = {}
@@ -238,8 +241,22 @@ class Dispatcher:
         """Bring one command to its end."""
         if entry.controller is not None and await self._ask_first(entry):
             return
-        if await self._bring_out(lane, entry):
+        if self._is_refresh(entry):
+            await self._refresh(entry)
+        elif await self._bring_out(lane, entry):
             await self._finish(entry, await self._await_result(entry))
+
+    def _is_refresh(self, entry: _Entry) -> bool:
+        """Return whether a command, with time left, only asks for what is in force. A revert is always sent."""
+        command = entry.command
+        return command.origin != REVERT_ORIGIN and self._remaining(entry) > 0 and self._known.holds(command)
+
+    async def _refresh(self, entry: _Entry) -> None:
+        """End a command without a call: its dead-man's timer starts anew, and that is all it changes."""
+        entry.handed_at = self._clock.monotonic()
+        await self._mark_sent(entry, UNCHANGED)
+        await self._set_timers(entry, CommandState.SUCCEEDED)
+        await self._step(entry, CommandState.SUCCEEDED, UNCHANGED)
 
     async def _ask_first(self, entry: _Entry) -> bool:
         """End a command handed over before by what is known of it. False when it may be sent again."""
@@ -283,8 +300,10 @@ class Dispatcher:
             remaining = self._remaining(entry)
             if remaining <= 0:
                 raise NotSentError("it expired while it was written to the journal")
+            others = self._in_force(command)
+            self._known.leaves(command, others)
             async with asyncio.timeout(remaining + 1):
-                entry.receipt = await controller.send(command, self._in_force(command), remaining)
+                entry.receipt = await controller.send(command, others, remaining)
         except NotSentError:
             entry.controller = None
             await self._journal.handing_to(command, None)
@@ -342,15 +361,20 @@ class Dispatcher:
 
     async def _finish(self, entry: _Entry, outcome: Outcome) -> None:
         command = entry.command
-        succeeded = outcome.state is CommandState.SUCCEEDED
-        if command.revert_after is not None and outcome.state is not CommandState.FAILED:
-            handed_at = self._clock.monotonic() if entry.handed_at is None else entry.handed_at
-            await self._arm(command, command.revert_after - (self._clock.monotonic() - handed_at))
-        elif succeeded:
-            await self._disarm(command)
-        if succeeded:
+        await self._set_timers(entry, outcome.state)
+        if outcome.state is CommandState.SUCCEEDED:
+            self._known.succeeded(command)
             self._router.confirm(command.serial, command.setpoint, command.value)
         await self._step(entry, outcome.state, outcome.detail)
+
+    async def _set_timers(self, entry: _Entry, end: CommandState) -> None:
+        """Arm the command's dead-man's timer, or take the one away that it replaces."""
+        command = entry.command
+        if command.revert_after is not None and end is not CommandState.FAILED:
+            handed_at = self._clock.monotonic() if entry.handed_at is None else entry.handed_at
+            await self._arm(command, command.revert_after - (self._clock.monotonic() - handed_at))
+        elif end is CommandState.SUCCEEDED:
+            await self._disarm(command)
 
     async def _step(self, entry: _Entry, state: CommandState, detail: str) -> None:
         """Take the next step: allowed by the table, journaled, then published."""

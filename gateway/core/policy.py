@@ -61,6 +61,13 @@ class ControlSettings(BaseModel):
     order: list[str] = Field(default=[], description="bridges that carry out, first choice first")
     ttl: float = Field(default=60, gt=0, le=86400, description="seconds until an unsent command expires")
     max_per_minute: int = Field(default=30, ge=1, description="accepted commands per device")
+    refresh_within: float = Field(
+        default=120,
+        ge=0,
+        le=86400,
+        description="seconds after which a setpoint known to be in force is sent again when it is written again; "
+        "0: always sent",
+    )
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -77,6 +84,11 @@ class Policy:
         self._settings = settings
         self._clock = clock
         self._recent: dict[str, deque[float]] = {}
+
+    @property
+    def refresh_within(self) -> float:
+        """For how many seconds what was confirmed to be in force is taken to be so still."""
+        return self._settings.refresh_within
 
     def judge(self, command: Command, device: Device | None) -> Value | Refusal:
         """Return the command's value as the setpoint takes it, or why it is refused.

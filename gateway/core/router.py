@@ -140,6 +140,13 @@ class Router:
 
     # what everybody may ask
 
+    def read_back(self, serial: str, point: str) -> tuple[datetime, Value] | None:
+        """Return the newest value that a source has measured, and when; never what a command has set."""
+        entry = self._entries.get(serial)
+        found = [] if entry is None else [s for s in entry.snapshots.values() if s.values.get(point) is not None]
+        newest = max(found, key=lambda snapshot: snapshot.time, default=None)
+        return None if newest is None else (newest.time, newest.values[point])
+
     def state(self, serial: str) -> DeviceState | None:
         """Return the last known state of a device."""
         entry = self._entries.get(serial)
