@@ -1,0 +1,76 @@
+"""Metrics and health over real HTTP."""
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
+
+from gateway.bridges.web import WebBridge, WebSettings
+from tests.kit.bench import INVERTER, Bench, until
+
+
+async def get(runner, path, **headers):
+    await until(lambda: runner.bridge.port)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.get(f"http://127.0.0.1:{runner.bridge.port}{path}", headers=headers)
+
+
+async def test_metrics_are_what_prometheus_reads(tmp_path):
+    async with Bench(tmp_path) as bench:
+        bench.announce()
+        bench.publish(age=7, ac_power=1.0)
+        runner = bench.run(WebBridge, WebSettings(port=0), "web")
+        await until(bench.router.bridges)
+        answer = await get(runner, "/metrics")
+        families = {f.name: f.samples for f in text_string_to_metric_families(answer.text)}
+        assert {s.labels["quality"]: s.value for s in families["sems_gateway_devices"]} == {
+            "good": 1,
+            "stale": 0,
+            "offline": 0,
+        }
+        (age,) = families["sems_gateway_data_age_seconds"]
+        assert age.labels == {"serial": INVERTER.serial, "kind": "storage"}
+        assert 7 <= age.value < 10
+        assert [s.value for s in families["sems_gateway_bridge_up"]] == [1]
+
+
+async def test_ready_is_when_all_bridges_are_up(tmp_path):
+    async with Bench(tmp_path) as bench:
+        runner = bench.run(WebBridge, WebSettings(port=0), "web")
+        await until(bench.router.bridges)
+        assert (await get(runner, "/readyz")).status_code == 200
+        runner.report(up=False, detail="broken for a test")
+        answer = await get(runner, "/readyz")
+        assert (answer.status_code, answer.json()) == (503, {"ready": False, "down": ["web"]})
+        assert (await get(runner, "/healthz")).text == "ok\n"
+
+
+async def test_with_a_token_metrics_are_for_those_who_have_it(tmp_path):
+    async with Bench(tmp_path) as bench:
+        runner = bench.run(WebBridge, WebSettings(port=0, token="s3cret"), "web")
+        assert (await get(runner, "/metrics")).status_code == 401
+        assert (await get(runner, "/metrics", Authorization="Bearer wrong")).status_code == 401
+        assert (await get(runner, "/metrics", Authorization="Bearer s3cret")).status_code == 200
+        assert (await get(runner, "/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "gateway.local"])
+def test_open_to_others_needs_a_token(host):
+    with pytest.raises(ValidationError, match="set token"):
+        WebSettings(host=host)
+    WebSettings(host=host, token="t")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_loopback_needs_none(host):
+    assert WebSettings(host=host).token is None
+
+
+async def test_a_port_in_use_is_said_and_taken_up_later(tmp_path):
+    async with Bench(tmp_path) as bench:
+        first = bench.run(WebBridge, WebSettings(port=0), "first")
+        await until(lambda: first.bridge.port)
+        bench.run(WebBridge, WebSettings(port=first.bridge.port), "second")
+        status = await until(lambda: next((s for s in bench.router.bridges() if s.name == "second"), None))
+        assert not status.up
+        assert "set bridges.second.port" in status.detail
