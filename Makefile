@@ -4,13 +4,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test check lint types programs format clean
+.PHONY: help demo test check lint types programs format bench soak clean
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
 	@echo "make test    run all tests"
 	@echo "make check   ruff, mypy --strict, and the tests' branch coverage (at least 90 %)"
 	@echo "make format  format the code"
+	@echo "make bench   speed of Modbus reads beside libmodbus and pymodbus (about a minute; needs libmodbus-dev)"
+	@echo "make soak    a million Modbus frames, cut anywhere, from many clients, on each event loop"
 	@echo "make clean   remove .venv and what tools left behind"
 
 demo: $(VENV)/demo.stamp
@@ -35,6 +37,12 @@ types: $(VENV)/dev.stamp
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format gateway tests benchmarks
 	$(BIN)/ruff check --fix gateway tests benchmarks
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/modbus/run.py $(ARGS)
+
+soak: $(VENV)/dev.stamp
+	SEMS_GATEWAY_SOAK_FRAMES=1000000 $(BIN)/python -m pytest -s tests/bridges/modbus/test_fuzz_soak.py
 
 # Clients and brokers that the tests talk to: with root on Debian they are installed, elsewhere the tests say
 # what they skip.
