@@ -15,6 +15,7 @@ from gateway import __version__, show
 from gateway.app import DataDirError, Gateway, run_until_signal
 from gateway.bridges.local import LocalClient, NotRunningError
 from gateway.bridges.local.protocol import Devices, Inventory, Refused, Send, Step
+from gateway.bridges.modbus import ModbusSettings
 from gateway.bridges.modbus import registers as modbus_registers
 from gateway.core.journal import JournalError
 from gateway.core.model import CommandEvent, CommandState
@@ -108,17 +109,19 @@ def registers(
         modbus_registers.Format, typer.Option("--format", "-f", help="how to print them")
     ] = modbus_registers.Format.TABLE,
 ) -> None:
-    """Print the Modbus register map and which device has which unit."""
+    """Print the Modbus register maps and which device has which unit."""
     loaded = _load(config)
-    bridges = [bridge for bridge in loaded.bridges if bridge.type == "modbus"]
+    bridges = [(b.name, b.settings) for b in loaded.bridges if isinstance(b.settings, ModbusSettings)]
     if not bridges:
         _fail(f"{config} has no bridge of type modbus; add one, see config.example.yaml", EXIT_CONFIG)
-    for bridge in bridges:
-        units = modbus_registers.assigned_units(loaded.data_dir, bridge.name, bridge.settings)
+    for name, settings in bridges:
+        units = modbus_registers.assigned_units(loaded.data_dir, name, settings)
+        ports = modbus_registers.assigned_ports(loaded.data_dir, name, settings)
+        maps = modbus_registers.configured(settings)
         if format_ is modbus_registers.Format.TABLE:
-            show.registers(out, bridge.name, units)
+            show.registers(out, name, units, ports, maps)
         else:
-            sys.stdout.write(modbus_registers.render(format_, units))
+            sys.stdout.write(modbus_registers.render(format_, units, ports, maps))
 
 
 @app.command()

@@ -129,7 +129,7 @@ class Config(msgspec.Struct, frozen=True):
             root = Root.model_validate(raw)
         except ValidationError as error:
             problems += [document.problem((), Root, e) for e in error.errors(include_url=False)]
-        bridges = list(_bridges(document, raw.get("bridges"), registry, problems))
+        bridges = list(_bridges(document, file, raw.get("bridges"), registry, problems))
         if root is not None:
             problems += _unknown_names(document, root)
         if problems or root is None:
@@ -137,7 +137,9 @@ class Config(msgspec.Struct, frozen=True):
         return cls(file, root, tuple(bridges))
 
 
-def _bridges(document: "_Document", raw: object, registry: Registry, problems: list[Problem]) -> Iterable[BridgeConfig]:
+def _bridges(
+    document: "_Document", file: Path, raw: object, registry: Registry, problems: list[Problem]
+) -> Iterable[BridgeConfig]:
     if not isinstance(raw, Mapping):
         return
     for name, section in raw.items():
@@ -157,7 +159,9 @@ def _bridges(document: "_Document", raw: object, registry: Registry, problems: l
             continue
         own = {key: value for key, value in section.items() if key != "type"}
         try:
-            yield BridgeConfig(str(name), bridge, type_, bridge.Settings.model_validate(own))
+            yield BridgeConfig(
+                str(name), bridge, type_, bridge.Settings.model_validate(own, context={"directory": file.parent})
+            )
         except ValidationError as error:
             problems += [document.problem(path, bridge.Settings, e) for e in error.errors(include_url=False)]
 

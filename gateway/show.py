@@ -1,6 +1,6 @@
 """How things look on a terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gateway.bridges.modbus import registers as modbus_registers
+from gateway.bridges.modbus.maps.row import RegisterMap
 from gateway.core.model import CommandEvent, CommandState, DeviceKind, DeviceState, Quality, Value, iso
 from gateway.core.points import POINTS
 
@@ -72,16 +73,19 @@ def step(event: CommandEvent) -> str:
     )
 
 
-def registers(console: Console, bridge: str, units: dict[str, int]) -> None:
-    """Print the register map of a bridge as a table."""
+def registers(
+    console: Console, bridge: str, units: dict[str, int], ports: dict[str, int], maps: Sequence[RegisterMap]
+) -> None:
+    """Print the register maps of a bridge as a table."""
     if units:
-        table = Table("unit", "device", title=f"Units of {bridge}", title_justify="left", box=None, pad_edge=False)
-        for serial, unit in sorted(units.items(), key=lambda pair: pair[1]):
-            table.add_row(str(unit), serial)
+        header, *rows = modbus_registers.places(units, ports)
+        table = Table(*header, title=f"Units of {bridge}", title_justify="left", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
         console.print(table, "")
     else:
         console.print(f"Units of {bridge}: none yet; devices get theirs when the gateway first sees them.\n")
-    header, *rows = modbus_registers.cells()
+    header, *rows = modbus_registers.cells(*maps)
     table = Table(*header, title="Registers of each unit (FC3 and FC4 alike)", title_justify="left", box=None)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))

@@ -3,7 +3,7 @@
 import msgspec
 
 from gateway.app import Gateway
-from gateway.bridges.modbus import registers
+from gateway.bridges.modbus import ModbusSettings, registers
 from gateway.core.model import DeviceKind
 
 
@@ -22,8 +22,8 @@ def example(gateway: Gateway) -> Example:
     """Return the first inverter by serial number."""
     serial = min(s.device.serial for s in gateway.router.states() if s.device.kind is not DeviceKind.PLANT)
     config = gateway.config
-    bridge = next(bridge for bridge in config.bridges if bridge.type == "modbus")
-    unit = registers.assigned_units(config.data_dir, bridge.name, bridge.settings)[serial]
+    name, settings = next((b.name, b.settings) for b in config.bridges if isinstance(b.settings, ModbusSettings))
+    unit = registers.assigned_units(config.data_dir, name, settings)[serial]
     return Example(serial, unit, _float_register("active_power_limit"), _float_register("ac_power"))
 
 

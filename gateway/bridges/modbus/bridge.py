@@ -1,54 +1,27 @@
 """The bridge: what the router tells goes into images, what clients write becomes commands."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Final, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final
 
-from pydantic import Field, model_validator
-
-from gateway.bridges.modbus.codec import WordOrder
-from gateway.bridges.modbus.diagnostics import identity
 from gateway.bridges.modbus.fields import COUNTER, CommandStatus, device_fields, unix
-from gateway.bridges.modbus.image import Image, Layout
-from gateway.bridges.modbus.maps.native import NATIVE
+from gateway.bridges.modbus.gateway_unit import UNITS as OWN_UNITS
+from gateway.bridges.modbus.gateway_unit import GatewayUnit
+from gateway.bridges.modbus.image import Image, Unit
+from gateway.bridges.modbus.listeners import Listeners
+from gateway.bridges.modbus.maps.chosen import build
+from gateway.bridges.modbus.maps.family import Family, Latching
+from gateway.bridges.modbus.metrics import METRICS
 from gateway.bridges.modbus.server import Counts, Listener
-from gateway.bridges.modbus.units import LAST_UNIT, UnitBook, units_path
+from gateway.bridges.modbus.settings import ModbusSettings
+from gateway.bridges.modbus.units import LAST_UNIT, Place, UnitBook, units_path
 from gateway.bridges.modbus.writes import Writer
 from gateway.core.bridge import BridgeSettings, Context, Updates
 from gateway.core.model import DeviceState, Quality, Value
 from gateway.core.points import SETPOINTS
 
-ENCODED_AT_ONCE: Final = 8
-"""Devices between which reads get their turn: some tenths of a millisecond."""
-
-
-class ModbusSettings(BridgeSettings):
-    """`bridges.<name>` with `type: modbus`."""
-
-    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
-    port: int = Field(default=5020, ge=0, le=65535, description="0: any free one, named in the log")
-    units: dict[str, Annotated[int, Field(ge=1, le=LAST_UNIT)]] = Field(
-        default={}, description="serial number → unit, for devices that must have a certain one"
-    )
-    stale: Literal["exception", "sentinel"] = Field(
-        default="exception",
-        description="reads of measurements that are not good: exception 0x0B, or values that say 'not there'",
-    )
-    word_order: WordOrder = Field(default=WordOrder.ABCD, description="abcd: high word first; cdab: low word first")
-    max_connections: int = Field(default=128, ge=1, description="clients at a time")
-    idle_timeout: float | None = Field(
-        default=300, gt=0, description="seconds after which a silent client is disconnected; null: never"
-    )
-    ttl: float = Field(default=60, gt=0, le=86400, description="seconds until an unsent write expires")
-
-    @model_validator(mode="after")
-    def _pins_differ(self) -> Self:
-        owners: dict[int, str] = {}
-        for serial, unit in self.units.items():
-            other = owners.setdefault(unit, serial)
-            if other != serial:
-                raise ValueError(f"units: {unit} is given to both {other} and {serial}; each needs its own")
-        return self
+ENCODED_AT_ONCE: Final = 2
+"""Devices between which reads get their turn: about a tenth of a millisecond."""
 
 
 class _Device:
@@ -61,17 +34,19 @@ class _Device:
 
 
 class ModbusBridge:
-    """Every device a unit of one Modbus TCP server."""
+    """Every device a unit of one Modbus TCP server, on one port or several."""
 
     Settings: ClassVar[type[BridgeSettings]] = ModbusSettings
 
     def __init__(self, settings: ModbusSettings, context: Context) -> None:
         self._settings = settings
         self._context = context
-        self._layout = Layout(NATIVE, settings.word_order)
-        self._units = UnitBook(units_path(context.data_dir, context.name), settings.units)
+        self._families: tuple[Family, ...] = ()
+        self._latching: tuple[Latching, ...] = ()
+        self._units = UnitBook(units_path(context.data_dir, context.name), settings.pins, settings.ports)
         self._devices: dict[str, _Device] = {}
-        self._listener: Listener | None = None
+        self._listeners: Listeners | None = None
+        self._writer: Writer | None = None
         self._started = 0.0
         self._left_out: set[str] = set()
         self._wanting: dict[str, None] = {}
@@ -79,14 +54,24 @@ class ModbusBridge:
         self._store_works = True
 
     @property
+    def listeners(self) -> Sequence[Listener]:
+        """What listens now: the bridge's own range of ports first, then those of `listeners:`."""
+        return tuple(self._listeners) if self._listeners else ()
+
+    @property
     def port(self) -> int:
-        """The port the server listens on; 0 while it does not."""
-        return self._listener.port if self._listener else 0
+        """The first port the server listens on; 0 while it does not."""
+        return self._listeners.port(0) if self._listeners else 0
 
     @property
     def units(self) -> Mapping[str, int]:
         """Serial → unit, of the devices served now."""
-        return {image.serial: unit for unit, image in self._listener.images.items()} if self._listener else {}
+        return {serial: place.unit for serial, place in self.places.items()}
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        """Serial → port of the range and unit, of the devices served now."""
+        return self._listeners.served if self._listeners else {}
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -96,46 +81,49 @@ class ModbusBridge:
     @property
     def counts(self) -> Counts:
         """What the server has done since it started."""
-        return self._listener.counts if self._listener else Counts()
+        return self._listeners.counts if self._listeners else Counts()
 
     async def start(self) -> None:
-        """Listen. Raises OSError where the port is taken, or the units' file can't be used."""
+        """Listen. Raises OSError where a port is taken, or a file can't be used: units, certificates."""
         self._units.load()
         self._left_out.clear()
         self._wanting.clear()
         for device in self._devices.values():
             device.state = None
         context, settings = self._context, self._settings
-        writer = Writer(context.submit, context.clock, context.name, settings.ttl)
-        listener = Listener(
-            context.name,
-            (settings.host, settings.port),
-            write=writer.write,
-            spawn=context.spawn,
-            log=context.log,
-            identity=identity(context.gateway_id),
-            max_connections=settings.max_connections,
-        )
-        await listener.listen()
-        self._listener = listener
+        if not self._families:
+            self._families = build(settings.maps, settings.word_order)
+            self._latching = tuple(family for family in self._families if isinstance(family, Latching))
+        wait = settings.answer_timeout if settings.answer_writes == "done" else None
+        self._writer = Writer(context.submit, context.clock, context.name, settings.ttl, wait)
+        listeners = Listeners(settings, context, self._writer.write)
+        await listeners.start()
+        self._listeners = listeners
         self._started = context.clock.monotonic()
-        if settings.idle_timeout is not None:
-            context.spawn(listener.expire(settings.idle_timeout), "idle connections")
-        context.log.info("listening", host=settings.host, port=listener.port)
+        itself = GatewayUnit(
+            context,
+            settings.word_order,
+            without_unit=lambda: len(self._left_out),
+            connections=lambda: sum(len(listener.connections) for listener in listeners),
+        )
+        for table in listeners.tables:
+            table.update(dict.fromkeys(OWN_UNITS, itself.unit))
+        METRICS.watch(context.name, listeners)
 
     async def stop(self) -> None:
-        """Close the port and all connections."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            await listener.shutdown()  # type: ignore[no-untyped-call]
+        """Close the ports and all connections."""
+        METRICS.forget(self._context.name)
+        listeners, self._listeners = self._listeners, None
+        if listeners is not None:
+            await listeners.stop()
 
     async def deliver(self, updates: Updates) -> None:
         """Encode what has changed."""
-        listener = self._listener
-        if listener is None:
+        listeners = self._listeners
+        if listeners is None:
             return
         for serial in updates.removed:
-            self._withdraw(listener, serial)
+            self._withdraw(listeners, serial)
         for serial, state in updates.states.items():
             device = self._devices.setdefault(serial, _Device())
             device.state = state
@@ -147,20 +135,25 @@ class ModbusBridge:
             serial = event.command.serial
             if serial in self._devices:
                 self._devices[serial].commands.note(event)
+                for family in self._latching:
+                    family.note(event)
                 changed[serial] = None
         changed |= dict.fromkeys(await self._give_units())
         for n, serial in enumerate(changed, 1):
-            self._encode(listener, serial)
+            self._encode(listeners, serial)
             if n % ENCODED_AT_ONCE == 0:
                 await asyncio.sleep(0)
+        if self._writer is not None:
+            for event in updates.events:  # now that registers show it, whoever waits for it may look
+                self._writer.note(event)
 
-    def _withdraw(self, listener: Listener, serial: str) -> None:
+    def _withdraw(self, listeners: Listeners, serial: str) -> None:
         if serial in self._devices:
             self._devices[serial].state = None
         self._wanting.pop(serial, None)
-        unit = self._units.get(serial)
-        if unit is not None:
-            listener.images.pop(unit, None)
+        place = self._units.get(serial)
+        if place is not None:
+            listeners.tables[place.nth].pop(place.unit, None)
 
     async def _give_units(self) -> list[str]:
         """Give units to devices that have none. Returns those that have got one."""
@@ -189,29 +182,33 @@ class ModbusBridge:
         if not count:
             self._context.report(up=True)
             return
-        why = f"one port has {LAST_UNIT} units" if self._store_works else "the units' file can't be written"
+        ports = self._settings.ports
+        full = f"{'one port has' if ports == 1 else f'{ports} ports have'} {ports * LAST_UNIT} units; raise `ports`"
+        why = full if self._store_works else "the units' file can't be written"
         self._context.log.warning("devices without a unit", count=count, why=why)
         self._context.report(up=True, detail=f"{count} devices have no unit: {why}")
 
-    def _encode(self, listener: Listener, serial: str) -> None:
-        device, unit = self._devices[serial], self._units.get(serial)
+    def _encode(self, listeners: Listeners, serial: str) -> None:
+        device, place = self._devices[serial], self._units.get(serial)
         state = device.state
-        if state is None or unit is None:
+        if state is None or place is None:
             return
-        image = listener.images.get(unit)
-        if image is None:
-            image = Image(serial, self._layout, lambda: self._live(device))
+        table = listeners.tables[place.nth]
+        unit = table.get(place.unit)
+        layouts = [(family, layout) for family in self._families if (layout := family.layout(state.device))]
+        if unit is None or [image.layout for image in unit.images] != [layout for _, layout in layouts]:
+            unit = Unit(serial, [Image(serial, *pair, lambda: self._live(device)) for pair in layouts])
         good = state.quality is Quality.GOOD
-        image.show(
-            {
-                **device_fields(state, device.updates),
-                **device.commands.fields(),
-                **self._live(device),
-                **self._values(state, hide=not good and self._settings.stale == "sentinel"),
-            }
-        )
-        image.closed = not good and self._settings.stale == "exception"
-        listener.images[unit] = image
+        common = {
+            **device_fields(state, device.updates),
+            **device.commands.fields(),
+            **self._live(device),
+            **self._values(state, hide=not good and self._settings.stale == "sentinel"),
+        }
+        for image in unit.images:
+            image.show({**common, **image.family.fields(state)})
+            image.closed = not good and self._settings.stale == "exception"
+        table[place.unit] = unit
 
     @staticmethod
     def _values(state: DeviceState, *, hide: bool) -> Mapping[str, Value]:

@@ -18,6 +18,10 @@ class Encoding(StrEnum):
     INT16 = "int16"
     UINT32 = "uint32"
     INT32 = "int32"
+    UINT64 = "uint64"
+    ACC32 = "acc32"
+    """SunSpec's accumulator: counts up, starts again after its highest value; 0 is "not there"."""
+    ACC64 = "acc64"
     FLOAT32 = "float32"
     STRING = "string"
     """UTF-8, two bytes a register, filled up with zeros; cut at a character where it is too long."""
@@ -41,6 +45,8 @@ class NumberFormat(msgspec.Struct, frozen=True):
     """What stands for "not there", high word first."""
     absent_text: str
     whole: bool = True
+    wraps: bool = False
+    """What is too large starts again at 0, as a counter does."""
 
     @property
     def registers(self) -> int:
@@ -53,9 +59,15 @@ NUMBERS: Final[Mapping[Encoding, NumberFormat]] = {
     Encoding.INT16: NumberFormat(">h", b"\x80\x00", "0x8000"),
     Encoding.UINT32: NumberFormat(">I", b"\xff\xff\xff\xff", "0xFFFFFFFF"),
     Encoding.INT32: NumberFormat(">i", b"\x80\x00\x00\x00", "0x80000000"),
+    Encoding.UINT64: NumberFormat(">Q", b"\xff" * 8, "0xFFFFFFFFFFFFFFFF"),
+    Encoding.ACC32: NumberFormat(">I", bytes(4), "0", wraps=True),
+    Encoding.ACC64: NumberFormat(">Q", bytes(8), "0", wraps=True),
     Encoding.FLOAT32: NumberFormat(">f", b"\x7f\xc0\x00\x00", "NaN", whole=False),
 }
 """Every encoding but text. "Not there" reads as SunSpec's "not implemented" of the same type does."""
+
+_EXACT: Final = 2**53
+"""Beyond this a float no longer counts by one, so that no counter has got there."""
 
 Encoder = Callable[[Value], bytes]
 Decoder = Callable[[bytes], float | int]
@@ -76,13 +88,19 @@ def encoder(encoding: Encoding, exponent: int, registers: int, order: WordOrder,
     absent = _ordered(form.absent, order)
     pack = struct.Struct(form.code).pack
     up, down = 10 ** max(0, -exponent), 10 ** max(0, exponent)
+    whole, wraps, swapped = form.whole, form.wraps, order is not WordOrder.ABCD
 
+    # Called some ten thousand times a second: what it needs is in local variables.
     def encode(value: Value) -> bytes:
         if value is None:
             return absent
         try:
             number = codes[value] if isinstance(value, str) else value * up / down
-            return _ordered(pack(round(number) if form.whole else number), order)
+            if whole:
+                number = round(number)
+                if wraps and 0 <= number < _EXACT:
+                    number %= 256 ** len(absent)
+            return _ordered(pack(number), order) if swapped else pack(number)
         except (ArithmeticError, LookupError, ValueError, struct.error):
             return absent
 
@@ -118,4 +136,6 @@ def _text_encoder(size: int) -> Encoder:
 
 
 def _ordered(raw: bytes, order: WordOrder) -> bytes:
-    return raw[2:] + raw[:2] if order is WordOrder.CDAB else raw
+    if order is WordOrder.ABCD:
+        return raw
+    return b"".join(raw[at : at + 2] for at in range(len(raw) - 2, -2, -2))

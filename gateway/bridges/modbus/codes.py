@@ -14,6 +14,7 @@ class ExceptionCode(IntEnum):
     ILLEGAL_DATA_ADDRESS = 0x02
     ILLEGAL_DATA_VALUE = 0x03
     SERVER_DEVICE_FAILURE = 0x04
+    ACKNOWLEDGE = 0x05
     SERVER_DEVICE_BUSY = 0x06
     GATEWAY_PATH_UNAVAILABLE = 0x0A
     GATEWAY_TARGET_FAILED_TO_RESPOND = 0x0B
@@ -34,6 +35,18 @@ REFUSALS: Final[Mapping[Reason, ExceptionCode]] = {
     Reason.NOT_STORED: ExceptionCode.SERVER_DEVICE_FAILURE,
 }
 """How a refused write is answered."""
+
+ENDINGS: Final[Mapping[CommandState, ExceptionCode]] = {
+    CommandState.FAILED: ExceptionCode.SERVER_DEVICE_FAILURE,
+    CommandState.EXPIRED: ExceptionCode.SERVER_DEVICE_FAILURE,
+    CommandState.SUPERSEDED: ExceptionCode.SERVER_DEVICE_FAILURE,
+    CommandState.UNKNOWN: ExceptionCode.GATEWAY_TARGET_FAILED_TO_RESPOND,
+}
+"""How a write is answered that waited for its command's end (`answer_writes: done`), where that is no success.
+
+Not ended in time is ACKNOWLEDGE: "the server has accepted the request and is processing it, but a long duration
+of time will be required to do so" (V1.1b3 §7).
+"""
 
 KINDS: Final[Mapping[DeviceKind, int]] = {
     DeviceKind.INVERTER: 1,

@@ -1,13 +1,19 @@
 """A unit's registers as the bytes a read answers with. Encoded when data arrive, so a read is a slice."""
 
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from gateway.bridges.modbus.codec import Decoder, Encoder, Encoding, WordOrder, decoder, encoder
 from gateway.bridges.modbus.maps.row import Block, RegisterMap, Row
 from gateway.core.model import Value
+
+if TYPE_CHECKING:
+    from gateway.bridges.modbus.maps.family import Family
+
+
+_NOTHING: Final = object()
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -19,6 +25,27 @@ class Span(msgspec.Struct, frozen=True):
     """Byte of address a in the image: 2 * a + shift."""
     gated: bool
     live: bool
+    gates: tuple[tuple[int, int], ...] = ()
+
+    def shut(self, address: int, count: int) -> bool:
+        """Return whether a read of these registers touches measurements, in a gated block."""
+        return not self.gates or any(address < end and start < address + count for start, end in self.gates)
+
+
+class Plan:
+    """How a read that was asked before is answered. Part of a `Unit`, and valid as long as that is."""
+
+    __slots__ = ("end", "gated", "head", "image", "live", "start")
+
+    def __init__(self, head: bytes, image: "Image", start: int, end: int, gated: bool, live: bool) -> None:
+        self.head: Final = head
+        """Of the answer, from the protocol id to the byte count."""
+        self.image: Final = image
+        self.start: Final = start
+        self.end: Final = end
+        """Bytes of the image."""
+        self.gated: Final = gated
+        self.live: Final = live
 
 
 class Slot(NamedTuple):
@@ -47,7 +74,9 @@ class Layout:
         for row in map_.rows:
             slot = self._slot(row, order)
             self.slots.setdefault(row.field, []).append(slot)
-            if row.encoding is not Encoding.STRING:
+            if row.constant is not None:
+                blank[slot.start : slot.end] = slot.encode(row.constant)
+            elif row.encoding is not Encoding.STRING:
                 blank[slot.start : slot.end] = slot.encode(_blank(row.field))
             if row.writable:
                 self.writable[row.address] = row, decoder(row.encoding, row.exponent, order)
@@ -58,7 +87,7 @@ class Layout:
     def _add_blocks(self, blocks: tuple[Block, ...]) -> int:
         size = 0
         for block in blocks:
-            span = Span(block.end, size - 2 * block.start, block.gated, block.live)
+            span = Span(block.end, size - 2 * block.start, block.gated, block.live, block.gates)
             self.spans.update(dict.fromkeys(range(block.start, block.end), span))
             size += 2 * block.count
         return size
@@ -69,22 +98,30 @@ class Layout:
 
 
 class Image:
-    """The registers of one unit."""
+    """The registers of one map of one unit."""
 
-    __slots__ = ("_live", "closed", "data", "layout", "serial")
+    __slots__ = ("_live", "_shown", "closed", "data", "family", "layout", "serial")
 
-    def __init__(self, serial: str, layout: Layout, live: Callable[[], Mapping[str, Value]]) -> None:
+    def __init__(self, serial: str, family: "Family", layout: Layout, live: Callable[[], Mapping[str, Value]]) -> None:
         self.serial: Final = serial
+        self.family: Final = family
         self.layout: Final = layout
         self.data = bytearray(layout.blank)
         """All blocks, one after another; `Span.shift` finds an address in it."""
         self.closed = True
         """Gated blocks are not to be read: there are no good data."""
         self._live = live
+        self._shown: dict[str, Value] = {}
+        """What `data` shows now, so that only what has changed is encoded."""
 
     def show(self, fields: Mapping[str, Value]) -> None:
-        """Encode everything anew. What is not in `fields` is absent."""
-        self.data[:] = self.layout.blank
+        """Bring everything up to date. What is not in `fields` is absent."""
+        self._put(fields)
+        if len(self._shown) > len(fields):
+            self._blank(self._shown.keys() - fields.keys())
+
+    def amend(self, fields: Mapping[str, Value]) -> None:
+        """Bring these up to date; the rest stays."""
         self._put(fields)
 
     def refresh(self) -> None:
@@ -92,11 +129,41 @@ class Image:
         self._put(self._live())
 
     def _put(self, fields: Mapping[str, Value]) -> None:
-        slots = self.layout.slots
-        data = self.data
+        shown, slots, data = self._shown, self.layout.slots, self.data
         for field, value in fields.items():
+            known = shown.get(field, _NOTHING)
+            # 1, 1.0 and True are equal, and differ as text.
+            if known == value and type(known) is type(value):
+                continue
+            shown[field] = value
             for start, end, encode in slots.get(field, ()):
                 data[start:end] = encode(value)
+
+    def _blank(self, fields: Iterable[str]) -> None:
+        for field in fields:
+            del self._shown[field]
+            for start, end, _ in self.layout.slots.get(field, ()):
+                self.data[start:end] = self.layout.blank[start:end]
+
+
+class Unit:
+    """What one unit id answers: one image a map. The maps' addresses don't meet."""
+
+    __slots__ = ("images", "plans", "serial")
+
+    def __init__(self, serial: str, images: Sequence[Image]) -> None:
+        self.serial: Final = serial
+        self.images: Final = tuple(images)
+        self.plans: Final[dict[bytes, Plan]] = {}
+        """Read requests but for their transaction id → how to answer. Kept by connection.py."""
+
+    def find(self, address: int) -> tuple[Image, Span] | None:
+        """Return the image and the block that an address is in."""
+        for image in self.images:
+            span = image.layout.spans.get(address)
+            if span is not None:
+                return image, span
+        return None
 
 
 def _blank(field: str) -> Value:

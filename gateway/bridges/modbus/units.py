@@ -1,10 +1,10 @@
-"""Which device is which unit. Given once and kept, for a SCADA's configuration must not shift."""
+"""Which device is which unit of which port. Given once and kept, for a SCADA's configuration must not shift."""
 
 import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,69 +17,84 @@ class UnitsError(OSError):
     """The assignments can't be used as they are. The message says what to do."""
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
+class Place(NamedTuple):
+    """Where a device is found."""
+
+    nth: int
+    """Which port of the range: 0 for the first. So the range may move as a whole, and all keep their units."""
+    unit: int
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What the file holds."""
 
     version: int
     units: dict[str, int]
     """Serial → unit."""
+    ports: dict[str, int] = {}
+    """Serial → which port of the range (0: first), for those that are not on the first one."""
 
 
 class UnitBook:
-    """Serial → unit, kept in a JSON file. Pins of the configuration win."""
+    """Serial → place, kept in a JSON file. Pins of the configuration win."""
 
-    def __init__(self, path: Path, pins: Mapping[str, int]) -> None:
+    def __init__(self, path: Path, pins: Mapping[str, Place], ports: int = 1) -> None:
         self._path = path
         self._pins = pins
-        self._units: dict[str, int] = {}
-        self._saved: dict[str, int] = {}
+        self._ports = ports
+        self._places: dict[str, Place] = {}
+        self._saved: dict[str, Place] = {}
 
-    def load(self) -> Mapping[str, int]:
-        """Read the file, apply the pins, return serial → unit. Writes nothing.
+    def load(self) -> Mapping[str, Place]:
+        """Read the file, apply the pins, return serial → place. Writes nothing.
 
-        Raises UnitsError where the file is damaged, or a pin wants the unit of another device.
+        Raises UnitsError where the file is damaged, or a pin wants the place of another device.
         """
         kept = self._read()
         self._saved = dict(kept)
-        self._units = kept | dict(self._pins)
-        owners: dict[int, str] = {}
-        for serial, unit in self._units.items():
-            other = owners.setdefault(unit, serial)
+        self._places = kept | dict(self._pins)
+        owners: dict[Place, str] = {}
+        for serial, place in self._places.items():
+            other = owners.setdefault(place, serial)
             if other != serial:
-                raise self._conflict(serial, other, unit)
-        return self._units
+                raise self._conflict(serial, other, place)
+        return self._places
 
     async def assign(self, serials: Iterable[str]) -> list[str]:
-        """Give each new device the lowest free unit and store that. Returns those for which none is left.
+        """Give each new device the first free place and store that. Returns those for which none is left.
 
-        Raises OSError where it can't be stored; then the new devices have no unit.
+        Raises OSError where it can't be stored; then the new devices have none.
         """
-        before = dict(self._units)
+        before = dict(self._places)
         taken = set(before.values())
-        free = (unit for unit in range(1, LAST_UNIT + 1) if unit not in taken)
+        everything = (Place(nth, unit) for nth in range(self._ports) for unit in range(1, LAST_UNIT + 1))
+        free = (place for place in everything if place not in taken)
         left_out = []
         for serial in serials:
-            if serial in self._units:
+            if serial in self._places:
+                if self.get(serial) is None:
+                    left_out.append(serial)
                 continue
-            unit = next(free, None)
-            if unit is None:
+            place = next(free, None)
+            if place is None:
                 left_out.append(serial)
             else:
-                self._units[serial] = unit
-        if self._units != self._saved:
+                self._places[serial] = place
+        if self._places != self._saved:
             try:
-                await asyncio.to_thread(self._write, dict(self._units))
+                await asyncio.to_thread(self._write, dict(self._places))
             except OSError:
-                self._units = before
+                self._places = before
                 raise
-            self._saved = dict(self._units)
+            self._saved = dict(self._places)
         return left_out
 
-    def get(self, serial: str) -> int | None:
-        """Return the unit of a device."""
-        return self._units.get(serial)
+    def get(self, serial: str) -> Place | None:
+        """Return the place of a device; None where it has none, or one on a port that is not there any more."""
+        place = self._places.get(serial)
+        return None if place is None or place.nth >= self._ports else place
 
-    def _read(self) -> dict[str, int]:
+    def _read(self) -> dict[str, Place]:
         try:
             found = msgspec.json.decode(self._path.read_bytes(), type=_File)
         except FileNotFoundError:
@@ -91,15 +106,21 @@ class UnitBook:
         for serial, unit in found.units.items():
             if not 1 <= unit <= LAST_UNIT:
                 raise self._damaged(f"unit {unit} of {serial} is not from 1 to {LAST_UNIT}")
-        if len(set(found.units.values())) < len(found.units):
+        for serial, nth in found.ports.items():
+            if nth < 0 or serial not in found.units:
+                raise self._damaged(f"{serial} has a port and no unit, or no such port")
+        places = {serial: Place(found.ports.get(serial, 0), unit) for serial, unit in found.units.items()}
+        if len(set(places.values())) < len(places):
             raise self._damaged("two devices have the same unit")
-        return found.units
+        return places
 
-    def _write(self, units: Mapping[str, int]) -> None:
+    def _write(self, places: Mapping[str, Place]) -> None:
         """Replace the file in one step; after a crash either the old or the new one is there."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        in_order = dict(sorted(units.items(), key=lambda pair: pair[1]))
-        text = msgspec.json.format(msgspec.json.encode(_File(FORMAT, in_order)), indent=2)
+        in_order = sorted(places.items(), key=lambda pair: pair[1])
+        units = {serial: place.unit for serial, place in in_order}
+        ports = {serial: place.nth for serial, place in in_order if place.nth}
+        text = msgspec.json.format(msgspec.json.encode(_File(FORMAT, units, ports)), indent=2)
         new = self._path.with_suffix(".json.new")
         with new.open("wb") as file:
             file.write(text + b"\n")
@@ -118,10 +139,10 @@ class UnitBook:
             "or move it away: then units are given anew, and pins (`units:`) keep those that must not change"
         )
 
-    def _conflict(self, serial: str, other: str, unit: int) -> UnitsError:
+    def _conflict(self, serial: str, other: str, place: Place) -> UnitsError:
         pinned, kept = (serial, other) if serial in self._pins else (other, serial)
         return UnitsError(
-            f"unit {unit} is pinned to {pinned} (`units:`), but {kept} has had it since before; pin {kept} "
+            f"unit {place.unit} is pinned to {pinned} (`units:`), but {kept} has had it since before; pin {kept} "
             f"to another unit too, or choose a free unit for {pinned}"
         )
 

@@ -1,14 +1,15 @@
 """From the registers of a write request to commands, and from their refusal to an exception code."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
 from gateway.bridges.modbus.codec import NotAValueError
-from gateway.bridges.modbus.codes import REFUSALS, ExceptionCode
-from gateway.bridges.modbus.image import Image, Layout
+from gateway.bridges.modbus.codes import ENDINGS, REFUSALS, ExceptionCode
+from gateway.bridges.modbus.image import Layout, Unit
 from gateway.core.clock import Clock
-from gateway.core.model import Command, CommandEvent, CommandState, Reason, new_command_id
+from gateway.core.model import Command, CommandEvent, CommandState, Reason, Value, new_command_id
 from gateway.core.points import Type
 
 _WHOLE: Final = (Type.BOOLEAN, Type.ENUM, Type.INTEGER)
@@ -26,7 +27,10 @@ class Wish(NamedTuple):
     """One setpoint, as a request wants it."""
 
     setpoint: str
-    value: float | int
+    value: Value
+    revert_after: float | None = None
+    """Dead-man's timer, seconds."""
+    revert_value: Value = None
 
 
 def wishes(layout: Layout, address: int, payload: bytes) -> list[Wish]:
@@ -61,33 +65,85 @@ class Writer:
     """Turns write requests into commands; all of a request are accepted, or none."""
 
     def __init__(
-        self, submit: Callable[..., Awaitable[Sequence[CommandEvent]]], clock: Clock, bridge: str, ttl: float
+        self,
+        submit: Callable[..., Awaitable[Sequence[CommandEvent]]],
+        clock: Clock,
+        bridge: str,
+        ttl: float,
+        wait: float | None = None,
     ) -> None:
         self._submit = submit
         self._clock = clock
         self._bridge = bridge
         self._ttl = timedelta(seconds=ttl)
+        self._wait = wait
+        """Seconds to wait for the ends of commands before a write is answered; None: it is answered at once."""
+        self._ends: dict[str, asyncio.Future[CommandEvent]] = {}
+        """Command id → its end, where that is waited for."""
 
-    async def write(self, image: Image, peer: str, address: int, payload: bytes) -> None:
-        """Ask for what the registers say. Returns once that is accepted, and journaled.
+    async def write(self, unit: Unit, peer: str, address: int, payload: bytes) -> None:
+        """Ask for what the registers say. Returns once that is accepted and journaled or, with `wait`, done.
 
         `peer` is the client's `ip:port`. Raises WriteRefusedError.
         """
+        found = unit.find(address)
+        if found is None:
+            raise WriteRefusedError(ExceptionCode.ILLEGAL_DATA_ADDRESS, f"register {address} is not writable")
+        image, _ = found
+        wanted = image.family.wishes(image, address, payload)
+        commands = [self._command(unit.serial, peer, wish) for wish in wanted]
+        ends = self._expect(commands)
+        try:
+            if commands:
+                await self._ask(commands)
+            latch = getattr(image.family, "accepted", None)  # see maps.family.Latching, which imports this module
+            if latch is not None:
+                latch(image, address, payload)
+            if ends:
+                await self._await_ends(ends)
+        finally:
+            for command in commands:
+                self._ends.pop(command.id, None)
+
+    def note(self, event: CommandEvent) -> None:
+        """Take in a step of any command."""
+        end = self._ends.get(event.command.id)
+        if end is not None and event.state.final and not end.done():
+            end.set_result(event)
+
+    def _command(self, serial: str, peer: str, wish: Wish) -> Command:
         now = self._clock.now()
-        events = await self._submit(
-            *(
-                Command(
-                    id=new_command_id(),
-                    serial=image.serial,
-                    setpoint=wish.setpoint,
-                    value=wish.value,
-                    origin=f"{self._bridge}:{peer}",
-                    created=now,
-                    expires=now + self._ttl,
-                )
-                for wish in wishes(image.layout, address, payload)
-            )
+        return Command(
+            id=new_command_id(),
+            serial=serial,
+            setpoint=wish.setpoint,
+            value=wish.value,
+            origin=f"{self._bridge}:{peer}",
+            created=now,
+            expires=now + self._ttl,
+            revert_after=wish.revert_after,
+            revert_value=wish.revert_value,
         )
+
+    def _expect(self, commands: Sequence[Command]) -> list[asyncio.Future[CommandEvent]]:
+        if self._wait is None:
+            return []
+        ends = [asyncio.get_running_loop().create_future() for _ in commands]
+        self._ends.update(zip((command.id for command in commands), ends, strict=True))
+        return ends
+
+    async def _await_ends(self, ends: Sequence[asyncio.Future[CommandEvent]]) -> None:
+        """Return when all have succeeded. Raises WriteRefusedError."""
+        ended, waiting = await asyncio.wait(ends, timeout=self._wait)
+        for event in (end.result() for end in ended):
+            if event.state in ENDINGS:
+                raise WriteRefusedError(ENDINGS[event.state], event.detail or event.state.value)
+        if waiting:
+            raise WriteRefusedError(ExceptionCode.ACKNOWLEDGE, f"accepted, and not done after {self._wait:g} s")
+
+    async def _ask(self, commands: Sequence[Command]) -> None:
+        """Submit commands: all of them, or none. Raises WriteRefusedError."""
+        events = await self._submit(*commands)
         rejected = [event for event in events if event.state is CommandState.REJECTED]
         # Beside the culprit, the others of the request are rejected as BAD_REQUEST: it speaks for all.
         culprit = next((e for e in rejected if e.reason is not Reason.BAD_REQUEST), rejected[0] if rejected else None)

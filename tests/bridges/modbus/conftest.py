@@ -12,7 +12,7 @@ from tests.kit.bench import EVERYTHING, INVERTER, Bench, until
 def pytest_asyncio_loop_factories(item):
     """What speaks bytes is tested on both loops: they differ in how they pause, flush and close."""
     loops = {"asyncio": asyncio.SelectorEventLoop}
-    if "test_connection" in item.nodeid:
+    if item.path.stem in {"test_connection", "test_serving", "test_tls"}:
         loops["uvloop"] = uvloop.new_event_loop
     return loops
 

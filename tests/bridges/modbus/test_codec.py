@@ -72,6 +72,8 @@ def test_whole_numbers_come_back_as_they_went(encoding, data):
         value = decoder(encoding, exponent, order)(raw)
     except NotAValueError:
         return
+    if abs(value) / 10**exponent > 2**52:
+        return  # that many digits are more than a float holds
     assert encode(value, encoding, exponent, order=order) == raw
 
 

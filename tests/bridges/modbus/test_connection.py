@@ -150,7 +150,7 @@ async def test_behind_a_slow_write_16_requests_wait_and_the_rest_stays_in_the_so
     client.send(frame(write_one(5801, 10), transaction=0))
     await until(lambda: served.begun)
     client.send(b"".join(frame(read(0, 100), transaction=n) for n in range(1, 2000)))
-    (connection,) = served.bridge._listener.active_connections.values()
+    (connection,) = served.bridge.listeners[0].active_connections.values()
     await until(lambda: connection._held)
     assert len(connection._queue) == MOST_QUEUED
     slow.set()
@@ -173,8 +173,8 @@ async def test_a_client_that_does_not_read_is_answered_no_more_until_it_does(ser
         wanted = 40_000
         requests = b"".join(frame(read(0, 125), transaction=n) for n in range(wanted))
         sending = asyncio.create_task(loop.sock_sendall(lazy, requests))
-        await until(lambda: served.bridge._listener.active_connections)
-        (connection,) = served.bridge._listener.active_connections.values()
+        await until(lambda: served.bridge.listeners[0].active_connections)
+        (connection,) = served.bridge.listeners[0].active_connections.values()
         await until(lambda: connection._clogged)
         async with served.client() as other:
             assert await other.words(0) == [1]
@@ -198,7 +198,7 @@ async def test_a_hundred_clients_at_once(served):
 
     await asyncio.gather(*(work(n) for n in range(100)))
     await asyncio.gather(*(client.close() for client in clients))
-    await until(lambda: not served.bridge._listener.active_connections)
+    await until(lambda: not served.bridge.listeners[0].active_connections)
 
 
 async def test_connections_beyond_the_limit_are_closed_at_once(tmp_path, logged):
@@ -212,7 +212,7 @@ async def test_connections_beyond_the_limit_are_closed_at_once(tmp_path, logged)
             await third.close()
         assert served.bridge.counts.refused_connections == 3
         await clients[0].close()
-        await until(lambda: len(served.bridge._listener.active_connections) == 1)
+        await until(lambda: len(served.bridge.listeners[0].active_connections) == 1)
         async with served.client() as client:
             assert await client.words(0) == [1]
         await clients[1].close()
@@ -238,7 +238,7 @@ async def test_a_client_that_talks_or_waits_is_not_idle(tmp_path, monkeypatch):
 
         monkeypatch.setattr(served.bench.dispatcher, "submit", later)
         client.send(frame(write_one(5801, 10)))
-        listener = served.bridge._listener
+        listener = served.bridge.listeners[0]
         await until(lambda: listener.pulse > 20)
         gate.set()
         assert await client.answer() == (1, 1, write_one(5801, 10))
@@ -249,14 +249,14 @@ async def test_a_client_that_talks_or_waits_is_not_idle(tmp_path, monkeypatch):
 async def test_without_an_idle_time_out_clients_may_be_silent(tmp_path):
     async with serving(tmp_path, idle_timeout=None) as served, served.client() as client:
         assert await client.words(0) == [1]
-        assert served.bridge._listener.pulse == 0
+        assert served.bridge.listeners[0].pulse == 0
 
 
 async def test_a_client_that_closes_its_side_still_gets_its_answers(served, client, slow):
     client.send(frame(write_one(5801, 10), transaction=1) + frame(read(0, 1), transaction=2))
     client.writer.write_eof()
     await until(lambda: served.begun)
-    (connection,) = served.bridge._listener.active_connections.values()
+    (connection,) = served.bridge.listeners[0].active_connections.values()
     await until(lambda: connection._half_closed)
     slow.set()
     assert (await client.answer())[0] == 1
@@ -271,7 +271,7 @@ async def test_a_client_that_goes_while_its_write_waits_does_no_harm(served, slo
         reset = struct.pack("ii", 1, 0)
         client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         client.writer.transport.abort()
-    listener = served.bridge._listener
+    listener = served.bridge.listeners[0]
     await until(lambda: not listener.active_connections)
     slow.set()
     await until(lambda: served.bench.controller.sent)
@@ -308,8 +308,8 @@ async def test_stopping_does_not_wait_for_a_client_that_does_not_read(tmp_path):
             requests = b"".join(frame(read(0, 125)) for _ in range(40_000))
             loop = asyncio.get_running_loop()
             sending = asyncio.create_task(loop.sock_sendall(lazy, requests))
-            await until(lambda: served.bridge._listener.active_connections)
-            (connection,) = served.bridge._listener.active_connections.values()
+            await until(lambda: served.bridge.listeners[0].active_connections)
+            (connection,) = served.bridge.listeners[0].active_connections.values()
             await until(lambda: connection._clogged)
             async with asyncio.timeout(5):
                 await served.runner.stop()

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.bridges.modbus import ModbusBridge, ModbusSettings
-from gateway.bridges.modbus.units import UnitBook, UnitsError, units_path
+from gateway.bridges.modbus.units import Place, UnitBook, UnitsError, units_path
 from tests.bridges.modbus.client import read
 from tests.bridges.modbus.conftest import serving
 from tests.kit.bench import INVERTER, Bench, until
@@ -21,17 +21,21 @@ def write(path, units, version=1):
     path.write_text(json.dumps({"version": version, "units": units}))
 
 
-def book(path, **pins):
-    found = UnitBook(path, pins)
+def book(path, *, ports=1, **pins):
+    found = UnitBook(path, {serial: Place(0, unit) for serial, unit in pins.items()}, ports)
     found.load()
     return found
+
+
+def units_of(book, serials):
+    return [book.get(serial).unit for serial in serials]
 
 
 async def test_units_are_given_in_turn_and_kept_over_restarts(path):
     assert await book(path).assign(["a", "b"]) == []
     again = book(path)
     await again.assign(["c", "b", "a"])
-    assert [again.get(serial) for serial in "abc"] == [1, 2, 3]
+    assert units_of(again, "abc") == [1, 2, 3]
     assert json.loads(path.read_text()) == {"version": 1, "units": {"a": 1, "b": 2, "c": 3}}
     assert not list(path.parent.glob("*.new"))
 
@@ -40,8 +44,8 @@ async def test_a_pin_wins_and_is_kept_once_it_is_removed(path):
     write(path, {"a": 1})
     pinned = book(path, a=9, b=1)
     await pinned.assign(["c"])
-    assert [pinned.get(serial) for serial in "abc"] == [9, 1, 2]
-    assert [book(path).get(serial) for serial in "abc"] == [9, 1, 2]
+    assert units_of(pinned, "abc") == [9, 1, 2]
+    assert units_of(book(path), "abc") == [9, 1, 2]
 
 
 def test_a_pin_on_the_unit_of_another_device_is_an_error(path):

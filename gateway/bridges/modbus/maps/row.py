@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from gateway.bridges.modbus.codec import NUMBERS, Encoding
+from gateway.core.model import Value
 from gateway.core.points import POINTS, Point, Type
 
 INTERNAL_FIELDS: Final = frozenset(
@@ -33,7 +34,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """0-based, as on the wire (V1.1b3 §4.4)."""
     encoding: Encoding
     field: str
-    """A point id, or one of INTERNAL_FIELDS."""
+    """A point id, one of INTERNAL_FIELDS, or `<map>.…`, which the map's family fills in."""
     exponent: int = 0
     """The register counts in steps of 10**exponent of the point's unit."""
     length: int = 0
@@ -43,6 +44,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What it is, where the point table does not say it."""
     unit: str = ""
     """Where the point table does not say it."""
+    constant: Value = None
+    """What it always reads as, where that is so."""
 
     @cached_property
     def point(self) -> Point | None:
@@ -74,6 +77,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     gated: bool = False
     """Holds measurements: not answered while the device's data are not good (by policy)."""
+    gates: tuple[tuple[int, int], ...] = ()
+    """Where only parts of a gated block hold measurements: these, each its first address and the first after."""
     live: bool = False
     """Holds values that are brought up to date when they are read."""
 
@@ -100,8 +105,9 @@ class RegisterMap(msgspec.Struct, frozen=True):
         for row, after in pairwise(rows):
             if row.end > after.address:
                 raise MapError(f"map {self.name}: {row.field} at {row.address} runs into {after.field}")
+        own = f"{self.name.partition(' ')[0]}."  # behind a blank stands, for people, what tells tables of a map apart
         for row in rows:
-            if row.field not in POINTS and row.field not in INTERNAL_FIELDS:
+            if row.field not in POINTS and row.field not in INTERNAL_FIELDS and not row.field.startswith(own):
                 raise MapError(f"map {self.name}: there is no point {row.field!r} (at {row.address})")
             if row.count < 1:
                 raise MapError(f"map {self.name}: {row.field} at {row.address} needs a length")

@@ -1,0 +1,162 @@
+"""The maps that a configuration names: made, and checked against each other."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gateway.bridges.modbus.codec import WordOrder
+from gateway.bridges.modbus.maps import FAMILIES
+from gateway.bridges.modbus.maps.custom import CustomFamily
+from gateway.bridges.modbus.maps.family import Family
+from gateway.bridges.modbus.maps.row import MapError, RegisterMap, Row
+from gateway.core.model import Device, DeviceKind, Range
+from gateway.core.points import SETPOINTS
+
+FILE: Final = ".csv"
+SAMPLES: Final = tuple(
+    Device(serial=kind, kind=kind, rated_power=10_000.0, setpoints=dict.fromkeys(SETPOINTS, Range()))
+    for kind in DeviceKind
+)
+"""A device of each kind, able to do everything: what maps have for these is what they have."""
+
+
+class Choice(BaseModel):
+    """A line of `maps:`. A name, a CSV file, or either with options: `{map: NAME, option: …}`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    map: str = Field(description="name of a map, or a CSV file")
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a map of the user's own."""
+        return self.map.lower().endswith(FILE)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What stands beside the name, as the family's own `Options` take it."""
+        given = self.model_extra or {}
+        model = None if self.is_file else getattr(FAMILIES[self.map], "Options", None)
+        return given if model is None else dict(model.model_validate(given))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_name(cls, raw: Any) -> Any:
+        return {"map": raw} if isinstance(raw, str) else raw
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        if not self.is_file and self.map not in FAMILIES:
+            raise ValueError(
+                f"there is no map {self.map!r}; there are {', '.join(FAMILIES)}, or name a file that ends in {FILE}"
+            )
+        factory = None if self.is_file else FAMILIES[self.map]
+        model: type[BaseModel] | None = getattr(factory, "Options", None)
+        known = list(model.model_fields) if model else []
+        for option in self.model_extra or {}:
+            if option not in known:
+                near = get_close_matches(option, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
+                raise ValueError(f"the map {self.map} has no option {option!r}; {hint}")
+        try:
+            _ = self.options
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"option {where!r} of the map {self.map}: {_lower(first['msg'])}") from None
+        return self
+
+
+class MapsError(ValueError):
+    """The maps can't be used as they are. The message says what to change."""
+
+
+def build(choices: Iterable[Choice], order: WordOrder) -> tuple[Family, ...]:
+    """Make the maps. Raises MapsError where a file is no map, or addresses of two maps meet."""
+    families = []
+    for choice in choices:
+        try:
+            families.append(
+                CustomFamily(Path(choice.map), order)
+                if choice.is_file
+                else FAMILIES[choice.map](order, **choice.options)
+            )
+        except MapError as error:
+            raise MapsError(str(error)) from error
+    names = [family.name for family in families]
+    for name in names:
+        if names.count(name) > 1:
+            raise MapsError(f"the map {name} stands there twice; keep one")
+    for clash in _clashes(families):
+        raise MapsError(clash)
+    return tuple(families)
+
+
+def tables(families: Iterable[Family]) -> list[RegisterMap]:
+    """Return every table that the maps are made of, for people: those of one map that differ are named apart."""
+    found: list[RegisterMap] = []
+    for family in families:
+        kinds: list[tuple[RegisterMap, list[str]]] = []
+        for device in SAMPLES:
+            layout = family.layout(device)
+            if layout is None:
+                continue
+            known = next((of for map_, of in kinds if map_ == layout.map), None)
+            if known is None:
+                kinds.append((layout.map, [device.kind]))
+            else:
+                known.append(device.kind)
+        names = [map_.name for map_, _ in kinds]
+        found += [
+            map_
+            if names.count(map_.name) == 1
+            else msgspec.structs.replace(map_, name=f"{map_.name} ({', '.join(of)})")
+            for map_, of in kinds
+        ]
+    return found
+
+
+def _clashes(families: Sequence[Family]) -> Iterator[str]:
+    for device in SAMPLES:
+        laid_out = [(family, layout.map) for family in families if (layout := family.layout(device))]
+        for (one, one_map), (other, other_map) in combinations(laid_out, 2):
+            address = _meeting(one_map, other_map)
+            if address is not None:
+                yield (
+                    f"address {address} is in two maps: {_what(one, one_map, address)}, "
+                    f"and {_what(other, other_map, address)}; move one, or leave one out"
+                )
+
+
+def _meeting(one: RegisterMap, other: RegisterMap) -> int | None:
+    """Return the address to complain of: one where both have rows, if there is any."""
+    shared = [
+        range(max(mine.start, theirs.start), min(mine.end, theirs.end))
+        for mine in one.blocks
+        for theirs in other.blocks
+    ]
+    addresses = [address for part in shared for address in part]
+    both = (a for a in addresses if _row_at(one, a) and _row_at(other, a))
+    return next(both, addresses[0] if addresses else None)
+
+
+def _what(family: Family, map_: RegisterMap, address: int) -> str:
+    row = _row_at(map_, address)
+    if row is not None:
+        line = family.lines.get(row.address) if isinstance(family, CustomFamily) else None
+        return f"{family.name}{f':{line}' if line else ''} has {row.field} at {row.address}"
+    block = next(block for block in map_.blocks if block.start <= address < block.end)
+    return f"{family.name} has {block.title!r} from {block.start} to {block.end - 1}"
+
+
+def _row_at(map_: RegisterMap, address: int) -> Row | None:
+    return next((row for row in map_.rows if row.address <= address < row.end), None)
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
