@@ -5,7 +5,6 @@ Token and login back-off are kept in `data_dir`, so that a restart costs no logi
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ import httpx
 import msgspec
 import structlog
 
+from gateway.core import files
 from gateway.core.clock import Clock
 from gateway.core.errors import UnsureError
 from gateway.core.model import iso
@@ -246,12 +246,8 @@ class Session:
 
     def _keep(self, kept: _Kept) -> None:
         self._kept = kept
-        temporary = self._store.with_suffix(".tmp")
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.encode(kept))
-            temporary.replace(self._store)
+            files.replace(self._store, msgspec.json.encode(kept), 0o600)
         except OSError as error:
             self._log.warning("the token can't be kept over a restart", file=str(self._store), error=str(error))
 

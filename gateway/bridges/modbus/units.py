@@ -1,12 +1,13 @@
 """Which device is which unit of which port. Given once and kept, for a SCADA's configuration must not shift."""
 
 import asyncio
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
+
+from gateway.core import files
 
 LAST_UNIT: Final = 247
 """Modbus Messaging on TCP/IP V1.0b, §4.4.2: 1 to 247 are devices, 0 and 255 the gateway itself."""
@@ -116,22 +117,11 @@ class UnitBook:
 
     def _write(self, places: Mapping[str, Place]) -> None:
         """Replace the file in one step; after a crash either the old or the new one is there."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         in_order = sorted(places.items(), key=lambda pair: pair[1])
         units = {serial: place.unit for serial, place in in_order}
         ports = {serial: place.nth for serial, place in in_order if place.nth}
         text = msgspec.json.format(msgspec.json.encode(_File(FORMAT, units, ports)), indent=2)
-        new = self._path.with_suffix(".json.new")
-        with new.open("wb") as file:
-            file.write(text + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        files.replace(self._path, text + b"\n")
 
     def _damaged(self, why: str) -> UnitsError:
         return UnitsError(
