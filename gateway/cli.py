@@ -94,7 +94,7 @@ def devices(config: ConfigFile) -> None:
         configure(LogSettings(level="error"))
         err.print("No gateway runs with this configuration; asking SEMS.")
         inventory = _run(_discovered(loaded))
-    out.print(show.device_table(inventory.states))
+    out.print(show.device_table(inventory.states, width=out.width))
     for bridge in inventory.bridges:
         if not bridge.up:
             err.print(f"[red]{bridge.name} is down:[/] {bridge.detail}")

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from gateway.bridges.modbus import registers as modbus_registers
 from gateway.bridges.modbus.maps.row import RegisterMap
-from gateway.core.model import CommandEvent, CommandState, DeviceKind, DeviceState, Quality, Value, iso
+from gateway.core.model import CommandEvent, CommandState, Device, DeviceKind, DeviceState, Quality, Value, iso
 from gateway.core.points import POINTS
 
 QUALITY_STYLE: Final = {Quality.GOOD: "green", Quality.STALE: "yellow", Quality.OFFLINE: "red"}
@@ -21,46 +23,87 @@ STATE_STYLE: Final = {
     CommandState.UNKNOWN: "yellow",
 }
 COLUMNS: Final = (
-    ("pv_power", "PV"),
-    ("battery_power", "battery"),
-    ("battery_soc", "SoC"),
-    ("grid_power", "grid"),
-    ("load_power", "load"),
-    ("ac_power", "AC"),
-    ("energy_today", "today"),
-    ("active_power_limit", "limit"),
+    # point, title, turn in which a narrow terminal goes without it
+    ("pv_power", "PV", 8),
+    ("battery_power", "battery", 5),
+    ("battery_soc", "SoC", 3),
+    ("grid_power", "grid", 6),
+    ("load_power", "load", 4),
+    ("ac_power", "AC", 9),
+    ("energy_today", "today", 2),
+    ("active_power_limit", "limit", 7),
 )
+MODEL_TURN: Final = 1
+GAP: Final = 2
+"""Blanks between columns."""
 _KILO: Final = 1000.0
 
 
+class _Column(NamedTuple):
+    """A column of the device table."""
+
+    title: str
+    cells: list[str]
+    """Markup."""
+    turn: int = 0
+    """In which turn a narrow terminal goes without it; 0: never."""
+    right: bool = True
+
+    @property
+    def width(self) -> int:
+        return GAP + max(cell_len(Text.from_markup(cell).plain) for cell in (self.title, *self.cells))
+
+
 def device_table(
-    states: Iterable[DeviceState], now: datetime | None = None, units: dict[str, int] | None = None
+    states: Iterable[DeviceState],
+    now: datetime | None = None,
+    units: dict[str, int] | None = None,
+    width: int | None = None,
 ) -> Table:
-    """Return plants with their devices below, and the values one looks at first."""
+    """Return plants with their devices below, and the values one looks at first.
+
+    Where they do not all fit into `width` columns, the less telling ones are left out; none is cut.
+    """
     now = now or datetime.now(UTC)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("device", no_wrap=True)
-    table.add_column("model", no_wrap=True)
-    if units is not None:
-        table.add_column("unit", justify="right")
-    for _, title in COLUMNS:
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("age", justify="right", no_wrap=True)
-    for state in _in_order(states):
-        device = state.device
-        is_plant = device.kind is DeviceKind.PLANT
-        unit = [] if units is None else [str(units.get(device.serial, ""))]
-        fresh = state.quality is Quality.GOOD
-        table.add_row(
-            f"[bold]{escape(device.name or device.serial)}[/]" if is_plant else f"  {escape(device.serial)}",
-            escape(device.model),
-            *unit,
-            *(_with_unit(point, state.values.get(point)) if fresh else "" for point, _ in COLUMNS),
-            _status(state),
-            "" if state.time is None else f"{(now - state.time).total_seconds():.0f} s",
-        )
+    columns = _device_columns(_in_order(states), now, units)
+    if width is not None:
+        # A gap follows every column but the last.
+        for turn in range(1, len(columns)):
+            if sum(column.width for column in columns) - GAP <= width:
+                break
+            columns = [column for column in columns if column.turn != turn]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for column in columns:
+        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*row)
     return table
+
+
+def _device_columns(states: list[DeviceState], now: datetime, units: dict[str, int] | None) -> list[_Column]:
+    unit = [] if units is None else [_Column("unit", [str(units.get(s.device.serial, "")) for s in states])]
+    return [
+        _Column("device", [_device(state.device) for state in states], right=False),
+        _Column("model", [escape(state.device.model) for state in states], MODEL_TURN, right=False),
+        *unit,
+        *(_Column(title, [_shown(state, point) for state in states], turn) for point, title, turn in COLUMNS),
+        _Column("status", [_status(state) for state in states], right=False),
+        _Column("age", [_age(state, now) for state in states]),
+    ]
+
+
+def _device(device: Device) -> str:
+    if device.kind is DeviceKind.PLANT:
+        return f"[bold]{escape(device.name or device.serial)}[/]"
+    return f"  {escape(device.serial)}"
+
+
+def _shown(state: DeviceState, point: str) -> str:
+    return _with_unit(point, state.values.get(point)) if state.quality is Quality.GOOD else ""
+
+
+def _age(state: DeviceState, now: datetime) -> str:
+    return "" if state.time is None else f"{(now - state.time).total_seconds():.0f} s"
 
 
 def step(event: CommandEvent) -> str:

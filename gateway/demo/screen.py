@@ -36,7 +36,7 @@ class Screen:
     async def run(self) -> None:
         """Paint until cancelled."""
         self._console.print(self._hints())
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             await self._live()
         else:
             await self._plain()
@@ -74,7 +74,7 @@ class Screen:
             self._gateway.router.detach("screen")
 
     def _picture(self) -> Group:
-        table = show.device_table(self._gateway.router.states())
+        table = show.device_table(self._gateway.router.states(), width=self._console.width)
         down = [status for status in self._gateway.router.bridges() if not status.up]
         troubles = [Text(f"{status.name} is down: {status.detail}", style="red") for status in down]
         steps = [Text.from_markup(show.step(event)) for event in self._steps]

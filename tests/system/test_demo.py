@@ -16,7 +16,7 @@ from gateway.demo.selftest import SelfTest
 from tests.kit.mbpoll import need_mbpoll
 from tests.kit.mosquitto import need
 from tests.kit.ports import free_port
-from tests.kit.process import eventually, finished, running, sems_gateway
+from tests.kit.process import environment, eventually, finished, running, sems_gateway
 
 pytestmark = pytest.mark.system
 ANY = ("--mqtt-port", 0, "--modbus-port", 0, "--sems-port", 0)
@@ -138,12 +138,24 @@ def test_it_ends_at_once_without_a_trace(number):
     assert "error" not in process.text.lower()
 
 
-def test_on_a_terminal_it_shows_a_live_table():
+@pytest.mark.parametrize(
+    ("columns", "row"), [(140, "9050KMTU220W0005 +GW50K-MT .*kW .*kWh .*%"), (80, "9050KMTU220W0005 .*kW .*%.*normal")]
+)
+def test_on_a_terminal_it_shows_a_live_table_that_fits(columns, row):
     script = need("script")
     command = f"{sems_gateway_command()} demo --mqtt-port 0 --modbus-port 0 --sems-port 0"
-    with running(script, "-qefc", f"stty cols 140 rows 50; exec {command}", "/dev/null") as terminal:
+    size = {"TERM": "xterm", "COLUMNS": str(columns), "LINES": "50", "SHELL": "/bin/sh"}
+    with running(script, "-qefc", f"exec {command}", "/dev/null", env=environment(**size)) as terminal:
         terminal.line("Solar park")
-        terminal.line("9050KMTU220W0005.*GW50K-MT.*kW")
+        terminal.line(row)
+    assert "…" not in terminal.text.replace("…/", "")
+
+
+def test_on_a_terminal_that_can_not_paint_it_prints_lines():
+    script = need("script")
+    command = f"{sems_gateway_command()} demo --mqtt-port 0 --modbus-port 0 --sems-port 0"
+    with running(script, "-qefc", f"exec {command}", "/dev/null", env=environment(TERM="dumb")) as terminal:
+        terminal.line(r"Solar park  good  pv_power=\d+")
 
 
 def sems_gateway_command():
