@@ -4,7 +4,8 @@ A bridge that brings data calls `context.announce` and `context.publish`; one th
 `context.submit`. One that shows things implements `Sink`, one that carries wishes out `Controller`.
 """
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -14,13 +15,18 @@ from pydantic import BaseModel, ConfigDict
 
 from gateway.core.clock import Clock
 from gateway.core.model import (
+    Alarm,
     BridgeStatus,
     Command,
     CommandEvent,
     CommandState,
     Device,
     DeviceState,
+    Outline,
+    Page,
+    Pause,
     Range,
+    Resolution,
     Snapshot,
     Value,
 )
@@ -41,6 +47,10 @@ class Updates(msgspec.Struct):
     events: list[CommandEvent] = msgspec.field(default_factory=list)
     """Every step of every command, in order."""
     bridges: dict[str, BridgeStatus] = msgspec.field(default_factory=dict)
+    alarms: list[Alarm] = msgspec.field(default_factory=list)
+    """Every alarm that was raised or cleared, in order."""
+    snapshots: list[Snapshot] = msgspec.field(default_factory=list)
+    """Every snapshot, in order; only for a sink that keeps history."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -87,8 +97,39 @@ class Context(Protocol):
         """Say that this bridge knows the device no more."""
         ...
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Hand over what was read. Never blocks."""
+    def publish(self, snapshot: Snapshot) -> int:
+        """Hand over what was read. Never blocks. Returns its number, for `stored`."""
+        ...
+
+    def record(self, snapshot: Snapshot) -> int:
+        """Hand over what was measured before, for sinks that keep history alone. Returns its number, for `stored`."""
+        ...
+
+    async def stored(self, first: int | None = None) -> None:
+        """Wait until every sink that keeps history has stored what was published so far. At once without any.
+
+        Waits for a sink that is down, so have a time-out. Raises GatewayError where something was dropped
+        instead, from the number `first` on; without it, since this bridge asked last.
+        """
+        ...
+
+    def alarms(self, serial: str, active: Sequence[Alarm]) -> None:
+        """Say which alarms of a device are active, all of them. What is new is raised, what is gone cleared.
+
+        One that has `cleared` is gone since then; so is one that is not named any more, as of now.
+        """
+        ...
+
+    def active_alarms(self) -> Sequence[Alarm]:
+        """Return the active alarms of every device."""
+        ...
+
+    def heard_elsewhere(self, serial: str) -> datetime | None:
+        """Return until when data of the device are fresh that another bridge brings; None where none are."""
+        ...
+
+    def historian(self, serial: str) -> "Historian | None":
+        """Return the bridge that can tell a device's past."""
         ...
 
     async def submit(self, *commands: Command) -> list[CommandEvent]:
@@ -124,7 +165,10 @@ class Context(Protocol):
 
 
 class Bridge(Protocol):
-    """One protocol, and nothing of the others."""
+    """One protocol, and nothing of the others.
+
+    One that finds no devices by itself, but waits to be called, says so: `listens: ClassVar[bool] = True`.
+    """
 
     Settings: ClassVar[type[BridgeSettings]]
 
@@ -150,6 +194,41 @@ class Sink(Protocol):
 
     async def deliver(self, updates: Updates) -> None:
         """Take the mail. While this runs, newer states replace older ones in the mailbox."""
+        ...
+
+
+@runtime_checkable
+class HistorySink(Sink, Protocol):
+    """A sink that keeps every snapshot: none is conflated, and `deliver` returns once they are stored.
+
+    When `deliver` raises, or the bridge stops while it runs, the same updates are delivered again once the bridge
+    is up again: each snapshot at least once, in order.
+    """
+
+    backlog: int
+    """How many snapshots wait for it at most, also while it is down. Past that the oldest is dropped and counted."""
+
+
+@runtime_checkable
+class Historian(Protocol):
+    """A bridge that can tell a device's past."""
+
+    def keeps(self, serial: str) -> bool:
+        """Return whether there is a history of that device."""
+        ...
+
+    def outline(self, serial: str, start: datetime, end: datetime, resolution: Resolution) -> Outline:
+        """Return what `history` would bring. Raises RefusedError where there is none of that resolution."""
+        ...
+
+    def history(
+        self, serial: str, start: datetime, end: datetime, resolution: Resolution
+    ) -> AsyncIterator[Page | Pause]:
+        """Tell it page by page, oldest first, from the page that `start` lies in.
+
+        Waits where calls are limited, and says so when it begins to. Raises RefusedError where there is none of
+        that resolution, and what the far side raises.
+        """
         ...
 
 

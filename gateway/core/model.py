@@ -55,6 +55,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """Serial of the plant it belongs to; empty for a plant."""
     rated_power: float | None = None
     """W."""
+    time_zone: str = ""
+    """IANA name of where it stands; empty where that is not known."""
     setpoints: Mapping[str, Range] = {}
     """Setpoint id → what this device takes."""
 
@@ -81,6 +83,70 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
     """Time of measurement of the newest value; None while there are none."""
     source: str
     values: Mapping[str, Value]
+
+
+class Severity(StrEnum):
+    """How bad an alarm is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    FAULT = "fault"
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """Something is, or was, the matter with a device."""
+
+    serial: str
+    id: str
+    """Tells it from the device's other alarms, now and later."""
+    code: str = ""
+    """As the device or the cloud has it."""
+    text: str = ""
+    severity: Severity = Severity.FAULT
+    raised: datetime
+    cleared: datetime | None = None
+    """None while it is active."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """What was measured at one time."""
+
+    time: datetime
+    values: Mapping[str, Value]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A part of a device's history: all there is from `start` to before `end`."""
+
+    start: datetime
+    end: datetime
+    samples: list[Sample]
+    """Oldest first."""
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """A history waits, and goes on by itself."""
+
+    until: datetime
+    reason: str
+    """In words for a person, e.g. that the call budget is used up."""
+
+
+class Outline(msgspec.Struct, frozen=True):
+    """What a history will hold."""
+
+    pages: int
+    points: tuple[str, ...]
+    """The points that its samples may have, whatever the time."""
+
+
+class Resolution(StrEnum):
+    """How far apart the samples of a history are."""
+
+    MINUTES = "minutes"
+    """As the cloud keeps them, usually every five."""
+    DAY = "day"
+    MONTH = "month"
 
 
 class CommandState(StrEnum):

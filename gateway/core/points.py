@@ -173,6 +173,7 @@ def _phases(prefix: str, what: str) -> list[Point]:
 STATUS_OPTIONS: Final = ("offline", "waiting", "normal", "fault")
 BATTERY_MODES: Final = ("idle", "charge", "discharge")
 WORK_MODES: Final = ("general", "off_grid", "backup", "eco", "peak_shaving", "self_use")
+ALARM_SEVERITIES: Final = ("none", "info", "warning", "fault")
 EV_STATUS_OPTIONS: Final = ("unplugged", "plugged", "charging")
 BATTERY: Final = "battery"
 PERCENT: Final = (0.0, 100.0)
@@ -185,6 +186,12 @@ _ROWS: Final[tuple[Point, ...]] = (
     _state("firmware", Type.TEXT, "Firmware version"),
     _state("ev_status", Type.ENUM, "Whether a vehicle is plugged in and charging", EV_STATUS_OPTIONS),
     _state("signal_strength", Type.INTEGER, "Signal of the communication module, dBm"),
+    # alarms
+    _state("alarms_active", Type.INTEGER, "How many alarms are active"),
+    _state("alarm_severity", Type.ENUM, "Severity of the worst active alarm", ALARM_SEVERITIES),
+    _state("alarm_code", Type.TEXT, "Code of the alarm that was raised last, of those active"),
+    _state("alarm_text", Type.TEXT, "That alarm in words"),
+    _state("alarm_time", Type.TEXT, "When that alarm was raised, RFC 3339, UTC"),
     # power, energy flow
     _measured("ac_power", "W", "Active power at the inverter's AC terminals; > 0 feeds in"),
     _measured("ac_reactive_power", "var", "Reactive power at the AC terminals"),

@@ -4,19 +4,21 @@
 which keeps the newest state per device. A slow or dead sink delays nobody.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
-from gateway.core.bridge import Updates
+from gateway.core.alarms import Alarms
 from gateway.core.clock import Clock
+from gateway.core.mailbox import HistoryMailbox, Mailbox
 from gateway.core.model import (
+    Alarm,
     BridgeStatus,
     CommandEvent,
     Device,
+    DeviceKind,
     DeviceState,
     Quality,
     Range,
@@ -25,51 +27,8 @@ from gateway.core.model import (
 )
 
 STALE_INTERVALS: Final = 3
-EVENT_BACKLOG: Final = 10_000
 FUTURE_TOLERANCE: Final = timedelta(minutes=2)
 """A measurement from further ahead than this is taken as made when it arrived."""
-
-
-class Mailbox:
-    """What waits for one sink."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.dropped_events = 0
-        self._updates = Updates()
-        self._mail = asyncio.Event()
-
-    def put_state(self, state: DeviceState) -> None:
-        """Replace what waits for this device."""
-        self._updates.removed.discard(state.device.serial)
-        self._updates.states[state.device.serial] = state
-        self._mail.set()
-
-    def put_removed(self, serial: str) -> None:
-        """Say that a device is gone."""
-        self._updates.states.pop(serial, None)
-        self._updates.removed.add(serial)
-        self._mail.set()
-
-    def put_event(self, event: CommandEvent) -> None:
-        """Queue a step of a command. Past the backlog the oldest is dropped and counted."""
-        if len(self._updates.events) >= EVENT_BACKLOG:
-            del self._updates.events[0]
-            self.dropped_events += 1
-        self._updates.events.append(event)
-        self._mail.set()
-
-    def put_bridge(self, status: BridgeStatus) -> None:
-        """Replace what waits for this bridge."""
-        self._updates.bridges[status.name] = status
-        self._mail.set()
-
-    async def take(self) -> Updates:
-        """Wait for mail and take all of it."""
-        await self._mail.wait()
-        self._mail.clear()
-        updates, self._updates = self._updates, Updates()
-        return updates
 
 
 class _Entry(msgspec.Struct):
@@ -81,6 +40,8 @@ class _Entry(msgspec.Struct):
     """Source → its newest."""
     commanded: dict[str, tuple[datetime, Value]] = {}
     """Setpoint → what a confirmed command set it to, and when; until a source reads it back."""
+    alarms: Mapping[str, Value] = {}
+    """What its alarms are as points; empty while nobody has told of any."""
     state: DeviceState | None = None
     fresh_until: datetime | None = None
     """When its quality falls to stale if nothing new comes; None where it is stale."""
@@ -93,7 +54,12 @@ class Router:
         self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._mailboxes: dict[str, Mailbox] = {}
+        self._histories: tuple[HistoryMailbox, ...] = ()
+        """Those of the mailboxes that keep every snapshot."""
+        self._published = 0
         self._bridges: dict[str, BridgeStatus] = {}
+        self.alarm_book: Final = Alarms(clock, self._tell_alarm)
+        """Which alarms are active. Its owner restores and keeps it."""
 
     # what sources say
 
@@ -102,6 +68,7 @@ class Router:
         entry = self._entries.setdefault(device.serial, _Entry())
         if entry.announced.get(source) != device:
             entry.announced[source] = device
+            entry.alarms = self.alarm_book.points(device.serial)
             self._refresh(entry)
 
     def withdraw(self, source: str, serial: str) -> None:
@@ -111,25 +78,70 @@ class Router:
             return
         entry.snapshots.pop(source, None)
         if entry.announced:
+            if self.alarm_book.withdraw(source, serial):
+                entry.alarms = self.alarm_book.points(serial)
             self._refresh(entry)
             return
+        self.alarm_book.forget(serial)
         del self._entries[serial]
         for mailbox in self._mailboxes.values():
             mailbox.put_removed(serial)
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Take in what a source read. Older than what that source said before, it changes nothing."""
+    def publish(self, snapshot: Snapshot) -> int:
+        """Take in what a source read. Older than what that source said before, it changes nothing but histories.
+
+        Returns the number that `stored` knows it by.
+        """
         entry = self._entries.get(snapshot.serial)
         if entry is None:
-            return
+            return self._published
         now = self._clock.now()
         if snapshot.time > now + FUTURE_TOLERANCE:
             snapshot = msgspec.structs.replace(snapshot, time=now)
+        self._published += 1
+        for history in self._histories:
+            history.put_snapshot(snapshot, self._published)
         known = entry.snapshots.get(snapshot.source)
-        if known is not None and snapshot.time < known.time:
-            return
-        entry.snapshots[snapshot.source] = snapshot
-        self._refresh(entry)
+        if known is None or snapshot.time >= known.time:
+            entry.snapshots[snapshot.source] = snapshot
+            self._refresh(entry)
+        return self._published
+
+    def record(self, snapshot: Snapshot) -> int:
+        """Take in what was measured before: for histories alone. Returns the number that `stored` knows it by."""
+        if snapshot.serial in self._entries:
+            self._published += 1
+            for history in self._histories:
+                history.put_snapshot(snapshot, self._published)
+        return self._published
+
+    @property
+    def published(self) -> int:
+        """How many snapshots there have been."""
+        return self._published
+
+    async def stored(self, first: int = 1) -> None:
+        """Wait until every sink that keeps history has stored what was published so far.
+
+        Raises GatewayError where one from the number `first` on was dropped instead, before or while it waits.
+        """
+        last = self._published
+        for history in self._histories:
+            await history.stored(first, last)
+
+    def alarms(self, source: str, serial: str, active: Sequence[Alarm]) -> None:
+        """Take in which alarms of a device a source says are active."""
+        entry = self._entries.get(serial)
+        if entry is not None and self.alarm_book.take(source, serial, active):
+            entry.alarms = self.alarm_book.points(serial)
+            self._refresh(entry)
+
+    def heard(self, serial: str, *, but: str) -> datetime | None:
+        """Return until when data of a device are fresh that a source other than `but` brings."""
+        entry = self._entries.get(serial)
+        now = self._clock.now()
+        others = [] if entry is None else [s for source, s in entry.snapshots.items() if source != but]
+        return max((until for until in map(_fresh_until, others) if until >= now), default=None)
 
     def confirm(self, serial: str, setpoint: str, value: Value) -> None:
         """Take in that a command has set a setpoint, until a source reads it back."""
@@ -162,19 +174,28 @@ class Router:
 
     # what sinks get
 
-    def attach(self, name: str) -> Mailbox:
-        """Return a new mailbox that holds all that is known, and will get all that is new."""
-        mailbox = Mailbox(name)
+    def attach(self, name: str, backlog: int | None = None) -> Mailbox:
+        """Return a mailbox that holds all that is known, and will get all that is new.
+
+        With a `backlog` it keeps that many snapshots. One that is attached already is the same, filled up again.
+        """
+        mailbox = self._mailboxes.get(name)
+        if mailbox is None:
+            mailbox = Mailbox(name) if backlog is None else HistoryMailbox(name, backlog)
+            self._mailboxes[name] = mailbox
+            self._histories = tuple(box for box in self._mailboxes.values() if isinstance(box, HistoryMailbox))
         for state in self.states():
             mailbox.put_state(state)
         for status in self._bridges.values():
             mailbox.put_bridge(status)
-        self._mailboxes[name] = mailbox
         return mailbox
 
     def detach(self, name: str) -> None:
         """Stop serving a mailbox."""
-        self._mailboxes.pop(name, None)
+        mailbox = self._mailboxes.pop(name, None)
+        if isinstance(mailbox, HistoryMailbox):
+            mailbox.close()
+            self._histories = tuple(box for box in self._histories if box is not mailbox)
 
     def command_step(self, event: CommandEvent) -> None:
         """Tell every sink of a step of a command."""
@@ -186,6 +207,10 @@ class Router:
         self._bridges[status.name] = status
         for mailbox in self._mailboxes.values():
             mailbox.put_bridge(status)
+
+    def _tell_alarm(self, alarm: Alarm) -> None:
+        for mailbox in self._mailboxes.values():
+            mailbox.put_alarm(alarm)
 
     def age(self) -> None:
         """Find the devices whose quality has changed by the mere passing of time, and tell the sinks."""
@@ -203,7 +228,9 @@ class Router:
 
     def _merge(self, entry: _Entry) -> DeviceState:
         now = self._clock.now()
-        snapshots = sorted(entry.snapshots.values(), key=lambda snapshot: snapshot.time)
+        snapshots = list(entry.snapshots.values())
+        if len(snapshots) > 1:
+            snapshots.sort(key=lambda snapshot: snapshot.time)
         fresh = [snapshot for snapshot in snapshots if _fresh_until(snapshot) >= now]
         entry.fresh_until = max(map(_fresh_until, fresh), default=None)
         # A source that has fallen silent adds nothing to one that has not.
@@ -214,7 +241,7 @@ class Router:
             quality=_quality(fresh),
             time=newest.time if newest else None,
             source=newest.source if newest else next(iter(entry.announced)),
-            values=_overlaid(shown, entry.commanded),
+            values=_overlaid(shown, entry.commanded, entry.alarms),
         )
 
 
@@ -224,10 +251,12 @@ def _quality(fresh: list[Snapshot]) -> Quality:
     return Quality.OFFLINE if fresh[-1].values.get("status") == "offline" else Quality.GOOD
 
 
-def _overlaid(shown: list[Snapshot], commanded: dict[str, tuple[datetime, Value]]) -> Mapping[str, Value]:
-    """Return the values of these sources, oldest first, and what commands have set since."""
+def _overlaid(
+    shown: list[Snapshot], commanded: dict[str, tuple[datetime, Value]], alarms: Mapping[str, Value]
+) -> Mapping[str, Value]:
+    """Return the values of these sources, oldest first, what commands have set since, and the alarms' points."""
     if len(shown) == 1 and not commanded:
-        return shown[0].values
+        return {**shown[0].values, **alarms} if alarms else shown[0].values
     values: dict[str, Value] = {}
     measured: dict[str, datetime] = {}
     for snapshot in shown:
@@ -238,6 +267,7 @@ def _overlaid(shown: list[Snapshot], commanded: dict[str, tuple[datetime, Value]
             del commanded[setpoint]
         else:
             values[setpoint] = value
+    values.update(alarms)
     return values
 
 
@@ -246,7 +276,10 @@ def _fresh_until(snapshot: Snapshot) -> datetime:
 
 
 def _combined(described: list[Device]) -> Device:
-    """One device from several descriptions: the first that says something is believed."""
+    """One device from several descriptions: the first that says something is believed.
+
+    Of kinds, an inverter says least: it is what a source calls a device of which it knows no more.
+    """
     if len(described) == 1:
         return described[0]
     first = described[0]
@@ -255,9 +288,11 @@ def _combined(described: list[Device]) -> Device:
         setpoints.update(device.setpoints)
     return msgspec.structs.replace(
         first,
+        kind=next((device.kind for device in described if device.kind is not DeviceKind.INVERTER), first.kind),
         name=next((device.name for device in described if device.name), ""),
         model=next((device.model for device in described if device.model), ""),
         plant=next((device.plant for device in described if device.plant), ""),
+        time_zone=next((device.time_zone for device in described if device.time_zone), ""),
         rated_power=next((d.rated_power for d in described if d.rated_power is not None), None),
         setpoints=setpoints,
     )

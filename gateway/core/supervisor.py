@@ -3,16 +3,18 @@
 import asyncio
 import random
 from collections.abc import Coroutine, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import structlog
 
-from gateway.core.bridge import Bridge, BridgeSettings, Sink
+from gateway.core.bridge import Bridge, BridgeSettings, Historian, HistorySink, Sink
 from gateway.core.clock import Clock
 from gateway.core.dispatch import Dispatcher
-from gateway.core.model import BridgeStatus, Command, CommandEvent, Device, DeviceState, Range, Snapshot
+from gateway.core.mailbox import Mailbox
+from gateway.core.model import Alarm, BridgeStatus, Command, CommandEvent, Device, DeviceState, Range, Snapshot
 from gateway.core.policy import Policy
 from gateway.core.router import Router
 
@@ -32,6 +34,8 @@ class Services(msgspec.Struct, frozen=True):
     router: Router
     policy: Policy
     dispatcher: Dispatcher
+    historians: dict[str, Historian] = {}
+    """Bridge name → one that can tell a device's past, in the configured order."""
 
 
 class Runner:
@@ -55,12 +59,15 @@ class Runner:
         self._last_said: bool | None = None
         """Whether the log was last told up or down."""
         self._main: asyncio.Task[None] | None = None
+        self._stored_to = 0
+        """Number of the newest snapshot when the bridge last asked for what is stored."""
         self.bridge = bridge(settings, self)
 
     # the supervisor's side
 
     def start(self) -> None:
-        """Begin to run the bridge, in a task of its own."""
+        """Begin to run the bridge, in a task of its own. A sink misses nothing from now on."""
+        self._attach()
         self._main = asyncio.create_task(self._run(), name=f"bridge {self.name}")
 
     async def stop(self) -> None:
@@ -69,6 +76,12 @@ class Runner:
             self._main.cancel()
             await asyncio.gather(self._main, return_exceptions=True)
             self._main = None
+        self._router.detach(self.name)
+
+    def rest(self) -> None:
+        """End what the bridge does by itself; it stays open for what it is asked."""
+        for task in self._tasks:
+            task.cancel()
 
     async def _run(self) -> None:
         pause = RESTART_FIRST
@@ -91,21 +104,28 @@ class Runner:
         self._has_reported = False
         try:
             await self.bridge.start()
-            if isinstance(self.bridge, Sink):
-                self.spawn(self._feed(self.bridge), "feed")
+            mailbox = self._attach()
+            if mailbox is not None and isinstance(self.bridge, Sink):
+                self.spawn(self._feed(self.bridge, mailbox), "feed")
             if not self._has_reported:
                 self.report(up=True)
             await self._crashed
         finally:
             await self._wind_down()
 
-    async def _feed(self, sink: Sink) -> None:
-        mailbox = self._router.attach(self.name)
+    def _attach(self) -> Mailbox | None:
+        """Return the mailbox of a sink, with all that is known; it outlives restarts. None for what is no sink."""
+        if isinstance(self.bridge, HistorySink):
+            return self._router.attach(self.name, self.bridge.backlog)
+        return self._router.attach(self.name) if isinstance(self.bridge, Sink) else None
+
+    @staticmethod
+    async def _feed(sink: Sink, mailbox: Mailbox) -> None:
         while True:
             await sink.deliver(await mailbox.take())
+            mailbox.done()
 
     async def _wind_down(self) -> None:
-        self._router.detach(self.name)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -136,9 +156,34 @@ class Runner:
         """See `Context.withdraw`."""
         self._router.withdraw(self.name, serial)
 
-    def publish(self, snapshot: Snapshot) -> None:
+    def publish(self, snapshot: Snapshot) -> int:
         """See `Context.publish`."""
-        self._router.publish(snapshot)
+        return self._router.publish(snapshot)
+
+    def record(self, snapshot: Snapshot) -> int:
+        """See `Context.record`."""
+        return self._router.record(snapshot)
+
+    async def stored(self, first: int | None = None) -> None:
+        """See `Context.stored`."""
+        since, self._stored_to = self._stored_to + 1, self._router.published
+        await self._router.stored(since if first is None else first)
+
+    def alarms(self, serial: str, active: Sequence[Alarm]) -> None:
+        """See `Context.alarms`."""
+        self._router.alarms(self.name, serial, active)
+
+    def active_alarms(self) -> Sequence[Alarm]:
+        """See `Context.active_alarms`."""
+        return list(self._router.alarm_book)
+
+    def heard_elsewhere(self, serial: str) -> datetime | None:
+        """See `Context.heard_elsewhere`."""
+        return self._router.heard(serial, but=self.name)
+
+    def historian(self, serial: str) -> Historian | None:
+        """See `Context.historian`."""
+        return next((h for h in self._services.historians.values() if h.keeps(serial)), None)
 
     async def submit(self, *commands: Command) -> list[CommandEvent]:
         """See `Context.submit`."""

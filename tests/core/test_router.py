@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from gateway.core.mailbox import EVENT_BACKLOG
 from gateway.core.model import BridgeStatus, Device, DeviceKind, Quality, Range, Snapshot
-from gateway.core.router import EVENT_BACKLOG, Router
+from gateway.core.router import Router
 from tests.kit.bench import INVERTER, Bench
 from tests.kit.clock import FakeClock, virtual
 

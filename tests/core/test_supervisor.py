@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 
 from gateway.core.bridge import BridgeSettings
+from gateway.core.model import Alarm
 from tests.kit.bench import INVERTER, Bench
 from tests.kit.clock import FakeClock, virtual
 
@@ -98,6 +99,28 @@ async def test_a_sink_that_chokes_is_restarted_with_all_that_is_known_and_the_ot
         await asyncio.sleep(10)
         assert choking.bridge.log[:5] == ["start", [INVERTER.serial], "stop", "start", [INVERTER.serial]]
         assert "stop" not in healthy.bridge.log
+
+
+@virtual
+async def test_a_sink_misses_no_alarm_while_it_starts_or_is_down(tmp_path):
+    class Slow(Scripted):
+        async def on_start(self, count):
+            await asyncio.sleep(30)
+
+        async def deliver(self, updates):
+            self.log += [alarm.id for alarm in updates.alarms]
+            if "1" in self.log and "2" not in self.log:
+                raise ValueError("can't digest this")
+
+    async with Bench(tmp_path, clock=FakeClock()) as bench:
+        bench.announce()
+        runner = bench.run(Slow, BridgeSettings())
+        for id_ in "12":
+            alarm = Alarm(serial=INVERTER.serial, id=id_, raised=bench.clock.now())
+            bench.router.alarms("scripted", INVERTER.serial, [*bench.router.alarm_book, alarm])
+            await asyncio.sleep(30.01)
+        await asyncio.sleep(200)
+        assert runner.bridge.log == ["start", "1", "stop", "start", "2"]
 
 
 @virtual

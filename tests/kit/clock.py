@@ -28,6 +28,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _thread_done(self, _):
         self._threads -= 1
 
+    async def shutdown_default_executor(self, *args):
+        self._threads += 1
+        try:
+            await super().shutdown_default_executor(*args)
+        finally:
+            self._threads -= 1
+
 
 class _Selector(selectors.DefaultSelector):
     def __init__(self, loop):

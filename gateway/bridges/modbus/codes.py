@@ -5,6 +5,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from gateway.core.model import CommandState, DeviceKind, Quality, Reason
+from gateway.core.points import ALARM_SEVERITIES
 
 
 class ExceptionCode(IntEnum):
@@ -106,6 +107,9 @@ SETPOINT_INDEX: Final[Mapping[str, int]] = {
     "charging": 9,
 }
 """A setpoint's place in every setpoint block, and its number in the command status."""
+
+
+SEVERITIES: Final[Mapping[str, int]] = {word: number for number, word in enumerate(ALARM_SEVERITIES)}
 
 
 def legend(codes: Mapping[Any, int]) -> str:

@@ -1,9 +1,10 @@
 """What registers show besides points: the device itself, its data's quality, and what became of commands."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from gateway.bridges.modbus.codes import KINDS, QUALITIES, REASONS, SETPOINT_INDEX, STATES, STATUSES
+from gateway.bridges.modbus.codes import KINDS, QUALITIES, REASONS, SETPOINT_INDEX, SEVERITIES, STATES, STATUSES
 from gateway.bridges.modbus.maps.native import VERSION
 from gateway.core.model import CommandEvent, CommandState, DeviceState, Value
 
@@ -26,10 +27,31 @@ def device_fields(state: DeviceState, updates: int) -> dict[str, Value]:
         "device.firmware": state.values.get("firmware"),
         "data.status": STATUSES.get(str(state.values.get("status"))),
         "data.fault_text": state.values.get("fault_text"),
+        **_alarms(state.values),
         "data.quality": QUALITIES[state.quality],
         "data.time": unix(state.time),
         "data.updates": updates % COUNTER,
     }
+
+
+def _alarms(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return what is shown of alarms, also while measurements are not; nothing where nobody tells of any."""
+    if "alarms_active" not in values:
+        return {}
+    return {
+        "data.alarms_active": values["alarms_active"],
+        "data.alarm_severity": SEVERITIES.get(str(values.get("alarm_severity"))),
+        "data.alarm_time": _unix_of(values.get("alarm_time")),
+        "data.alarm_code": values.get("alarm_code"),
+        "data.alarm_text": values.get("alarm_text"),
+    }
+
+
+def _unix_of(text: Value) -> int | None:
+    try:
+        return unix(datetime.fromisoformat(str(text)))
+    except ValueError:
+        return None
 
 
 def unix(moment: datetime | None) -> int | None:

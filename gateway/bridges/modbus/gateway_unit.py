@@ -60,6 +60,7 @@ GATEWAY: Final = RegisterMap(
         _row(66, Encoding.UINT16, "bridges_up", "Bridges that do their work"),
         _row(67, Encoding.UINT16, "bridges_down", "Bridges that do not"),
         _row(68, Encoding.UINT16, "connections", "Modbus connections open now, over all ports of this bridge"),
+        _row(69, Encoding.UINT16, "alarms_active", "Alarms that are active, of all devices"),
         *_bridges(),
     ),
 )
@@ -122,6 +123,7 @@ class GatewayUnit:
             **{f"gateway.devices_{quality}": by_quality[quality] for quality in Quality},
             "gateway.devices_without_unit": self._without_unit(),
             "gateway.alarms": sum(state.values.get("status") == FAULT for state in states),
+            "gateway.alarms_active": len(self._context.active_alarms()),
             "gateway.bridges_up": up,
             "gateway.bridges_down": len(bridges) - up,
             "gateway.connections": self._connections(),

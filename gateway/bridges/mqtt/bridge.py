@@ -11,7 +11,7 @@ from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
 from gateway.bridges.mqtt.publisher import Publisher
 from gateway.bridges.mqtt.settings import MqttSettings
-from gateway.bridges.mqtt.topics import Topics
+from gateway.bridges.mqtt.topics import ALARM, Topics
 from gateway.core.bridge import BridgeSettings, Context, Updates
 
 RETRY_FIRST: Final = 1.0
@@ -77,6 +77,9 @@ class MqttBridge:
             return
         for event in updates.events:
             self._commands.step(event)
+        for alarm in updates.alarms:
+            body = payloads.alarm(alarm, self._context.clock.now())
+            self._outbox.put_result(Message(topic=f"{self._topics.root(alarm.serial)}/{ALARM}", payload=body))
         self._outbox.put(updates)
         self._fed.set()
 

@@ -1,4 +1,4 @@
-"""What waits to be published. Bounded: one state per device, and a backlog of results."""
+"""What waits to be published. Bounded: one state per device, and a backlog of results and alarms."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -38,7 +38,7 @@ class Outbox:
         self._news.set()
 
     def put_result(self, message: Message) -> None:
-        """Queue an answer. Past the backlog the oldest is dropped and counted."""
+        """Queue an answer or an alarm. Past the backlog the oldest is dropped and counted."""
         if len(self.results) >= RESULT_BACKLOG:
             self.results.popleft()
             self.dropped_results += 1
@@ -54,7 +54,7 @@ class Outbox:
         self._open = True
 
     def close(self, unconfirmed: Iterable[Message]) -> None:
-        """Keep results only, those that may not have arrived in front: the broker is gone."""
+        """Keep results and alarms only, those that may not have arrived in front: the broker is gone."""
         self._open = False
         self.states.clear()
         room = max(0, RESULT_BACKLOG - len(self.results))

@@ -8,8 +8,19 @@ from typing import Any, Final
 import msgspec
 
 from gateway import __version__
-from gateway.bridges.mqtt.topics import AVAILABILITY, DEVICE, RESULT, SET, Topics
-from gateway.core.model import BridgeStatus, CommandEvent, Device, DeviceState, Quality, Range, Reason, Value, iso
+from gateway.bridges.mqtt.topics import ALARM, AVAILABILITY, DEVICE, RESULT, SET, Topics
+from gateway.core.model import (
+    Alarm,
+    BridgeStatus,
+    CommandEvent,
+    Device,
+    DeviceState,
+    Quality,
+    Range,
+    Reason,
+    Value,
+    iso,
+)
 from gateway.core.points import SETPOINTS
 
 ONLINE: Final = b"online"
@@ -84,6 +95,7 @@ def info(topics: Topics, gateway_id: str, started: datetime) -> bytes:
                 "device": [each, f"{each}/{DEVICE}", f"{each}/{AVAILABILITY}"],
                 "set": [f"{each}/{SET}", f"{each}/{SET}/<setpoint>"],
                 "result": f"{each}/{RESULT}",
+                "alarm": f"{each}/{ALARM}",
             },
         }
     )
@@ -124,6 +136,23 @@ def step(event: CommandEvent) -> bytes:
             "detail": event.detail,
             "origin": command.origin,
             "time": iso(event.time),
+        }
+    )
+
+
+def alarm(alarm: Alarm, now: datetime) -> bytes:
+    """Return an alarm that was raised or cleared; `time` is when the gateway came to know of that."""
+    return _encode(
+        {
+            "state": "raised" if alarm.cleared is None else "cleared",
+            "id": alarm.id,
+            "serial": alarm.serial,
+            "code": alarm.code,
+            "text": alarm.text,
+            "severity": alarm.severity,
+            "raised": iso(alarm.raised),
+            "cleared": iso(alarm.cleared) if alarm.cleared else None,
+            "time": iso(now),
         }
     )
 

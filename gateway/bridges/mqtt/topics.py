@@ -14,6 +14,7 @@ HEALTH: Final = "health"
 AVAILABILITY: Final = "availability"
 DEVICE: Final = "device"
 RESULT: Final = "result"
+ALARM: Final = "alarm"
 SET: Final = "set"
 
 # Wildcards, the separator, what the escape itself uses, control characters, and what UTF-8 can't carry.

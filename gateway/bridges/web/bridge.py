@@ -1,13 +1,8 @@
 """Serves metrics and health over HTTP: on loopback as it is, elsewhere with a token."""
 
 import hmac
-import ipaddress
-import socket
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import ClassVar, Self
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from pydantic import Field, model_validator
 from starlette.applications import Starlette
@@ -18,9 +13,7 @@ from starlette.routing import Route
 from gateway.bridges.web.metrics import GatewayCollector
 from gateway.core.bridge import BridgeSettings, Context
 from gateway.core.secret import Secret
-
-_GRACE = 2
-"""Seconds that requests have to end when the bridge stops."""
+from gateway.http_server import HttpServer, is_loopback, listen
 
 
 class WebSettings(BridgeSettings):
@@ -32,7 +25,7 @@ class WebSettings(BridgeSettings):
 
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> Self:
-        if self.token is None and not _is_loopback(self.host):
+        if self.token is None and not is_loopback(self.host):
             raise ValueError(f"host {self.host} is open to others; set token, or listen on 127.0.0.1")
         return self
 
@@ -41,19 +34,20 @@ class WebBridge:
     """Shows how the gateway does."""
 
     Settings: ClassVar[type[BridgeSettings]] = WebSettings
+    listens: ClassVar[bool] = True
 
     def __init__(self, settings: WebSettings, context: Context) -> None:
         self._settings = settings
         self._context = context
         self._collector = GatewayCollector(context)
-        self._server: _Server | None = None
         self._collecting = False
         self.port = 0
         """The port it listens on; 0 while it does not."""
 
     async def start(self) -> None:
         """Listen. Raises OSError where the port is taken."""
-        listener = self._listen()
+        settings = self._settings
+        listener = listen(settings.host, settings.port, f"bridges.{self._context.name}.port")
         self.port = listener.getsockname()[1]
         REGISTRY.register(self._collector)
         self._collecting = True
@@ -64,12 +58,8 @@ class WebBridge:
                 Route("/readyz", self._readyz),
             ]
         )
-        config = uvicorn.Config(
-            app, lifespan="off", ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE
-        )
-        server = self._server = _Server(config)
-        self._context.spawn(_serve(server, listener), "http")
-        self._context.log.info("listening", host=self._settings.host, port=self.port)
+        self._context.spawn(HttpServer(app).run_on(listener), "http")
+        self._context.log.info("listening", host=settings.host, port=self.port)
 
     async def stop(self) -> None:
         """Listen no more."""
@@ -77,16 +67,6 @@ class WebBridge:
             REGISTRY.unregister(self._collector)
             self._collecting = False
         self.port = 0
-
-    def _listen(self) -> socket.socket:
-        host, port = self._settings.host, self._settings.port
-        try:
-            return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-        except OSError as error:
-            name = self._context.name
-            raise OSError(
-                error.errno, f"can't listen on port {port} of {host} ({error.strerror}); set bridges.{name}.port"
-            ) from error
 
     def _admitted(self, request: Request) -> bool:
         token = self._settings.token
@@ -110,26 +90,3 @@ class WebBridge:
         """Answer 200 when every bridge does its work, else 503 with the names of those that don't."""
         down = [status.name for status in self._context.bridges() if not status.up]
         return JSONResponse({"ready": not down, "down": down}, 503 if down else 200)
-
-
-class _Server(uvicorn.Server):
-    """A guest in our process: signals are not its business."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Capture none."""
-        yield
-
-
-async def _serve(server: _Server, listener: socket.socket) -> None:
-    try:
-        await server.serve([listener])
-    finally:
-        listener.close()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

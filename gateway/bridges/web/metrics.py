@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.core.bridge import Context
-from gateway.core.model import Quality
+from gateway.core.model import Quality, Severity
 
 
 class GatewayCollector(Collector):
@@ -39,6 +39,12 @@ class GatewayCollector(Collector):
         for quality in Quality:
             devices.add_metric([quality], counts[quality])
         yield devices
+
+        active = Counter(alarm.severity for alarm in self._context.active_alarms())
+        alarms = GaugeMetricFamily("sems_gateway_alarms", "Active alarms by severity", labels=["severity"])
+        for severity in Severity:
+            alarms.add_metric([severity], active[severity])
+        yield alarms
 
         now = self._context.clock.now()
         ages = GaugeMetricFamily(

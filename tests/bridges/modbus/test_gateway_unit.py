@@ -8,7 +8,7 @@ import pytest
 import gateway
 from gateway.bridges.modbus.gateway_unit import BRIDGE_ROWS, BRIDGE_SLOTS, BRIDGES, GATEWAY
 from gateway.bridges.modbus.registers import Format, render
-from gateway.core.model import BridgeStatus, Device, DeviceKind
+from gateway.core.model import Alarm, BridgeStatus, Device, DeviceKind
 from tests.bridges.modbus.client import read, write_many, write_one
 from tests.bridges.modbus.conftest import serving
 from tests.kit.bench import INVERTER, until
@@ -17,7 +17,7 @@ from tests.kit.mbpoll import mbpoll
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "modbus.md"
 BEGIN, END = "<!-- gateway:begin -->\n", "<!-- gateway:end -->"
-COUNTS = ("devices", "good", "stale", "offline", "without_unit", "alarms", "up", "down", "connections")
+COUNTS = ("devices", "good", "stale", "offline", "without_unit", "alarms", "up", "down", "connections", "alarms_active")
 
 
 @pytest.fixture
@@ -68,12 +68,20 @@ async def test_it_counts_devices_by_quality_and_those_with_a_fault(tmp_path, sec
         seconds.passed += 1
         assert await counts(client) == {
             "devices": 4, "good": 2, "stale": 1, "offline": 1, "without_unit": 0, "alarms": 1,
-            "up": 1, "down": 0, "connections": 1,
+            "up": 1, "down": 0, "connections": 1, "alarms_active": 0,
         }  # fmt: skip
         served.bench.router.withdraw("scripted", "SN1")
         assert (await counts(client))["alarms"] == 1  # counted once a second
         seconds.passed += 1
         assert (await counts(client))["alarms"] == 0
+
+
+async def test_it_counts_active_alarms(tmp_path, seconds):
+    async with serving(tmp_path, clock=seconds) as served, served.client() as client:
+        alarms = [Alarm(serial=INVERTER.serial, id=str(n), raised=NOON) for n in range(3)]
+        served.bench.router.alarms("scripted", INVERTER.serial, alarms)
+        seconds.passed += 1
+        assert (await counts(client))["alarms_active"] == 3
 
 
 def down(name, clock, *, up=False):

@@ -10,7 +10,7 @@ from gateway.bridges.modbus.maps.native import NATIVE, UNSIGNED
 from gateway.bridges.modbus.maps.row import Block, MapError, RegisterMap, Row
 from gateway.bridges.modbus.registers import cells
 from gateway.core.model import CommandState, DeviceKind, Quality, Reason
-from gateway.core.points import POINTS, SETPOINTS, STATUS_OPTIONS, Type
+from gateway.core.points import ALARM_SEVERITIES, POINTS, SETPOINTS, STATUS_OPTIONS, Type
 
 GOLDEN = Path(__file__).with_name("native.golden.csv")
 NUMERIC = {point.id for point in POINTS.values() if point.type is not Type.TEXT}
@@ -57,6 +57,7 @@ def test_a_float_lies_2000_above_its_integer():
         (codes.REFUSALS, Reason),
         (codes.SETPOINT_INDEX, SETPOINTS),
         (codes.STATUSES, STATUS_OPTIONS),
+        (codes.SEVERITIES, ALARM_SEVERITIES),
     ],
 )
 def test_every_word_has_a_number(numbers, words):
@@ -66,6 +67,7 @@ def test_every_word_has_a_number(numbers, words):
 
 def test_the_status_is_numbered_like_the_point():
     assert [codes.STATUSES[word] for word in STATUS_OPTIONS] == list(range(len(STATUS_OPTIONS)))
+    assert [codes.SEVERITIES[word] for word in ALARM_SEVERITIES] == list(range(len(ALARM_SEVERITIES)))
 
 
 def row(address, field="ac_power", encoding=Encoding.INT32, **more):

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from gateway import __version__
-from gateway.bridges.mqtt.topics import AVAILABILITY, DEVICE, RESULT, SET
+from gateway.bridges.mqtt.topics import ALARM, AVAILABILITY, DEVICE, RESULT, SET
 from gateway.core.model import DeviceKind, Range
 from gateway.core.points import POINTS
 from gateway.core.policy import ControlSettings, Rule
@@ -165,7 +165,7 @@ async def test_points_have_topics_of_their_own_where_asked_for(broker, bench):
 
 
 async def test_no_point_is_named_like_a_topic_or_field_of_the_bridge():
-    assert not POINTS.keys() & {AVAILABILITY, DEVICE, RESULT, SET, "time", "quality", "source"}
+    assert not POINTS.keys() & {ALARM, AVAILABILITY, DEVICE, RESULT, SET, "time", "quality", "source"}
 
 
 async def test_states_are_not_retained_where_not_wanted(broker, bench):

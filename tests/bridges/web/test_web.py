@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
 from gateway.bridges.web import WebBridge, WebSettings
+from gateway.core.model import Alarm, Severity
 from tests.kit.bench import INVERTER, Bench, until
 
 
@@ -19,6 +20,10 @@ async def test_metrics_are_what_prometheus_reads(tmp_path):
     async with Bench(tmp_path) as bench:
         bench.announce()
         bench.publish(age=7, ac_power=1.0)
+        alarms = [
+            Alarm(serial=INVERTER.serial, id=id_, severity=Severity.WARNING, raised=bench.clock.now()) for id_ in "12"
+        ]
+        bench.router.alarms("scripted", INVERTER.serial, alarms)
         runner = bench.run(WebBridge, WebSettings(port=0), "web")
         await until(bench.router.bridges)
         answer = await get(runner, "/metrics")
@@ -27,6 +32,11 @@ async def test_metrics_are_what_prometheus_reads(tmp_path):
             "good": 1,
             "stale": 0,
             "offline": 0,
+        }
+        assert {s.labels["severity"]: s.value for s in families["sems_gateway_alarms"]} == {
+            "info": 0,
+            "warning": 2,
+            "fault": 0,
         }
         (age,) = families["sems_gateway_data_age_seconds"]
         assert age.labels == {"serial": INVERTER.serial, "kind": "storage"}

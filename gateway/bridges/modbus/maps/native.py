@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.bridges.modbus.codec import Encoding
-from gateway.bridges.modbus.codes import KINDS, QUALITIES, REASONS, SETPOINT_INDEX, STATES, STATUSES, legend
+from gateway.bridges.modbus.codes import (
+    KINDS,
+    QUALITIES,
+    REASONS,
+    SETPOINT_INDEX,
+    SEVERITIES,
+    STATES,
+    STATUSES,
+    legend,
+)
 from gateway.bridges.modbus.maps.row import Block, RegisterMap, Row
 
 VERSION: Final = 1
@@ -22,6 +31,7 @@ POINT_SLOTS: Final = 125
 SET_SCALED, SET_FLOATS, SET_SINGLE = 5000, 5500, 5800
 SETPOINT_SLOTS: Final = 25
 COMMAND, COMMAND_BY_SETPOINT = 6000, 6100
+ALARMS = 6200
 
 BLOCKS: Final = (
     Block(start=0, count=150, title="Identity and state", live=True),
@@ -32,6 +42,7 @@ BLOCKS: Final = (
     Block(start=SET_SINGLE, count=SETPOINT_SLOTS, title="Setpoints, one register each"),
     Block(start=COMMAND, count=64, title="Last command"),
     Block(start=COMMAND_BY_SETPOINT, count=4 * SETPOINT_SLOTS, title="Last command, by setpoint"),
+    Block(start=ALARMS, count=64, title="Active alarms"),
 )
 
 
@@ -63,6 +74,8 @@ POINT_INDEX: Final[tuple[tuple[int, str, int], ...]] = (
     (1, "fault_code", 0),
     (2, "ev_status", 0),
     (3, "signal_strength", 0),
+    (4, "alarms_active", 0),
+    (5, "alarm_severity", 0),
     # power
     (10, "ac_power", 0),
     (11, "ac_reactive_power", 0),
@@ -161,6 +174,14 @@ LAST_COMMAND: Final = (
     _row(6026, STRING, "command.detail", "What happened, in words", 32),
 )
 
+ACTIVE_ALARMS: Final = (
+    _row(6200, UINT16, "data.alarms_active", "How many alarms are active; shown also while measurements are not"),
+    _row(6201, UINT16, "data.alarm_severity", f"Severity of the worst of them: {legend(SEVERITIES)}"),
+    _row(6202, UINT32, "data.alarm_time", "When the last of them was raised, Unix time (UTC)", unit="s"),
+    _row(6204, STRING, "data.alarm_code", "Its code", 16),
+    _row(6220, STRING, "data.alarm_text", "It in words", 32),
+)
+
 
 def _measurements() -> list[Row]:
     rows = [
@@ -223,7 +244,7 @@ NATIVE: Final = RegisterMap(
     BLOCKS,
     tuple(
         sorted(
-            (*IDENTITY, *_measurements(), *_setpoints(), *LAST_COMMAND, *_commands_by_setpoint()),
+            (*IDENTITY, *_measurements(), *_setpoints(), *LAST_COMMAND, *_commands_by_setpoint(), *ACTIVE_ALARMS),
             key=lambda row: row.address,
         )
     ),

@@ -15,6 +15,7 @@ INTERNAL_FIELDS: Final = frozenset(
     {
         *(f"device.{name}" for name in ("kind", "serial", "name", "model", "plant", "rated_power", "firmware")),
         *(f"data.{name}" for name in ("map_version", "quality", "status", "fault_text", "age", "time", "updates")),
+        *(f"data.{name}" for name in ("alarms_active", "alarm_severity", "alarm_code", "alarm_text", "alarm_time")),
         "gateway.uptime",
         *(f"command.{name}" for name in ("count", "setpoint", "state", "reason", "time", "id", "detail")),
         *(f"command.{point.id}.{name}" for point in POINTS.values() for name in ("state", "reason", "time")),
