@@ -3,7 +3,7 @@
 Calls are made, answers are understood, and the simulator answers by the rows of these files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
@@ -12,7 +12,10 @@ from typing import Literal
 import msgspec
 import yaml
 
+from gateway.core.model import DeviceKind
+
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
+Scalar = str | int | float
 
 
 class Standing(StrEnum):
@@ -21,6 +24,35 @@ class Standing(StrEnum):
     INTRO = "intro"
     SEEN = "seen"
     ASSUMED = "assumed"
+    CONFIG = "config"
+    """Said by the user's own configuration."""
+
+
+class Use(StrEnum):
+    """What the gateway calls an interface for."""
+
+    LOGIN = "login"
+    PLANTS = "plants"
+    """Lists the account's plants."""
+    DEVICES = "devices"
+    """Lists a plant's devices; may bring live values of them along."""
+    DETAIL = "detail"
+    """Says what a plant is, and where; may bring live values along."""
+    LIVE = "live"
+    """Reads what is measured now."""
+    ALARMS = "alarms"
+    """Lists the alarms of a device, or of a plant's devices."""
+    SERIES = "series"
+    """Reads what was measured before."""
+    CONTROL = "control"
+    RESULT = "result"
+    """Says what became of a control task."""
+    PARAMETERS = "parameters"
+    """Reads setpoints back; where it takes a receipt, that of a parameters task."""
+    PARAMETERS_TASK = "parameters_task"
+    """Has setpoints read back."""
+    DISPATCH = "dispatch"
+    """Hands an energy management system over to whoever calls."""
 
 
 class SemsError(StrEnum):
@@ -39,18 +71,36 @@ class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     standing: Standing
 
 
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a call shows that one has entered."""
+
+    header: str
+    prefix: str = ""
+    """What stands before the token in the header."""
+    lifetime: float = 7200
+    """Seconds, where the login does not say."""
+
+
 class RequestField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A field the client sends."""
 
     field: str
+    """Its name; a path where it lies deeper, e.g. `items.0.sn`: a number is a place in a list."""
     standing: Standing
-    type: Literal["text", "integer", "number"] = "number"
+    type: Literal["text", "integer", "number", "list", "local_time"] = "number"
     arg: str = ""
-    const: str | int | float | None = None
+    const: Scalar | None = None
     options: Mapping[str, str | int] = {}
+    format: str = "%Y-%m-%d %H:%M:%S"
+    """How a `local_time` is written (strftime)."""
+    only: str = ""
+    """The setpoint that must be the one commanded, or the field is left out."""
 
-    def encode(self, value: object) -> str | int | float:
-        """Return the gateway's value as SEMS takes it. Raises KeyError for an unknown option."""
+    def encode(self, value: object) -> Json:
+        """Return the gateway's value as SEMS takes it. Raises KeyError for an unknown option.
+
+        A `list` takes a sequence of texts, a `local_time` a datetime that is local to the plant already.
+        """
         if self.options:
             return self.options[_key(value)]
         match self.type:
@@ -60,40 +110,82 @@ class RequestField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return round(float(str(value)))
             case "number":
                 return float(str(value))
+            case "list":
+                return list(value)  # type: ignore[call-overload,no-any-return]
+            case "local_time":
+                return value.strftime(self.format)  # type: ignore[attr-defined,no-any-return]
 
 
 class ResponseField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A field SEMS answers with."""
 
     field: str
+    """Its name in an entry; a path where it lies deeper, e.g. `parameters.pvPower`."""
     standing: Standing
-    type: Literal["text", "number", "local_time"] = "number"
+    type: Literal["text", "number", "local_time", "unix_seconds", "unix_milliseconds"] = "number"
     point: str = ""
     attribute: str = ""
     scale: float = 1
     options: Mapping[str, str | bool] = {}
     absent: tuple[float, ...] = ()
+    shape: str | None = None
+    """Which of the interface's `lists` the field occurs in; None for all."""
 
 
-class Interface(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Interface(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True):
     """One interface of an API."""
 
     name: str
     form: str
     method: Literal["GET", "POST"]
     path: str
+    """Below the catalogue's base; from the host on where it begins with a slash."""
+    use: Use
     standing: Standing
     request: tuple[RequestField, ...] = ()
     response: tuple[ResponseField, ...] = ()
-    list: str = ""
-    """Name of the field of `data` that holds a list; empty where `data` is one object."""
+    lists: tuple[str, ...] = ()
+    """Where the entries are: a path into `data`, and another for each other shape seen. An empty path is
+    `data` itself. On the way, each object of a list is walked, and lends its plain fields to the entries within.
+    Without any, `data` is one entry."""
+    of: tuple[str, ...] = ()
+    """Types of device it tells of or acts on; see `Catalogue.types`."""
+    covers: tuple[str, ...] = ()
+    """Types of other devices whose live values come along in its answer."""
     setpoints: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = ()
-    """Device kinds a control is for; empty for all that SEMS lists as inverters."""
+    rounds: int = 1
+    """It is called every that many rounds of polling."""
+    batch: int = 1
+    """How many serials one call takes."""
+    span: Literal["", "day", "month", "year"] = ""
+    """How much time one call of a series covers."""
+    step: Literal["", "minutes", "day", "month"] = ""
+    """How far the entries of a series are apart."""
+    auth: Literal["", "basic"] = ""
+    body: Literal["json", "form"] = "json"
+    bare: bool = False
+    """The answer has no envelope."""
 
-    def parameters(self, args: Mapping[str, object]) -> dict[str, str | int | float]:
-        """Return the request's fields, filled from `args`. Raises KeyError for one that is missing."""
-        return {row.field: row.const if row.const is not None else row.encode(args[row.arg]) for row in self.request}
+    def parameters(self, args: Mapping[str, object], setpoint: str = "") -> dict[str, Json]:
+        """Return the request's fields, filled from `args`, for the setpoint commanded if there is one.
+
+        Raises KeyError for an argument that is missing.
+        """
+        fields: dict[str, Json] = {}
+        for row in self.request:
+            if not row.only or row.only == setpoint:
+                _put(fields, row.field.split("."), row.const if row.const is not None else row.encode(args[row.arg]))
+        return fields
+
+    @property
+    def args(self) -> frozenset[str]:
+        """Names of the arguments a call takes."""
+        return frozenset(row.arg for row in self.request if row.arg)
+
+    @property
+    def points(self) -> frozenset[str]:
+        """Points that its answers bring."""
+        return frozenset(row.point for row in self.response if row.point)
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,9 +196,13 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base: str
     success: tuple[str, ...]
     codes: tuple[Code, ...]
+    token: Token
     calls_per_hour: int
-    token_lifetime: float
     interfaces: tuple[Interface, ...]
+    types: Mapping[str, DeviceKind] = {}
+    """Type of device → its kind, for types that are no kind themselves."""
+    request_id: str = ""
+    """Header for a unique id of each call; empty where none is wanted."""
 
     def interface(self, name: str) -> Interface:
         """Return an interface by its name. Raises KeyError."""
@@ -115,28 +211,57 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return interface
         raise KeyError(name)
 
-    def control_of(self, setpoint: str) -> Interface | None:
-        """Return the interface that sets a setpoint."""
-        return next((i for i in self.interfaces if setpoint in i.setpoints), None)
+    def using(self, use: Use, type_: str | None = None) -> Iterator[Interface]:
+        """Yield the interfaces for a use, in order; with a type of device, those that are for it."""
+        for interface in self.interfaces:
+            if interface.use is use and (type_ is None or type_ in interface.of):
+                yield interface
+
+    def control_of(self, setpoint: str, type_: str | None = None) -> Interface | None:
+        """Return the interface that sets a setpoint; with a type, of such a device."""
+        return next((i for i in self.using(Use.CONTROL, type_) if setpoint in i.setpoints), None)
+
+    def kind_of(self, type_: str) -> DeviceKind | None:
+        """Return the kind of a type of device; None for one that is not known."""
+        kind = self.types.get(type_)
+        return kind if kind is not None else next((kind for kind in DeviceKind if kind == type_), None)
 
     def error_of(self, code: str) -> SemsError | None:
         """Return what an envelope code means, where that is known."""
         return next((row.error for row in self.codes if row.code == code), None)
+
+    def url_path(self, interface: Interface) -> str:
+        """Return an interface's path from the host on."""
+        return interface.path if interface.path.startswith("/") else self.base + interface.path
 
 
 @cache
 def load(api: str) -> Catalogue:
     """Return the catalogue of an API, by the name of its file."""
     text = files("gateway.sems").joinpath("catalogues", f"{api}.yaml").read_text("utf-8")
-    return msgspec.convert(_text_keys(yaml.safe_load(text)), Catalogue)
+    return msgspec.convert(text_keys(yaml.safe_load(text)), Catalogue)
 
 
-def _text_keys(node: Json) -> Json:
+def _put(fields: dict[str, Json], path: list[str], value: Json) -> None:
+    """Put a value where a path says, making objects and lists on the way."""
+    place: Json = fields
+    for key, below in zip(path, [*path[1:], None], strict=True):
+        new: Json = value if below is None else [] if below.isdigit() else {}
+        if isinstance(place, list):
+            position = int(key)
+            place.extend({} for _ in range(position + 1 - len(place)))
+            place[position] = place[position] or new
+            place = place[position]
+        elif isinstance(place, dict):
+            place = place.setdefault(key, new)
+
+
+def text_keys(node: Json) -> Json:
     """YAML reads `-1: offline` and `true: x` with keys that are no text; here all keys are."""
     if isinstance(node, dict):
-        return {_key(key): _text_keys(value) for key, value in node.items()}
+        return {_key(key): text_keys(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [_text_keys(item) for item in node]
+        return [text_keys(item) for item in node]
     return node
 
 

@@ -50,6 +50,6 @@ def test_codes():
     assert CATALOGUE.error_of("100002") is SemsError.TOKEN_EXPIRED
     assert CATALOGUE.error_of("GY0429") is SemsError.RATE_LIMITED
     assert CATALOGUE.error_of("42") is None
-    assert CATALOGUE.control_of("export_limit") is None
+    assert CATALOGUE.control_of("charging") is None
     with pytest.raises(KeyError):
         CATALOGUE.interface("GetNothing")

@@ -1,0 +1,105 @@
+"""The file in which an account's calls are counted, so that a restart, a crash or a second process can't overrun.
+
+No call is written down by itself. A process leases a few calls, for a few minutes, and writes the whole lease to the
+disk before the first of them is made; after a crash the whole lease counts as spent at its end. So the file never
+tells less than the truth.
+
+Times are those of the machine's monotonic clock, which all processes of one boot share, so no jump of the wall clock
+matters. Across a reboot nobody can say for sure how much time went by (a box without a clock of its own wakes with any
+time, and is set forward later), so none is counted: the account's last hour goes on where it ended. Without a boot id
+(not Linux) every restart counts as a reboot. A file that is lost or can't be read counts as nothing.
+"""
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from gateway.core import files
+
+_log = structlog.get_logger("sems")
+
+LEASE_SECONDS: Final = 300.0
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+"""Changes with every start of the machine: random(4)."""
+
+Spent = tuple[float, int]
+"""Monotonic seconds, and how many calls until then that are not in an earlier one."""
+
+
+class _Book(msgspec.Struct):
+    """What is in the file."""
+
+    boot: str
+    at: float
+    """Monotonic seconds of when it was written."""
+    users: dict[str, list[Spent]]
+    """Process → what it has spent or leased."""
+
+
+class Leased(msgspec.Struct, frozen=True):
+    """What a process gets to know of the account."""
+
+    calls: int
+    """How many it may make until the lease ends."""
+    others: Sequence[Spent]
+    """What everybody else has spent or leased, earlier runs among them, in order of time."""
+
+
+class Ledger:
+    """One account's file, as one user of it sees it. Its calls block on the disk: they belong into a thread."""
+
+    def __init__(self, path: Path, boot: str | None = None) -> None:
+        self.path = path
+        self._boot = _boot_id() if boot is None else boot
+
+    def lease(self, user: str, own: Sequence[Spent], *, most: int, per_hour: int, now: float, window: float) -> Leased:
+        """Write down what a user has spent, and lease up to `most` calls more, as many as are left.
+
+        A lease may be used until `now` + LEASE_SECONDS. Any lease the user had before is given back. Raises OSError.
+        """
+        with self._locked():
+            users = self._read(now)
+            users.pop(user, None)
+            fresh = {name: kept for name, spent in users.items() if (kept := [s for s in spent if s[0] > now - window])}
+            others = sorted(entry for spent in fresh.values() for entry in spent)
+            left = per_hour - sum(count for _, count in own) - sum(count for _, count in others)
+            calls = max(0, min(most, left))
+            fresh[user] = [*own, (now + LEASE_SECONDS, calls)] if calls else list(own)
+            files.replace(self.path, msgspec.json.encode(_Book(self._boot, now, fresh)), 0o600)
+        return Leased(calls, others)
+
+    def _read(self, now: float) -> dict[str, list[Spent]]:
+        try:
+            book = msgspec.json.decode(self.path.read_bytes(), type=_Book)
+        except FileNotFoundError:
+            return {}
+        except msgspec.MsgspecError as error:
+            _log.warning(
+                "what was counted of SEMS calls can't be read, so it is 0", file=str(self.path), error=str(error)
+            )
+            return {}
+        latest = now + LEASE_SECONDS
+        same_boot = bool(self._boot) and book.boot == self._boot and book.at <= latest
+        shift = 0.0 if same_boot else now - book.at
+        return {
+            user: [(min(time + shift, latest), count) for time, count in spent] for user, spent in book.users.items()
+        }
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes out. The file itself is replaced, so the lock is one beside it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_name(self.path.name + ".lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _boot_id() -> str:
+    with suppress(OSError):
+        return BOOT_ID.read_text("ascii").strip()
+    return ""

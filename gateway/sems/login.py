@@ -1,0 +1,285 @@
+"""The token of one account: got by one login, kept over restarts; a refused login backs off, also over restarts."""
+
+import asyncio
+import hashlib
+import math
+from collections import deque
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import httpx
+import msgspec
+import structlog
+
+from gateway.core import files
+from gateway.core.clock import Clock
+from gateway.core.errors import UnsureError
+from gateway.core.model import iso
+from gateway.sems.budget import HOUR, Priority
+from gateway.sems.catalogue import Catalogue, Json, Use
+from gateway.sems.errors import (
+    CallError,
+    HttpStatusError,
+    LoginHeldError,
+    LoginRefusedError,
+    NoDataError,
+    SemsRefusedError,
+    TokenExpiredError,
+    UnreachableError,
+)
+from gateway.sems.exchange import Exchange
+from gateway.sems.normalise import entries, read
+from gateway.sems.troubles import Troubles
+
+BACKOFF_FIRST: Final = 60.0
+BACKOFF_MOST: Final = 6 * 3600.0
+MARGIN: Final = 300.0
+"""Seconds before its end at which a token is not used any more."""
+LOGINS_MOST: Final = 20
+"""Within an hour, though each works: two programs that end each other's tokens would log in with every call."""
+TOKEN_LONGEST: Final = 8192
+STOP_WAIT: Final = 3.0
+"""Seconds that a login in flight is given at the end: SEMS's refusal must be heard, or the next start asks again."""
+REFUSING: Final = frozenset({400, 401, 403})
+"""HTTP statuses by which a login is refused."""
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """How one enters: account and password, or client id and secret."""
+
+    account: str
+    password: str
+
+    @property
+    def password_md5(self) -> str:
+        """MD5 hex of the password, as GetToken wants it (SEMS.md, seen)."""
+        return hashlib.md5(self.password.encode(), usedforsecurity=False).hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells these credentials from others without telling what they are."""
+        return hashlib.sha256(f"{self.account}\0{self.password}".encode()).hexdigest()[:16]
+
+    def file(self, data_dir: Path, api: str, what: str) -> Path:
+        """Return where something of the account is kept: the same for all bridges that use it, and for any password."""
+        account = hashlib.sha256(self.account.encode()).hexdigest()[:16]
+        return data_dir / f"{api}-{account}-{what}.json"
+
+
+class Pass(msgspec.Struct, frozen=True, eq=False):
+    """What one login brought. Two are different though SEMS may give the same token twice."""
+
+    token: str
+
+
+class _Kept(msgspec.Struct):
+    """What outlives a restart."""
+
+    fingerprint: str = ""
+    token: str = ""
+    expires: datetime | None = None
+    refusals: int = 0
+    """Logins in a row that were refused, or brought a token that was not taken."""
+    no_login_before: datetime | None = None
+    useless: bool = False
+    """Whether it was the token that was not taken."""
+
+
+class Login:
+    """Gets the token. However many ask at once, there is one login, and no impatience of theirs ends it."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        credentials: Credentials,
+        store: Path,
+        clock: Clock,
+        exchange: Exchange,
+        troubles: Troubles,
+        log: structlog.stdlib.BoundLogger,
+    ) -> None:
+        self._interface = next(catalogue.using(Use.LOGIN))
+        self._lifetime = catalogue.token.lifetime
+        self._credentials = credentials
+        self._store = store
+        self._clock = clock
+        self._exchange = exchange
+        self._troubles = troubles
+        self._log = log
+        self._pass: Pass | None = None
+        self._refusals = 0
+        self._useless = False
+        # On the monotonic clock, for the wall clock may jump.
+        self._expires = -math.inf
+        self._no_login_before = -math.inf
+        self._logins: deque[float] = deque(maxlen=LOGINS_MOST)
+        self._task: asyncio.Task[Pass] | None = None
+
+    async def start(self) -> None:
+        """Read what was kept."""
+        kept = self._read_store()
+        self._pass = Pass(kept.token) if kept.token else None
+        self._refusals, self._useless = kept.refusals, kept.useless
+        self._expires = self._monotonic(kept.expires, self._lifetime)
+        self._no_login_before = self._monotonic(kept.no_login_before, _backoff(kept.refusals))
+
+    async def stop(self) -> None:
+        """Let a login come to its end, if it does soon."""
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=STOP_WAIT)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def enter(self, deadline: float | None = None, instead_of: Pass | None = None) -> Pass:
+        """Return a pass that holds as far as we know, and is not the one that was found not to.
+
+        `deadline` is on the loop's clock. Raises what the exchange raises, LoginRefusedError and LoginHeldError, but
+        no UnsureError, for the call that needs the pass certainly was not made.
+        """
+        if self._pass is not None and self._pass is not instead_of and self._clock.monotonic() < self._expires:
+            return self._pass
+        if instead_of is not None and self._refusals:
+            self.useless(instead_of)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._log_in(), name="SEMS login")
+            self._task.add_done_callback(_heard)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.shield(self._task)
+        except TimeoutError:
+            raise UnreachableError("SEMS did not answer the login in time") from None
+        except UnsureError as error:
+            not_made = UnreachableError(str(error))
+            not_made.noted = True
+            raise not_made from error
+
+    def proved(self) -> None:
+        """Take note that SEMS takes the token."""
+        self._troubles.well(self._interface.name)
+        if self._refusals:
+            self._refusals = 0
+            self._keep()
+
+    def useless(self, found: Pass) -> None:
+        """Take note that SEMS does not take a token though it is new: that login was as good as refused."""
+        if found is self._pass:
+            self._back_off(useless=True)
+
+    async def _log_in(self) -> Pass:
+        with self._troubles.watch(self._interface.name):
+            self._check()
+            try:
+                data = await self._ask()
+            except (SemsRefusedError, TokenExpiredError) as error:
+                raise self._refused(error) from error
+            except HttpStatusError as error:
+                if error.status not in REFUSING:
+                    raise
+                raise self._refused(error) from error
+            self._logins.append(self._clock.monotonic())
+            token, lifetime = self._read(data)
+            self._pass = Pass(token)
+            self._expires = self._clock.monotonic() + lifetime - min(MARGIN, lifetime / 10)
+            self._keep()
+            return self._pass
+
+    def _check(self) -> None:
+        """Raise unless one may log in now."""
+        now = self._clock.monotonic()
+        wait = self._no_login_before - now
+        if wait > 0 and self._useless:
+            raise LoginHeldError(f"SEMS does not take the tokens it gives; next login at {self._after(wait)}", wait)
+        if wait > 0:
+            raise self._refusal("SEMS refused the last login", wait)
+        if len(self._logins) == LOGINS_MOST and (wait := self._logins[0] + HOUR - now) > 0:
+            raise LoginHeldError(
+                f"SEMS ended the tokens of {LOGINS_MOST} logins within an hour; next login at {self._after(wait)}", wait
+            )
+
+    async def _ask(self) -> Json:
+        interface, credentials = self._interface, self._credentials
+        args = {"account": credentials.account, "password_md5": credentials.password_md5}
+        auth = httpx.BasicAuth(credentials.account, credentials.password) if interface.auth == "basic" else None
+        # Without a token nothing goes, so this call is as urgent as the most urgent one that may wait for it.
+        return await self._exchange.request(
+            interface, interface.parameters(args), headers={}, auth=auth, priority=Priority.REVERT
+        )
+
+    def _read(self, data: Json) -> tuple[str, float]:
+        """Return the token and its lifetime in seconds. The token is taken as it is: it is longer than other texts."""
+        row = next(row for row in self._interface.response if row.attribute == "token")
+        for entry in entries(self._interface, data):
+            token: Json = entry
+            for key in row.field.split("."):
+                token = token.get(key) if isinstance(token, dict) else None
+            if isinstance(token, str) and 0 < len(token) <= TOKEN_LONGEST and token.isascii() and token.isprintable():
+                said = read(self._interface, entry, UTC, self._clock.now()).number("lifetime")
+                return token, said if said is not None and said > 0 else self._lifetime
+        raise NoDataError("SEMS answered the login without a token")
+
+    def _refused(self, error: CallError) -> LoginRefusedError:
+        self._back_off(useless=False)
+        return self._refusal(f"SEMS refused the login ({error})", _backoff(self._refusals))
+
+    def _refusal(self, said: str, wait: float) -> LoginRefusedError:
+        what = "client id and client secret" if self._interface.auth == "basic" else "account and password"
+        return LoginRefusedError(
+            f"{said}: {what} do not open this account. Next try at {self._after(wait)}", wait, f"check {what}"
+        )
+
+    def _back_off(self, *, useless: bool) -> None:
+        self._pass, self._useless = None, useless
+        self._refusals += 1
+        self._no_login_before = self._clock.monotonic() + _backoff(self._refusals)
+        self._keep()
+
+    def _keep(self) -> None:
+        """Write down what has to outlive a restart: seldom, and before anything is done that relies on it."""
+        kept = _Kept(
+            fingerprint=self._credentials.fingerprint,
+            token=self._pass.token if self._pass is not None else "",
+            expires=self._wall(self._expires),
+            refusals=self._refusals,
+            no_login_before=self._wall(self._no_login_before),
+            useless=self._useless,
+        )
+        try:
+            files.replace(self._store, msgspec.json.encode(kept), 0o600)
+        except OSError as error:
+            self._log.warning("the token can't be kept over a restart", file=str(self._store), error=str(error))
+
+    def _read_store(self) -> _Kept:
+        try:
+            kept = msgspec.json.decode(self._store.read_bytes(), type=_Kept)
+        except FileNotFoundError:
+            return _Kept()
+        except (OSError, msgspec.MsgspecError) as error:
+            self._log.warning("what was kept of the last login can't be read", file=str(self._store), error=str(error))
+            return _Kept()
+        return kept if kept.fingerprint == self._credentials.fingerprint else _Kept()
+
+    def _wall(self, monotonic: float) -> datetime | None:
+        left = monotonic - self._clock.monotonic()
+        return self._clock.now() + timedelta(seconds=left) if left > 0 else None
+
+    def _monotonic(self, time: datetime | None, most: float) -> float:
+        """Return a wall time as a monotonic one; no further ahead than `most` seconds, if the clock was set back."""
+        if time is None:
+            return -math.inf
+        return self._clock.monotonic() + min((time - self._clock.now()).total_seconds(), most)
+
+    def _after(self, wait: float) -> str:
+        return iso(self._clock.now() + timedelta(seconds=wait))
+
+
+def _backoff(refusals: int) -> float:
+    """Return the seconds without a login after so many refused ones."""
+    return min(BACKOFF_FIRST * 2.0 ** min(max(refusals - 1, 0), 30), BACKOFF_MOST)
+
+
+def _heard(task: asyncio.Task[Pass]) -> None:
+    """Take a login's error, though whoever asked for it may be gone."""
+    if not task.cancelled():
+        task.exception()
