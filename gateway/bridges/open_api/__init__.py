@@ -1,5 +1,6 @@
-"""The Open API bridge: finds plants and devices, polls them, and carries out setpoints."""
+"""The Open API bridge, classic and developer platform: finds plants and devices, polls them by plan, sets setpoints."""
 
-from gateway.bridges.open_api.bridge import OpenApiBridge, OpenApiSettings
+from gateway.bridges.open_api.bridge import OpenApiBridge
+from gateway.bridges.open_api.settings import OpenApiSettings
 
 __all__ = ["OpenApiBridge", "OpenApiSettings"]

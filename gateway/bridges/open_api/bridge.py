@@ -1,79 +1,81 @@
-"""One SEMS account over the Open API, as source and controller."""
+"""One SEMS account over an Open API, as source, controller and historian."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import ClassVar, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from pydantic import Field, HttpUrl, field_validator
+from zoneinfo import ZoneInfo
 
 from gateway.bridges.open_api.control import Control
+from gateway.bridges.open_api.discovery import Discovery
+from gateway.bridges.open_api.history import History
+from gateway.bridges.open_api.metrics import METRICS
+from gateway.bridges.open_api.planner import Wishes
 from gateway.bridges.open_api.plants import Plants
 from gateway.bridges.open_api.polling import Poller
+from gateway.bridges.open_api.settings import OpenApiSettings
 from gateway.core.bridge import BridgeSettings, Context, Outcome
 from gateway.core.errors import GatewayError, NotSentError
-from gateway.core.model import Command, Value
-from gateway.core.secret import Secret
+from gateway.core.model import Command, Outline, Page, Pause, Resolution, Value
 from gateway.sems.budget import Budget
-from gateway.sems.catalogue import load
-from gateway.sems.session import Credentials, Session
+from gateway.sems.session import Session
 
 RETRY_FIRST: Final = 2.0
 RETRY_MOST: Final = 60.0
-
-
-class OpenApiSettings(BridgeSettings):
-    """`type: open_api`."""
-
-    account: str = Field(min_length=1, description="SEMS organisation account")
-    password: Secret = Field(description="its password; better {file: …} or {env: …}")
-    url: HttpUrl = Field(default=HttpUrl("https://openapi.semsportal.com"), description="the region's host")
-    poll_interval: float = Field(default=60, ge=0.1, le=3600, description="seconds between readings of a device")
-    discovery_interval: float = Field(default=3600, ge=10, description="seconds between looks for new devices")
-    calls_per_hour: int = Field(default=3600, ge=10, description="what SEMS allows this account")
-    time_zone: str = Field(default="UTC", description="for plants that do not say theirs, e.g. Europe/Berlin")
-
-    @field_validator("time_zone")
-    @classmethod
-    def _exists(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{name!r} is no time zone; write one like Europe/Berlin") from None
-        return name
+RETRY_INCOMPLETE: Final = 300.0
+"""Seconds until plants are looked into again of which one could not be."""
+FIRST_SHARE: Final = 0.5
+"""Of the calls for polling that the first discovery may use."""
 
 
 class OpenApiBridge:
-    """Source and controller."""
+    """Source, controller and historian."""
 
     Settings: ClassVar[type[BridgeSettings]] = OpenApiSettings
 
     def __init__(self, settings: OpenApiSettings, context: Context) -> None:
         self._settings = settings
         self._context = context
-        self._catalogue = load("open_api")
-        budget = Budget(settings.calls_per_hour, context.clock)
-        credentials = Credentials(settings.account, settings.password.get_secret_value())
+        catalogue, credentials = settings.catalogue, settings.credentials
+        budget = Budget.shared(
+            credentials.file(context.data_dir, settings.platform.api, "budget"), settings.calls, context.clock
+        )
         self._session = Session(
-            self._catalogue,
-            str(settings.url),
+            catalogue,
+            settings.host,
             credentials,
-            context.data_dir / f"{context.name}-session.json",
+            credentials.file(context.data_dir, settings.platform.api, "session"),
             context.clock,
             budget,
+            context.name,
         )
-        self._plants = Plants(self._catalogue, self._session, context, ZoneInfo(settings.time_zone))
-        self._poller = Poller(self._catalogue, self._session, context, self._plants, settings.poll_interval)
-        self._control = Control(self._catalogue, self._session, context, self._plants)
+        self._plants = Plants()
+        self._discovery = Discovery(catalogue, self._session, context, self._plants, ZoneInfo(settings.time_zone))
+        self._discovery.allowance.per_hour = max(1, int(FIRST_SHARE * budget.for_polling))
+        wishes = Wishes(settings.poll_interval, settings.pushed_poll_interval, settings.discovery_interval)
+        self._poller = Poller(catalogue, self._session, context, self._plants, self._discovery, wishes)
+        self._discovery.on_found = self._poller.found
+        self._control = Control(
+            catalogue,
+            self._session,
+            context,
+            self._plants,
+            take_dispatch=settings.take_dispatch,
+            unsettle=self._poller.unsettle,
+        )
+        self._history = History(catalogue, self._session, context, self._plants)
 
     async def start(self) -> None:
-        """Log in and poll, in the background: SEMS may be away."""
+        """Log in, discover and poll, in the background: SEMS may be away."""
         await self._session.start()
-        self._context.report(up=None, detail=f"connecting to SEMS at {self._settings.url}")
-        self._context.spawn(self._run(), "polling")
+        METRICS.watch(self._context.name, self._poller)
+        self._context.report(up=None, detail=f"connecting to SEMS at {self._settings.host}")
+        self._context.spawn(self._discover(), "discovery")
+        self._context.spawn(self._poller.run(), "polling")
 
     async def stop(self) -> None:
         """Close the session."""
+        METRICS.forget(self._context.name)
         await self._session.stop()
 
     def takes(self, serial: str, setpoint: str) -> bool:
@@ -88,24 +90,43 @@ class OpenApiBridge:
         """See `Controller.result`."""
         return await self._control.result(command, receipt)
 
-    async def _run(self) -> None:
-        """Discover, then poll; discover again from time to time. No failure of SEMS ends this."""
+    def keeps(self, serial: str) -> bool:
+        """See `Historian.keeps`."""
+        return self._history.keeps(serial)
+
+    def outline(self, serial: str, start: datetime, end: datetime, resolution: Resolution) -> Outline:
+        """See `Historian.outline`."""
+        return self._history.outline(serial, start, end, resolution)
+
+    def history(
+        self, serial: str, start: datetime, end: datetime, resolution: Resolution
+    ) -> AsyncIterator[Page | Pause]:
+        """See `Historian.history`."""
+        return self._history.history(serial, start, end, resolution)
+
+    async def _discover(self) -> None:
+        """Look for plants and devices, again and again. No failure of SEMS ends this."""
         clock = self._context.clock
-        discovered_at: float | None = None
-        pause = RETRY_FIRST
+        pause, trouble = RETRY_FIRST, False
         while True:
             began = clock.monotonic()
             try:
-                if discovered_at is None or began - discovered_at > self._settings.discovery_interval:
-                    await self._plants.discover()
-                    discovered_at = clock.monotonic()
-                await self._poller.round()
+                await self._discovery.round()
             except GatewayError as error:
-                wait = max(pause, getattr(error, "retry_after", None) or 0.0)
-                self._context.report(up=False, detail=f"{error}; trying again")
-                await asyncio.sleep(wait if isinstance(error, NotSentError) else pause)
-                pause = min(pause * 2, max(RETRY_MOST, self._settings.poll_interval))
-            else:
-                pause = RETRY_FIRST
-                self._context.report(up=True)
-                await asyncio.sleep(max(0.0, began + self._poller.interval - clock.monotonic()))
+                if not len(self._plants):
+                    self._context.report(up=False, detail=f"{error}; trying again")
+                elif not trouble:
+                    self._context.log.warning("devices can't be looked for", error=str(error))
+                trouble = True
+                wait = (error.retry_after or 0.0) if isinstance(error, NotSentError) else 0.0
+                await asyncio.sleep(max(pause, wait))
+                pause = min(pause * 2, RETRY_MOST)
+                continue
+            if trouble and len(self._plants):
+                self._context.log.info("devices can be looked for again")
+            pause, trouble = RETRY_FIRST, False
+            self._poller.discovered()
+            every = self._settings.discovery_interval
+            if not self._discovery.complete:
+                every = min(every, RETRY_INCOMPLETE)
+            await asyncio.sleep(max(0.0, began + every - clock.monotonic()))
