@@ -2,60 +2,85 @@
 
 import hashlib
 import secrets
-from collections import deque
+from collections import OrderedDict, deque
 from math import ceil
+from typing import Final
+
+import msgspec
 
 from gateway.core.clock import Clock
-from gateway.core.model import Value
-from gateway.sems.catalogue import Catalogue, SemsError
-from gateway.simulator.requests import RefusedError, code_of
-from gateway.simulator.settings import SimulatorSettings
+from gateway.sems.catalogue import SemsError
+from gateway.simulator.requests import Refusal, RefusedError
 
-HOUR = 3600.0
+HOUR: Final = 3600.0
+MAX_REQUEST_ID: Final = 128
 
 
-class Accounts:
-    """The one account there is: its tokens, and its calls of the last hour."""
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account is granted."""
 
-    def __init__(self, settings: SimulatorSettings, catalogue: Catalogue, clock: Clock) -> None:
+    name: str
+    secret: str
+    """As the login wants it."""
+    lifetime: float
+    """Of a token, seconds."""
+    calls_per_hour: int
+    """In a sliding hour; 0 for no limit."""
+    limit_by_http_status: bool = False
+    request_ids: int = 0
+    """How many request ids are remembered; 0: they don't matter."""
+
+
+class Account:
+    """The one account that an API has: its tokens, and its calls of the last hour."""
+
+    def __init__(self, terms: Terms, clock: Clock) -> None:
         self.refuse_logins = False
-        self._settings = settings
-        self._catalogue = catalogue
+        self.terms = terms
         self._clock = clock
-        password = settings.password.get_secret_value().encode()
-        self._password_md5 = hashlib.md5(password, usedforsecurity=False).hexdigest()
         self._tokens: dict[str, float] = {}
         """Token → when it expires, by the monotonic clock."""
         self._calls: deque[float] = deque()
+        self._request_ids: OrderedDict[str, None] = OrderedDict()
 
-    def log_in(self, account: Value, password_md5: Value) -> str:
+    def log_in(self, name: str, secret: str) -> str:
         """Return a new token. Raises RefusedError."""
-        known = (account, str(password_md5).lower()) == (self._settings.account, self._password_md5)
-        if self.refuse_logins or not known:
-            raise self._refusal(SemsError.LOGIN_REFUSED, "account or password is wrong")
+        if self.refuse_logins or (name, secret) != (self.terms.name, self.terms.secret):
+            raise RefusedError(SemsError.LOGIN_REFUSED, "account or password is wrong")
         self._count()
         now = self._clock.monotonic()
         self._tokens = {token: expires for token, expires in self._tokens.items() if now < expires}
         token = secrets.token_hex(16)
-        self._tokens[token] = now + self._settings.token_lifetime
+        self._tokens[token] = now + self.terms.lifetime
         return token
 
-    def enter(self, token: str) -> None:
+    def enter(self, token: str, request_id: str = "") -> None:
         """Let a call in, and count it. Raises RefusedError."""
         if not self.owner(token):
-            raise self._refusal(SemsError.TOKEN_EXPIRED, "authorization has expired, log in again")
+            raise RefusedError(SemsError.TOKEN_EXPIRED, "authorization has expired, log in again")
+        if self.terms.request_ids:
+            self._note(request_id)
         self._count()
 
     def owner(self, token: str) -> str:
         """Return the account a token is for; empty when it is for none."""
-        return self._settings.account if self._clock.monotonic() < self._tokens.get(token, 0.0) else ""
+        return self.terms.name if self._clock.monotonic() < self._tokens.get(token, 0.0) else ""
 
     def revoke(self) -> None:
         """Make all tokens invalid."""
         self._tokens.clear()
 
+    def _note(self, request_id: str) -> None:
+        if not 1 <= len(request_id) <= MAX_REQUEST_ID:
+            raise RefusedError(Refusal.BAD_REQUEST_ID, "the request has no id")
+        if request_id in self._request_ids:
+            raise RefusedError(Refusal.BAD_REQUEST_ID, "the request id has been used before")
+        self._request_ids[request_id] = None
+        if len(self._request_ids) > self.terms.request_ids:
+            self._request_ids.popitem(last=False)
+
     def _count(self) -> None:
-        limit = self._settings.calls_per_hour
+        limit = self.terms.calls_per_hour
         if not limit:
             return
         now = self._clock.monotonic()
@@ -64,11 +89,13 @@ class Accounts:
         if len(self._calls) < limit:
             self._calls.append(now)
             return
-        refusal = self._refusal(SemsError.RATE_LIMITED, "too many calls, try again later")
-        if self._settings.limit_by_http_status:
+        refusal = RefusedError(SemsError.RATE_LIMITED, "too many calls, try again later")
+        if self.terms.limit_by_http_status:
             refusal.status = 429
             refusal.headers = {"Retry-After": str(ceil(self._calls[0] + HOUR - now))}
         raise refusal
 
-    def _refusal(self, error: SemsError, text: str) -> RefusedError:
-        return RefusedError(code_of(self._catalogue, error), text)
+
+def md5(password: str) -> str:
+    """Return a password as GetToken wants it."""
+    return hashlib.md5(password.encode(), usedforsecurity=False).hexdigest()

@@ -9,12 +9,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from gateway.core.model import iso
+from gateway.core.model import Value, iso
 from gateway.simulator.cloud import Cloud
 from gateway.simulator.controls import Obedience
 from gateway.simulator.faults import JSON, FaultOrder
+from gateway.simulator.pushes import Pusher, PushOrder
 from gateway.simulator.specs import PlantSpec
 
 SHOWN: Final = 100
@@ -22,21 +24,28 @@ SHOWN: Final = 100
 
 
 class Admin:
-    """The view behind one cloud. `app` serves both."""
+    """The view behind one cloud. `app` serves the cloud's APIs too."""
 
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: Cloud, pusher: Pusher) -> None:
         self._cloud = cloud
-        self.app = Starlette(
+        self._pusher = pusher
+        self._views = Starlette(
             routes=[
-                Mount(cloud.catalogue.base, app=cloud.serve),
                 Route("/sim/state", self._state),
                 Route("/sim/calls", self._calls),
                 Route("/sim/controls", self._controls),
                 Route("/sim/faults", self._faults),
                 Route("/sim/faults", self._spoil, methods=["POST"]),
+                Route("/sim/pushes", self._pushes),
+                Route("/sim/pushes", self._push, methods=["POST"]),
             ],
             exception_handlers={HTTPException: _error},
         )
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as an ASGI application."""
+        takers = (platform.serve for platform in self._cloud.platforms if platform.takes(scope["path"]))
+        await next(takers, self._views)(scope, receive, send)
 
     async def _state(self, request: Request) -> Response:
         """Show everything as it is, whether the cloud hears of it or not; `?plant=` shows one plant."""
@@ -64,12 +73,29 @@ class Admin:
                     "model": device.model.name,
                     "kind": device.model.kind,
                     "rated_power": device.model.rated_power,
-                    "values": devices[device.serial].values,
-                    "setpoints": self._cloud.world.setpoints(device.serial),
-                    "faults": self._device_faults(device.serial),
+                    **self._device(devices[device.serial].values, device.serial),
                 }
                 for device in plant.devices
             ],
+            "accessories": [
+                {
+                    "serial": accessory.serial,
+                    "name": accessory.name,
+                    "model": accessory.model,
+                    "type": accessory.type,
+                    **self._device(devices[accessory.serial].values, accessory.serial),
+                }
+                for accessory in plant.accessories
+            ],
+            "alarms": self._cloud.world.alarms(plant.id),
+        }
+
+    def _device(self, values: Mapping[str, Value], serial: str) -> dict[str, Any]:
+        return {
+            "values": values,
+            "setpoints": self._cloud.world.setpoints(serial),
+            "dispatched": serial in self._cloud.tasks.dispatched,
+            "faults": self._device_faults(serial),
         }
 
     def _device_faults(self, serial: str) -> dict[str, Any]:
@@ -80,9 +106,9 @@ class Admin:
         }
 
     async def _calls(self, request: Request) -> Response:
-        """Show the newest calls, oldest of them first: `?interface=` those of one, `?limit=` that many."""
-        interface = request.query_params.get("interface")
-        calls = [call for call in self._cloud.calls if interface in {None, call.interface}]
+        """Show the newest calls, oldest of them first: `?interface=` and `?api=` those of one, `?limit=` that many."""
+        interface, api = request.query_params.get("interface"), request.query_params.get("api")
+        calls = [call for call in self._cloud.calls if interface in {None, call.interface} and api in {None, call.api}]
         return _json({"calls": _newest(calls, request)})
 
     async def _controls(self, request: Request) -> Response:
@@ -95,10 +121,10 @@ class Admin:
         return _json(
             {
                 "devices": {serial: self._device_faults(serial) for serial in ailing},
-                "answers": cloud.answer_faults,
-                "answer_delay": cloud.answer_delay,
+                "answers": cloud.answer_faults.listed,
+                "answer_delay": cloud.answer_faults.delay,
                 "device_delay": cloud.tasks.delay,
-                "refuse_logins": cloud.accounts.refuse_logins,
+                "refuse_logins": cloud.refuses_logins,
             }
         )
 
@@ -111,6 +137,20 @@ class Admin:
         except KeyError as error:
             raise HTTPException(404, f"there is no device {error.args[0]}") from None
         return await self._faults(request)
+
+    async def _pushes(self, request: Request) -> Response:
+        """Show how the orders do, and the newest pushes: `?order=` those of one, `?limit=` that many."""
+        order, pusher = request.query_params.get("order"), self._pusher
+        pushes = [push for push in pusher.pushes if order in {None, str(push.order)}]
+        return _json({"orders": pusher.reports, "pushes": _newest(pushes, request)})
+
+    async def _push(self, request: Request) -> Response:
+        """Begin to push, as `PushOrder` has it."""
+        try:
+            report = self._pusher.begin(msgspec.json.decode(await request.body(), type=PushOrder))
+        except ValueError as error:  # msgspec's are ValueErrors too
+            raise HTTPException(400, str(error)) from None
+        return _json({"order": report.order})
 
 
 def _newest(entries: list[Any], request: Request) -> list[Any]:

@@ -1,7 +1,8 @@
 """Points into SEMS's fields: the response rows of the catalogue, read backwards, with the cloud's oddities."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -11,8 +12,17 @@ from gateway.sems.catalogue import Interface, Json, ResponseField
 from gateway.simulator.noise import derive
 
 LOCAL_TIME: Final = "%Y-%m-%d %H:%M:%S"
-_DECIMALS: Final = {"W": 0, "var": 0, "%": 0, "V": 1, "A": 1, "°C": 1, "h": 1, "Hz": 2, "kWh": 2, "kW": 2}
-"""Unit → decimals that SEMS gives; what has no row here is given as it is."""
+LOCAL_DAY: Final = "%Y-%m-%d"
+LOCAL_HOUR: Final = "%H:%M"
+CURVE: Final = "pv"
+"""The shape whose times say no more than they must: the hour within a day, the day within a month."""
+_DECIMALS: Final = {"W": 0, "var": 0, "VA": 0, "%": 0, "V": 1, "A": 1, "°C": 1, "h": 1, "Hz": 2, "kWh": 2, "kW": 2}
+"""Unit → decimals that SEMS gives; what has no row here gets `_ELSE`."""
+_ELSE: Final = 6
+_UNKNOWN: Final[Mapping[str, Json]] = {"reserved": None, "ext": {"v": [1]}}
+"""Fields that no catalogue has: clients must not mind them."""
+
+Attributes = Mapping[str, Value | datetime]
 
 
 class Quirks(NamedTuple):
@@ -21,13 +31,22 @@ class Quirks(NamedTuple):
     sentinels: bool
     """What is not there is a number such as 6553.5, where the catalogue knows one; else null."""
     texts: bool
-    """Totals are text."""
+    """Totals are text; and so is every value that lies deeper than its entry."""
+    newer: bool
+    """Of an interface with two shapes, it is answered in the second."""
+    extended: bool
+    """There are fields that nobody has heard of."""
 
     @classmethod
     def of(cls, serial: str) -> "Quirks":
         """Return a device's own; always the same."""
-        dice = derive(0, "quirks", serial)
-        return cls(bool(dice & 1), bool(dice & 2))
+        return _quirks(serial)
+
+
+@lru_cache(maxsize=65_536)
+def _quirks(serial: str) -> Quirks:
+    dice = derive(0, "quirks", serial)
+    return Quirks(*(bool(dice & 1 << bit) for bit in range(4)))
 
 
 class Record(NamedTuple):
@@ -35,40 +54,171 @@ class Record(NamedTuple):
 
     serial: str
     zone: ZoneInfo
-    attributes: Mapping[str, Value | datetime]
+    attributes: Attributes
     values: Mapping[str, Value] = {}
 
 
-def encode(interface: Interface, record: Record) -> dict[str, Json]:
-    """Return a record as an object of the interface's answer."""
-    quirks = Quirks.of(record.serial)
-    return {row.field: _field(row, record, quirks) for row in interface.response}
+Writer = Callable[[Value | datetime, ZoneInfo], Json]
+"""From a value, which is there, to SEMS's field. Answers are many, so what a row says is worked out beforehand."""
 
 
-def _field(row: ResponseField, record: Record, quirks: Quirks) -> Json:
-    value = record.values.get(row.point) if row.point else record.attributes.get(row.attribute)
-    if value is None:
-        return row.absent[0] if row.absent and quirks.sentinels else None
-    if isinstance(value, datetime):
-        return value.astimezone(record.zone).strftime(LOCAL_TIME)
-    if row.options:
-        return _option(row, value)
-    if isinstance(value, str):
-        return value
-    number = _number(row, float(value))
-    is_total = bool(row.point) and POINTS[row.point].kind is Kind.TOTAL
-    return str(number) if row.type == "text" or (is_total and quirks.texts) else number
+class _Field(NamedTuple):
+    """A response row, made ready for devices with certain quirks."""
+
+    name: str
+    source: str
+    """The point, or the attribute."""
+    is_point: bool
+    write: Writer
+    absent: Json
+    """What stands for nothing."""
 
 
-def _option(row: ResponseField, value: Value) -> Json:
-    key = next((key for key, meaning in row.options.items() if meaning == value), None)
-    return int(key) if key is not None and key.removeprefix("-").isdigit() else key
+class _Group(NamedTuple):
+    """The fields of one object within an entry, or of the entry itself."""
+
+    path: tuple[str, ...]
+    fields: tuple[_Field, ...]
 
 
-def _number(row: ResponseField, value: float) -> float | int:
+def _field(row: ResponseField, quirks: Quirks, time_form: str) -> _Field:
+    return _Field(
+        row.field.rpartition(".")[2],
+        row.point or row.attribute,
+        bool(row.point),
+        _writer(row, quirks, time_form),
+        row.absent[0] if row.absent and quirks.sentinels else None,
+    )
+
+
+def _writer(row: ResponseField, quirks: Quirks, time_form: str) -> Writer:
     point = POINTS.get(row.point)
-    if point is not None and point.kind is not Kind.SETPOINT:
-        value = round(value, _DECIMALS.get(point.unit, 6))
-    # The scale must not bring digits of its own.
-    number = round(value / row.scale, 6)
-    return int(number) if number.is_integer() else number
+    is_total = point is not None and point.kind is Kind.TOTAL
+    as_text = row.type == "text" or (quirks.texts and (is_total or "." in row.field))
+    if row.type == "local_time":
+        return lambda value, zone: _moment(value).astimezone(zone).strftime(time_form)
+    if row.type in {"unix_seconds", "unix_milliseconds"}:
+        factor = 1 if row.type == "unix_seconds" else 1000
+        return lambda value, _: round(_moment(value).timestamp() * factor)
+    if row.options:
+        # The first option of a meaning is the one that is written.
+        options: dict[Value, Json] = {
+            meaning: _numeral(option, as_text) for option, meaning in reversed(list(row.options.items()))
+        }
+        return lambda value, _: None if isinstance(value, datetime) else options.get(value)
+    decimals = _DECIMALS.get(point.unit, _ELSE) if point and point.kind is not Kind.SETPOINT else _ELSE
+    number = _finer(row.scale) if row.scale < 1 else _number(row.scale, decimals)
+    return (lambda value, zone: str(number(value, zone))) if as_text else number
+
+
+def _number(scale: float, decimals: int) -> Writer:
+    def write(value: Value | datetime, _: ZoneInfo) -> Json:
+        if not isinstance(value, (int, float)):
+            return _word(value)
+        if not decimals and scale == 1:
+            return round(value)
+        number = round(float(value), decimals)
+        if scale != 1:  # The scale must not bring digits of its own.
+            number = round(number / scale, _ELSE)
+        return int(number) if number.is_integer() else number
+
+    return write
+
+
+def _finer(scale: float) -> Writer:
+    """Return how to write a unit that is finer than ours, such as seconds for hours."""
+    return lambda value, _: round(value / scale) if isinstance(value, (int, float)) else _word(value)
+
+
+def _word(value: Value | datetime) -> Json:
+    return value if isinstance(value, str) else None
+
+
+def _moment(value: Value | datetime) -> datetime:
+    if not isinstance(value, datetime):
+        raise TypeError(value)
+    return value
+
+
+class Encoder:
+    """Writes the answers of one interface."""
+
+    def __init__(self, interface: Interface) -> None:
+        self._interface = interface
+        self._shapes = interface.lists or ("",)
+        lends = bool(interface.lists)
+        self._lent = tuple(row for row in interface.response if lends and row.attribute == "plant")
+        """Rows that each plant's object has once, around the list of its devices."""
+        self._rows = tuple(row for row in interface.response if row not in self._lent)
+        self._layouts: dict[tuple[Quirks, str], tuple[_Group, ...]] = {}
+
+    def answer(self, records: Sequence[Record], asker: str = "", plants: Sequence[Record] = ()) -> Json:
+        """Return `data` of an answer.
+
+        `asker` is the serial whose quirks decide which of two shapes it has. `plants` are those whose devices the
+        records are, where the answer is arranged by plant.
+        """
+        shape = self._shapes[Quirks.of(asker).newer % len(self._shapes)]
+        if not self._interface.lists:
+            return self._entry(records[0], shape)
+        if not self._lent:
+            return _at(shape, [self._entry(record, shape) for record in records])
+        devices: dict[Value | datetime, list[Json]] = {plant.serial: [] for plant in plants}
+        for record in records:
+            devices[record.attributes["plant"]].append(self._entry(record, shape))
+        return [self._plant(plant, _at(shape, devices[plant.serial])) for plant in plants]
+
+    def _plant(self, plant: Record, below: Json) -> Json:
+        lent: dict[str, Json] = {row.field: plant.serial for row in self._lent}
+        return lent | below if isinstance(below, dict) else below
+
+    def _entry(self, record: Record, shape: str) -> dict[str, Json]:
+        quirks = Quirks.of(record.serial)
+        entry: dict[str, Json] = dict(_UNKNOWN) if quirks.extended else {}
+        layout = self._layouts.get((quirks, shape)) or self._lay_out(quirks, shape)
+        _, zone, attributes, values = record
+        for path, fields in layout:
+            place: dict[str, Json] = {} if path else entry
+            for name, source, is_point, write, absent in fields:
+                told = values if is_point else attributes
+                value = told.get(source)
+                if value is not None:
+                    place[name] = write(value, zone)
+                elif not path or source in told:
+                    # An object within an entry has what this type of device knows, and no more.
+                    place[name] = absent
+            if path and place:
+                _within(entry, path).update(place)
+        return entry
+
+    def _lay_out(self, quirks: Quirks, shape: str) -> tuple[_Group, ...]:
+        time_form = LOCAL_TIME
+        if self._interface.step and shape == CURVE:
+            time_form = LOCAL_HOUR if self._interface.step == "minutes" else LOCAL_DAY
+        groups: dict[tuple[str, ...], list[_Field]] = {}
+        for row in self._rows:
+            if row.shape in {None, shape}:
+                *path, _ = row.field.split(".")
+                groups.setdefault(tuple(path), []).append(_field(row, quirks, time_form))
+        layout = tuple(_Group(path, tuple(fields)) for path, fields in groups.items())
+        self._layouts[quirks, shape] = layout
+        return layout
+
+
+def _within(entry: dict[str, Json], path: tuple[str, ...]) -> dict[str, Json]:
+    for key in path:
+        below = entry.setdefault(key, {})
+        if isinstance(below, dict):
+            entry = below
+    return entry
+
+
+def _at(path: str, below: Json) -> Json:
+    """Return an object that has something at a path."""
+    for key in reversed(path.split(".") if path else []):
+        below = {key: below}
+    return below
+
+
+def _numeral(option: str, as_text: bool) -> Json:
+    return int(option) if not as_text and option.removeprefix("-").isdigit() else option

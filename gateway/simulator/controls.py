@@ -5,11 +5,13 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import Final, NamedTuple
 
 import msgspec
 
 from gateway.core.clock import Clock
 from gateway.core.model import Value
+from gateway.sems.catalogue import Use
 from gateway.simulator.world import World
 
 
@@ -26,25 +28,47 @@ class Obedience(StrEnum):
 
 
 class TaskState(StrEnum):
-    """What GetControlResult says."""
+    """What the result of a task says."""
 
     PENDING = "pending"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
 
 
+class Window(NamedTuple):
+    """When an order for a battery holds, POSIX seconds."""
+
+    begins: int
+    ends: int
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device is to do."""
+
+    serial: str
+    api: str
+    """Of the call it came by."""
+    use: Use = Use.CONTROL
+    """Or `dispatch`, or `parameters_task`."""
+    setpoints: Mapping[str, Value] = {}
+    window: Window | None = None
+    needs_dispatch: bool = False
+    """The energy management system has to be handed over first, where the cloud is strict about it."""
+
+
 class Task(msgspec.Struct, kw_only=True):
-    """A command that was accepted."""
+    """An order that was accepted."""
 
     receipt: str
-    serial: str
-    setpoints: Mapping[str, Value]
+    order: Order
     due: float
     """By the monotonic clock."""
     effect: float
     """By the physics clock."""
     state: TaskState = TaskState.PENDING
     detail: str = "sent to the device"
+    found: Mapping[str, Value] = {}
+    """What a device said that was asked for its setpoints."""
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,29 +79,52 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     serial: str
     setpoints: Mapping[str, Value]
     receipt: str
+    api: str
+
+
+class _Event(NamedTuple):
+    """Something a device was told to do later on."""
+
+    time: float
+    """POSIX seconds, by the wall clock."""
+    setpoints: Mapping[str, Value]
+
+
+_RELEASED: Final[Mapping[str, Value]] = {
+    "battery_mode": None,
+    "battery_power_target": None,
+    "battery_target_soc": None,
+}
+"""How a battery is left when its window is over."""
 
 
 class Tasks:
-    """The commands of all devices. They come due when somebody looks, in the order they were given."""
+    """The orders of all devices, whichever API they came by. They come due when somebody looks, in their order."""
 
-    def __init__(self, world: World, clock: Clock, delay: float, remembered: int) -> None:
+    def __init__(
+        self, world: World, clock: Clock, delay: float, remembered: int, *, require_dispatch: bool = False
+    ) -> None:
         self.delay = delay
         """Seconds until a device obeys."""
         self.obedience: dict[str, Obedience] = {}
         """Serial number → what it makes of commands; devices not listed obey."""
+        self.dispatched: set[str] = set()
+        """Serial numbers of the devices whose energy management was handed over."""
         self._world = world
         self._clock = clock
         self._remembered = remembered
+        self._require_dispatch = require_dispatch
         self._tasks: OrderedDict[str, Task] = OrderedDict()
         self._pending: list[Task] = []
+        self._agenda: dict[str, list[_Event]] = {}
+        """Serial number → what it will do by itself."""
         self._controls: deque[Control] = deque(maxlen=remembered)
 
-    def accept(self, serial: str, setpoints: Mapping[str, Value]) -> Task:
-        """Take a command."""
+    def accept(self, order: Order) -> Task:
+        """Take an order."""
         task = Task(
             receipt=uuid.uuid4().hex,
-            serial=serial,
-            setpoints=setpoints,
+            order=order,
             due=self._clock.monotonic() + self.delay,
             effect=self._world.physics.now() + self.delay * self._world.physics.speed,
         )
@@ -103,25 +150,66 @@ class Tasks:
         """Have the devices do what is due. To be called before anybody looks at them."""
         now = self._clock.monotonic()
         due = [task for task in self._pending if task.due <= now]
-        if not due:
-            return
-        self._pending = [task for task in self._pending if task.due > now]
-        for task in sorted(due, key=lambda task: task.due):
-            self._finish(task)
+        if due:
+            self._pending = [task for task in self._pending if task.due > now]
+            for task in sorted(due, key=lambda task: task.due):
+                self._finish(task)
+        if self._agenda:
+            self._follow_agenda()
 
     def _finish(self, task: Task) -> None:
-        obedience = self.obedience.get(task.serial, Obedience.OBEYS)
-        if self._world.offline(task.serial):
+        order = task.order
+        obedience = self.obedience.get(order.serial, Obedience.OBEYS)
+        if self._world.offline(order.serial):
             task.state, task.detail = TaskState.FAILED, "the device is offline"
         elif obedience is Obedience.REFUSES:
             task.state, task.detail = TaskState.FAILED, "the device did not obey"
-        elif obedience is not Obedience.SILENT:
+        elif obedience is Obedience.SILENT:
+            pass
+        elif self._require_dispatch and order.needs_dispatch and order.serial not in self.dispatched:
+            task.state, task.detail = TaskState.FAILED, "the device is not in third-party dispatch mode"
+        elif order.window is not None and order.window.ends <= self._clock.now().timestamp():
+            task.state, task.detail = TaskState.FAILED, "the end of the command has passed"
+        else:
             task.state, task.detail = TaskState.SUCCEEDED, "done"
-            if obedience is Obedience.OBEYS:
+            if order.use is Use.PARAMETERS_TASK:
+                task.found = msgspec.structs.asdict(self._world.setpoints(order.serial))
+            elif obedience is Obedience.OBEYS:
                 self._obey(task)
 
     def _obey(self, task: Task) -> None:
-        self._world.command(task.serial, task.setpoints, task.effect)
+        order = task.order
+        if order.use is Use.DISPATCH:
+            self.dispatched.add(order.serial)
+            return
+        if not _RELEASED.keys().isdisjoint(order.setpoints):
+            self._agenda.pop(order.serial, None)  # The newest order counts.
+        if order.window is None or order.window.begins <= self._clock.now().timestamp():
+            self._world.command(order.serial, order.setpoints, task.effect)
+        if order.window is not None:
+            self._plan(order, order.window)
         self._controls.append(
-            Control(time=self._clock.now(), serial=task.serial, setpoints=task.setpoints, receipt=task.receipt)
+            Control(
+                time=self._clock.now(),
+                serial=order.serial,
+                setpoints=order.setpoints,
+                receipt=task.receipt,
+                api=order.api,
+            )
         )
+
+    def _plan(self, order: Order, window: Window) -> None:
+        beginning = _Event(window.begins, order.setpoints)
+        end = _Event(window.ends, _RELEASED)
+        later = window.begins > self._clock.now().timestamp()
+        self._agenda[order.serial] = [beginning, end] if later else [end]
+
+    def _follow_agenda(self) -> None:
+        now = self._clock.now().timestamp()
+        for serial, events in list(self._agenda.items()):
+            while events and events[0].time <= now:
+                event = events.pop(0)
+                effect = self._world.physics.now() - (now - event.time) * self._world.physics.speed
+                self._world.command(serial, event.setpoints, effect)
+            if not events:
+                del self._agenda[serial]

@@ -1,17 +1,28 @@
 """What can be made to go wrong."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Annotated, Final
 
 import msgspec
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from gateway.core.model import Severity
 from gateway.sems.catalogue import Catalogue, SemsError
 from gateway.simulator.controls import Obedience
-from gateway.simulator.requests import code_of
+from gateway.simulator.requests import RefusedError, code_of, status_of
 
 JSON: Final = "application/json; charset=utf-8"
+RETRY_AFTER: Final = 60
+"""Seconds that a spoilt answer asks a client to wait."""
+HUGE: Final = 64 * 1024 * 1024
+"""Bytes of an answer that no client should read to the end."""
+_CHUNK: Final = 64 * 1024
+_MORE: Final = 100
+"""Bytes that are promised and never come."""
 _PAGE: Final = "<!DOCTYPE html><html><head><title>SEMS Portal</title></head><body>Please wait…</body></html>"
 _ERROR_PAGE: Final = "<html><body><h1>Server Error</h1></body></html>"
 
@@ -20,35 +31,122 @@ class Spoil(StrEnum):
     """What becomes of an answer."""
 
     HTTP_500 = "http_500"
+    HTTP_502 = "http_502"
     HTTP_503 = "http_503"
+    HTTP_504 = "http_504"
     HTTP_429 = "http_429"
+    """With Retry-After in seconds."""
+    HTTP_429_DATE = "http_429_date"
+    """With Retry-After as a date."""
+    HTTP_429_BARE = "http_429_bare"
+    """Without Retry-After."""
     HTML = "html"
     """A web page, with HTTP 200."""
     TRUNCATED = "truncated"
+    """Half the body, as if it were all of it."""
+    CUT = "cut"
+    """Half the body, and then the connection ends."""
+    WRONG_LENGTH = "wrong_length"
+    """The body, and a Content-Length that promises more; then the connection ends."""
+    HUGE = "huge"
+    """64 MiB."""
     EMPTY = "empty"
     NULL_DATA = "null_data"
     """Success without data, with HTTP 200."""
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - the name of a fault
+    LOGIN_REFUSED = "login_refused"
     RATE_LIMITED = "rate_limited"
 
 
-def _refused(catalogue: Catalogue, error: SemsError) -> Response:
-    envelope = {"code": code_of(catalogue, error), "msg": error.value, "data": None}
+class Spoilt(msgspec.Struct, frozen=True):
+    """An answer that is to be spoilt."""
+
+    body: bytes
+    """As it would have been."""
+    catalogue: Catalogue
+    bare: bool
+    """It has no envelope."""
+    time: datetime
+    """Wall clock, UTC."""
+
+
+class _Broken(Response):
+    """An answer whose connection ends before what it promised has come."""
+
+    def __init__(self, body: bytes, promised: int) -> None:
+        super().__init__(body, media_type=JSON)
+        self.headers["Content-Length"] = str(promised)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send what there is, and leave; the server then closes the connection."""
+        del scope, receive
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": bytes(self.body), "more_body": True})
+
+
+def refusal(catalogue: Catalogue, error: RefusedError, code: str | int = "", *, bare: bool = False) -> Response:
+    """Return the answer of an API that refuses; `code` for the envelope where it is not the catalogue's."""
+    code = code or code_of(catalogue, error.reason)
+    if bare:  # RFC 6749 §5.2
+        status = HTTPStatus.UNAUTHORIZED if error.reason is SemsError.LOGIN_REFUSED else HTTPStatus.BAD_REQUEST
+        content: dict[str, object] = {"error": code, "error_description": error.text}
+        return Response(msgspec.json.encode(content), error.status or status, error.headers, JSON)
+    content = {"code": code, "msg": error.text, "data": None}
+    status_code = error.status or status_of(catalogue, error.reason)
+    return Response(msgspec.json.encode(content), status_code, error.headers, JSON)
+
+
+def _refused(error: SemsError) -> Callable[[Spoilt], Response]:
+    return lambda spoilt: refusal(spoilt.catalogue, RefusedError(error, error.value), bare=spoilt.bare)
+
+
+def _failed(status: int) -> Callable[[Spoilt], Response]:
+    return lambda _: HTMLResponse(_ERROR_PAGE, status)
+
+
+def _too_many(retry_after: Callable[[Spoilt], Mapping[str, str]]) -> Callable[[Spoilt], Response]:
+    return lambda spoilt: HTMLResponse(_ERROR_PAGE, 429, headers=retry_after(spoilt))
+
+
+def _date(spoilt: Spoilt) -> str:
+    """Return when to come again, as RFC 9110 §5.6.7 writes it."""
+    return (spoilt.time + timedelta(seconds=RETRY_AFTER)).astimezone(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+
+
+def _null_data(spoilt: Spoilt) -> Response:
+    if spoilt.bare:
+        return Response(b"null", media_type=JSON)
+    envelope = {"code": spoilt.catalogue.success[0], "msg": "success", "data": None}
     return Response(msgspec.json.encode(envelope), media_type=JSON)
 
 
-SPOILT: Final[Mapping[Spoil, Callable[[bytes, Catalogue], Response]]] = {
-    Spoil.HTTP_500: lambda _, __: HTMLResponse(_ERROR_PAGE, 500),
-    Spoil.HTTP_503: lambda _, __: HTMLResponse(_ERROR_PAGE, 503),
-    Spoil.HTTP_429: lambda _, __: HTMLResponse(_ERROR_PAGE, 429, headers={"Retry-After": "60"}),
-    Spoil.HTML: lambda _, __: HTMLResponse(_PAGE),
-    Spoil.TRUNCATED: lambda body, _: Response(body[: len(body) // 2], media_type=JSON),
-    Spoil.EMPTY: lambda _, __: Response(b"", media_type=JSON),
-    Spoil.NULL_DATA: lambda _, __: Response(b'{"code":0,"msg":"success","data":null}', media_type=JSON),
-    Spoil.TOKEN_EXPIRED: lambda _, catalogue: _refused(catalogue, SemsError.TOKEN_EXPIRED),
-    Spoil.RATE_LIMITED: lambda _, catalogue: _refused(catalogue, SemsError.RATE_LIMITED),
+async def _flood() -> AsyncIterator[bytes]:
+    yield b'{"code":"0","msg":"'
+    for _ in range(HUGE // _CHUNK):
+        yield b"x" * _CHUNK
+    yield b'","data":null}'
+
+
+SPOILT: Final[Mapping[Spoil, Callable[[Spoilt], Response]]] = {
+    Spoil.HTTP_500: _failed(500),
+    Spoil.HTTP_502: _failed(502),
+    Spoil.HTTP_503: _failed(503),
+    Spoil.HTTP_504: _failed(504),
+    Spoil.HTTP_429: _too_many(lambda _: {"Retry-After": str(RETRY_AFTER)}),
+    Spoil.HTTP_429_DATE: _too_many(lambda spoilt: {"Retry-After": _date(spoilt)}),
+    Spoil.HTTP_429_BARE: _too_many(lambda _: {}),
+    Spoil.HTML: lambda _: HTMLResponse(_PAGE),
+    Spoil.TRUNCATED: lambda spoilt: Response(spoilt.body[: len(spoilt.body) // 2], media_type=JSON),
+    Spoil.CUT: lambda spoilt: _Broken(spoilt.body[: len(spoilt.body) // 2], len(spoilt.body)),
+    Spoil.WRONG_LENGTH: lambda spoilt: _Broken(spoilt.body, len(spoilt.body) + _MORE),
+    Spoil.HUGE: lambda _: StreamingResponse(_flood(), media_type=JSON),
+    Spoil.EMPTY: lambda _: Response(b"", media_type=JSON),
+    Spoil.NULL_DATA: _null_data,
+    Spoil.TOKEN_EXPIRED: _refused(SemsError.TOKEN_EXPIRED),
+    Spoil.LOGIN_REFUSED: _refused(SemsError.LOGIN_REFUSED),
+    Spoil.RATE_LIMITED: _refused(SemsError.RATE_LIMITED),
 }
-"""Fault → the answer, given the body that would have been."""
+"""Fault → the answer there is instead."""
 
 Delay = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
@@ -56,7 +154,12 @@ Delay = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 class AnswerFault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """How answers are spoilt."""
 
-    answer: Spoil
+    answer: Spoil | None = None
+    """None: the answer is as it should be, only late."""
+    delay: Delay = 0.0
+    """Seconds before it."""
+    api: str = ""
+    """Name of the catalogue it concerns; empty for all."""
     interfaces: tuple[str, ...] = ()
     """Names of those it concerns; empty for all."""
     times: Annotated[int, msgspec.Meta(ge=0)] | None = None
@@ -64,13 +167,34 @@ class AnswerFault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     executed: bool = False
     """Whether the call is carried out all the same, and only its answer lost."""
 
-    def concerns(self, interface: str) -> bool:
+    def concerns(self, api: str, interface: str) -> bool:
         """Return whether it spoils this answer, and count it."""
-        if self.times == 0 or (self.interfaces and interface not in self.interfaces):
+        if self.times == 0 or (self.api and self.api != api):
+            return False
+        if self.interfaces and interface not in self.interfaces:
             return False
         if self.times is not None:
             self.times -= 1
         return True
+
+    @property
+    def carries_out(self) -> bool:
+        """Whether the call is carried out."""
+        return self.executed or self.answer is None
+
+
+class AnswerFaults:
+    """What spoils answers now."""
+
+    def __init__(self) -> None:
+        self.listed: tuple[AnswerFault, ...] = ()
+        """The first that concerns a call spoils its answer."""
+        self.delay = 0.0
+        """Seconds before every answer."""
+
+    def of(self, api: str, interface: str) -> AnswerFault | None:
+        """Return what spoils the answer to this call."""
+        return next((fault for fault in self.listed if fault.concerns(api, interface)), None)
 
 
 class DeviceFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +207,17 @@ class DeviceFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     obedience: Obedience | None = None
 
 
+class AlarmOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An alarm that a device is to raise, or to clear."""
+
+    serial: str
+    code: Annotated[str, msgspec.Meta(min_length=1)]
+    text: str = ""
+    severity: Severity = Severity.WARNING
+    cleared: bool = False
+    """Not to be raised, but cleared: those with this code."""
+
+
 class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to go wrong from now on; a field left out stays as it is."""
 
@@ -90,6 +225,7 @@ class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """First make everything well again."""
     devices: Mapping[str, DeviceFault] = {}
     """By serial number."""
+    alarms: tuple[AlarmOrder, ...] = ()
     answers: tuple[AnswerFault, ...] | None = None
     """The first that concerns a call spoils its answer. An empty list ends it."""
     answer_delay: Delay | None = None
@@ -97,4 +233,6 @@ class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     device_delay: Delay | None = None
     """Seconds until devices obey; from the next command on."""
     refuse_logins: bool | None = None
+    """Of all accounts."""
     revoke_tokens: bool = False
+    """Of all accounts."""

@@ -5,7 +5,16 @@ from uuid import NAMESPACE_URL, uuid5
 
 from gateway.core.model import DeviceKind
 from gateway.simulator.noise import derive, unit
-from gateway.simulator.specs import BatterySpec, DeviceSpec, LoadProfile, Model, PlantSpec, Site
+from gateway.simulator.specs import (
+    AccessorySpec,
+    BatterySpec,
+    ChargerSpec,
+    DeviceSpec,
+    LoadProfile,
+    Model,
+    PlantSpec,
+    Site,
+)
 
 GW10K_ET: Final = Model(
     "GW10K-ET", "9010KETU218W", DeviceKind.STORAGE, 10_000, 3, 2, 560, BatterySpec(10.2, 5_000, 410)
@@ -48,32 +57,70 @@ AUXILIARY: Final = LoadProfile(350, 100, (1.0,) * 24)
 PROFILES: Final = (HOME, HOME, BAKERY)
 
 
-def serial_number(model: Model, number: int) -> str:
-    """Return a serial number in GoodWe's style, 16 characters. The week of make goes on when numbers run out."""
-    prefix, (week, rest) = model.code, divmod(number, 10_000)
-    return f"{prefix[:-4]}{int(prefix[-4:-1]) + week:03}W{rest:04}"
+def serial_number(code: str, number: int) -> str:
+    """Return a serial number in GoodWe's style, 16 characters. The week of make goes on when numbers run out.
+
+    All of them are made up: SEMS knows none of these devices.
+    """
+    week, rest = divmod(number, 10_000)
+    return f"{code[:-4]}{int(code[-4:-1]) + week:03}W{rest:04}"
 
 
 def _device(model: Model, number: int, name: str, oversize: float, age: float) -> DeviceSpec:
-    return DeviceSpec(serial_number(model, number), name, model, model.rated_power * oversize, age)
+    return DeviceSpec(serial_number(model.code, number), name, model, model.rated_power * oversize, age)
+
+
+def _battery(code: str, model: str, number: int, inverter: DeviceSpec) -> AccessorySpec:
+    return AccessorySpec(serial_number(code, number), f"{inverter.name} battery", model, "battery", at=inverter.serial)
+
+
+def _meter(number: int, name: str, model: str = "GM3000", *, at: str = "", generation: bool = False) -> AccessorySpec:
+    return AccessorySpec(serial_number("9300GM3U220W", number), name, model, "meter", at=at, generation=generation)
 
 
 def _plant_id(name: str) -> str:
     return str(uuid5(NAMESPACE_URL, f"https://simulator.invalid/plant/{name}"))
 
 
-HOUSE: Final = PlantSpec(_plant_id("House"), "House", MUNICH, HOME, (_device(GW10K_ET, 1, "House", 1.1, 3.5),))
+_HOUSE_INVERTER: Final = _device(GW10K_ET, 1, "House", 1.1, 3.5)
+HOUSE: Final = PlantSpec(
+    _plant_id("House"), "House", MUNICH, HOME, (_HOUSE_INVERTER,),
+    (
+        _battery("9010LXFU218W", "LX F9.8-H", 1, _HOUSE_INVERTER),
+        _meter(1, "House meter", at=_HOUSE_INVERTER.serial),
+        AccessorySpec(serial_number("93000HKU219W", 1), "House HomeKit", "HK3000", "homekit"),
+        AccessorySpec(
+            serial_number("9011KHCA223W", 1), "Garage", "GW11K-HCA", "ev_charger", 11_000,
+            charger=ChargerSpec(4_140, 3, 77.0),
+        ),
+    ),
+    0.12,
+)  # fmt: skip
+_BAKERY_STORE: Final = _device(GW20K_ET, 1, "Bakery store", 1.0, 1.2)
 BAKERY_PLANT: Final = PlantSpec(
     _plant_id("Bakery"), "Bakery", MADRID, BAKERY,
-    (_device(GW20K_ET, 1, "Bakery store", 1.0, 1.2), _device(GW20K_DT, 1, "Bakery roof", 1.15, 4.8)),
+    (_BAKERY_STORE, _device(GW20K_DT, 1, "Bakery roof", 1.15, 4.8)),
+    (
+        _battery("9030LXCU221W", "LX C30-10", 1, _BAKERY_STORE),
+        _meter(2, "Bakery meter", at=_BAKERY_STORE.serial),
+    ),
+    0.15,
 )  # fmt: skip
+_PARK_LOGGER: Final = serial_number("91000SEC219W", 1)
 SOLAR_PARK: Final = PlantSpec(
     _plant_id("Solar park"), "Solar park", AMSTERDAM, AUXILIARY,
     tuple(_device(GW50K_MT, n, f"Park row {n}", 1.25, 2.1) for n in range(1, 6)),
+    (
+        AccessorySpec(_PARK_LOGGER, "Park logger", "SEC1000", "sec1000", 250_000),
+        _meter(3, "Park grid connection", "GM330", at=_PARK_LOGGER),
+        _meter(4, "Park generation", "GM330", at=_PARK_LOGGER, generation=True),
+        AccessorySpec(serial_number("90000WSU220W", 1), "Park weather", "WS-1", "weather_station"),
+    ),
+    0.07,
 )  # fmt: skip
 
 DEFAULT_FLEET: Final = (HOUSE, BAKERY_PLANT, SOLAR_PARK)
-"""3 plants, 8 devices."""
+"""3 plants, 8 inverters, 10 other devices."""
 
 
 def make_fleet(plants: int, *, devices_per_plant: int = 4, seed: int = 1) -> tuple[PlantSpec, ...]:

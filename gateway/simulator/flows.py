@@ -4,10 +4,13 @@ Power in W with the signs of the point table, so PV + battery + grid = load; ene
 """
 
 from collections.abc import Sequence
+from math import copysign, sqrt
 from typing import Final, NamedTuple, Self
 
 import msgspec
 
+from gateway.simulator.meters import Meter, Turn
+from gateway.simulator.setpoints import Setpoints
 from gateway.simulator.sky import Sky
 from gateway.simulator.specs import BatterySpec, DeviceSpec, PlantSpec
 
@@ -21,35 +24,15 @@ STEP: Final = 60.0
 """Seconds of the physics grid."""
 _DARK: Final = 4.0
 """W/m² below which an inverter does not start."""
+_FILTERS: Final = 0.02
+"""Reactive power of an inverter's filters, as part of its active power."""
+_CHEAP_FROM: Final = 22
+_CHEAP_UNTIL: Final = 6
+"""Hours between which `eco` charges from the grid."""
+_PEAK: Final = 0.3
+"""Part of the rated power that `peak_shaving` leaves to the grid."""
 _CABLES: Final = 0.95
 """Part of the modules' power that reaches the inverter."""
-
-
-class Meter(NamedTuple):
-    """A counter of energy, kWh; or of hours."""
-
-    today: float
-    month: float
-    total: float
-
-    def plus(self, amount: float) -> "Meter":
-        """Return the meter after `amount` more."""
-        return Meter(self.today + amount, self.month + amount, self.total + amount)
-
-    def next_day(self, *, new_month: bool) -> "Meter":
-        """Return the meter at local midnight."""
-        return Meter(0.0, 0.0 if new_month else self.month, self.total)
-
-
-class Setpoints(msgspec.Struct, frozen=True):
-    """What a device was last told, by the names of the point table."""
-
-    running: bool = True
-    active_power_limit: float = 100.0
-    battery_mode: str | None = None
-    """None: never told, so the battery serves the site's own consumption."""
-    battery_power_target: float | None = None
-    battery_target_soc: float | None = None
 
 
 class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,14 +71,14 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
             hours=self.hours.plus(hours if flow.busy else 0.0),
         )
 
-    def next_day(self, *, new_month: bool) -> Self:
+    def next_day(self, turn: Turn) -> Self:
         """Return the state at local midnight."""
         return msgspec.structs.replace(
             self,
-            generated=self.generated.next_day(new_month=new_month),
-            charged=self.charged.next_day(new_month=new_month),
-            discharged=self.discharged.next_day(new_month=new_month),
-            hours=self.hours.next_day(new_month=new_month),
+            generated=self.generated.next_day(turn),
+            charged=self.charged.next_day(turn),
+            discharged=self.discharged.next_day(turn),
+            hours=self.hours.next_day(turn),
         )
 
 
@@ -109,6 +92,13 @@ class DeviceFlow(NamedTuple):
     """> 0 discharges."""
     ac: float
     """> 0 feeds in."""
+    reactive: float = 0.0
+    """var at the AC terminals, > 0 over-excited."""
+
+    @property
+    def apparent(self) -> float:
+        """VA at the AC terminals."""
+        return sqrt(self.ac * self.ac + self.reactive * self.reactive)
 
     @property
     def busy(self) -> bool:
@@ -126,26 +116,40 @@ class PlantFlow(NamedTuple):
     """> 0 imports."""
     load: float
     """The site's consumption and, as in SEMS, the inverters' losses: what the meters leave over."""
+    chargers: tuple[float, ...] = ()
+    """Of it, what each EV charger takes."""
 
 
-def solve(
-    plant: PlantSpec, states: Sequence[DeviceState], sky: Sky, site_load: float, horizon: float = STEP
-) -> PlantFlow:
+class Demand(NamedTuple):
+    """What a plant feels and is asked for at one instant."""
+
+    sky: Sky
+    household: float
+    """W that the site consumes, without EV chargers and inverters' losses."""
+    hour: int
+    """Of the local clock."""
+    orders: Setpoints = Setpoints()
+    """What the plant's data logger was told; it holds for all inverters."""
+    chargers: tuple[float, ...] = ()
+    """W that each EV charger takes."""
+
+
+def solve(plant: PlantSpec, states: Sequence[DeviceState], demand: Demand, horizon: float = STEP) -> PlantFlow:
     """Return the flows of a plant.
 
     `horizon`: seconds that a battery has to be able to go on like this.
     """
-    available = [_available(device, sky) for device in plant.devices]
-    flows: list[DeviceFlow | None] = [None] * len(available)
-    uncovered = site_load
+    flows: list[DeviceFlow | None] = [None] * len(states)
+    uncovered = demand.household + sum(demand.chargers)
     for n in plant.turns:
-        flow = _device(plant.devices[n], states[n], available[n], uncovered, horizon)
+        flow = _device(plant.devices[n], states[n], uncovered, demand, horizon)
         uncovered -= flow.ac
         flows[n] = flow
-    devices = tuple(flow for flow in flows if flow is not None)
+    devices = [flow for flow in flows if flow is not None]
+    uncovered += _throttle(plant, devices, states, -uncovered, demand.orders)
     pv = sum(flow.pv for flow in devices)
     battery = sum(flow.battery for flow in devices)
-    return PlantFlow(devices, pv, battery, uncovered, pv + battery + uncovered)
+    return PlantFlow(tuple(devices), pv, battery, uncovered, pv + battery + uncovered, demand.chargers)
 
 
 def module_temperature(sky: Sky) -> float:
@@ -153,41 +157,103 @@ def module_temperature(sky: Sky) -> float:
     return sky.ambient + 0.03 * sky.irradiance
 
 
-def _available(device: DeviceSpec, sky: Sky) -> float:
+def harvest(sky: Sky) -> float:
+    """Return what modules give, as part of their peak power."""
     if sky.irradiance < _DARK:
         return 0.0
     heat = 1 - 0.0038 * (module_temperature(sky) - 25)
-    return device.peak_power * sky.irradiance / 1000 * heat * _CABLES
+    return sky.irradiance / 1000 * heat * _CABLES
 
 
-def _device(spec: DeviceSpec, state: DeviceState, available: float, uncovered: float, horizon: float) -> DeviceFlow:
+def _device(spec: DeviceSpec, state: DeviceState, uncovered: float, demand: Demand, horizon: float) -> DeviceFlow:
+    available = spec.peak_power * harvest(demand.sky)
     if not state.produces:
         return DeviceFlow(available, 0.0, 0.0, 0.0)
-    most = spec.model.rated_power * state.setpoints.active_power_limit / 100
+    told = state.setpoints.within(demand.orders)
+    rated = spec.model.rated_power
+    room = _active_room(told) * rated
+    most = min(rated * told.active_power_limit / 100, room)
     most_dc = most / INVERTER_EFFICIENCY
     battery = 0.0
     if spec.model.battery:
-        wish = _battery_wish(state.setpoints, available, min(max(uncovered, 0.0), most))
+        wish = _battery_wish(spec, told, available, min(max(uncovered, 0.0), most), demand.hour)
         low, high = _battery_bounds(spec.model.battery, state, horizon)
-        battery = min(max(wish, -low), high, most_dc)
+        battery = min(max(wish, -low, -available - room * INVERTER_EFFICIENCY), high, most_dc) + 0.0
     # PV yields to a battery that was told to discharge: a dispatch order is to be seen at the terminals.
     pv = min(available, most_dc - battery)
+    return _at_terminals(available, pv, battery, told, rated)
+
+
+def _at_terminals(available: float, pv: float, battery: float, told: Setpoints, rated: float) -> DeviceFlow:
     dc = pv + battery
     ac = dc * INVERTER_EFFICIENCY if dc > 0 else dc / INVERTER_EFFICIENCY
-    return DeviceFlow(available, pv, battery, ac)
+    return DeviceFlow(available, pv, battery, ac, _reactive(told, ac, rated) if available or battery else 0.0)
 
 
-def _battery_wish(setpoints: Setpoints, available: float, cover: float) -> float:
-    target = setpoints.battery_power_target or 0.0
-    match setpoints.battery_mode:
-        case "charge":
-            return -target
-        case "discharge":
-            return target
-        case "idle":
-            return 0.0
-        case _:
-            return cover / INVERTER_EFFICIENCY - available
+def _reactive(told: Setpoints, ac: float, rated: float) -> float:
+    """Return the reactive power, var. Untold, the filters' own is seen."""
+    if told.reactive_power:
+        return told.reactive_power / 100 * rated
+    factor = abs(told.power_factor)
+    if factor == 1:
+        return _FILTERS * ac
+    return copysign(abs(ac) * sqrt(1 - factor * factor) / factor if factor else 0.0, told.power_factor)
+
+
+def _active_room(told: Setpoints) -> float:
+    """Return the part of the rated power that reactive power leaves to active power, so that VA stay within it."""
+    if told.reactive_power:
+        return sqrt(max(1 - (told.reactive_power / 100) ** 2, 0.0))
+    return abs(told.power_factor)
+
+
+def _throttle(
+    plant: PlantSpec, flows: list[DeviceFlow], states: Sequence[DeviceState], exported: float, orders: Setpoints
+) -> float:
+    """Cut what goes beyond the export limit, if there is one; returns how much, W.
+
+    The inverters that were told the limit give way first, then the others: inverters of one plant talk to each other.
+    """
+    own = [state.setpoints.most_exported for state in states]
+    limits = [limit for limit in (*own, orders.export_limit) if limit is not None]
+    excess = exported - min(limits) if limits else 0.0
+    if excess <= 0:
+        return 0.0
+    left = excess
+    for n in sorted(range(len(flows)), key=lambda n: own[n] is None):
+        flow = flows[n]
+        cut = min(left, flow.ac)
+        if cut <= 0:
+            continue
+        left -= cut
+        dc = (flow.ac - cut) / INVERTER_EFFICIENCY
+        # The modules give way before the battery does.
+        pv = max(dc - flow.battery, 0.0)
+        told = states[n].setpoints.within(orders)
+        flows[n] = _at_terminals(flow.available, pv, dc - pv, told, plant.devices[n].model.rated_power)
+    return excess - left
+
+
+def _battery_wish(spec: DeviceSpec, told: Setpoints, available: float, cover: float, hour: int) -> float:
+    """Return the power an order, or else the work mode, would have; > 0 discharges.
+
+    - `general`, `self_use`: cover the site's load, store the surplus.
+    - `off_grid`: the same, and nothing is fed in (`Setpoints.most_exported`); what it can't cover comes from the grid.
+    - `backup`: fill up, from the grid too, and stay full.
+    - `eco`: fill up from the grid by night, self-use by day.
+    - `peak_shaving`: cover only what is above a part of the inverter's rated power, store the surplus.
+    """
+    target = told.battery_power_target or 0.0
+    order = {"charge": -target, "discharge": target, "idle": 0.0}.get(told.battery_mode or "")
+    if order is not None:
+        return order
+    most = spec.model.battery.max_power if spec.model.battery else 0.0
+    if told.work_mode == "backup" or (told.work_mode == "eco" and not _CHEAP_UNTIL <= hour < _CHEAP_FROM):
+        return -most
+    lack = cover / INVERTER_EFFICIENCY - available
+    if told.work_mode == "peak_shaving" and lack > 0:
+        return max(lack - _PEAK * spec.model.rated_power, 0.0)
+    return lack
 
 
 def _battery_bounds(battery: BatterySpec, state: DeviceState, horizon: float) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """Smooth randomness that is a function of time and a seed, so that nobody can ask it out of step."""
 
+from functools import lru_cache
 from hashlib import blake2b
 from math import floor
 from typing import Final
@@ -7,14 +8,19 @@ from typing import Final
 _MASK: Final = (1 << 64) - 1
 
 
+@lru_cache(maxsize=65_536)
 def derive(seed: int, *names: str) -> int:
     """Return a seed of its own for what `names` name."""
     digest = blake2b("\0".join((str(seed), *names)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
+@lru_cache(maxsize=262_144)
 def unit(seed: int, index: int) -> float:
-    """Return the number, 0 up to 1, that a seed has at an index (splitmix64)."""
+    """Return the number, 0 up to 1, that a seed has at an index (splitmix64).
+
+    Slow noise asks for the same two heights again and again, so they are kept.
+    """
     z = (seed + index * 0x9E3779B97F4A7C15) & _MASK
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB & _MASK

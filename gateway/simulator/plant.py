@@ -5,39 +5,33 @@ a plant says depends on the seed, the time and the commands it got, and not on h
 between two grid points counters grow along a straight line, so none can fall.
 """
 
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 from math import ceil, floor
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from gateway.core.model import Value
-from gateway.simulator.flows import STEP, DeviceState, Meter, PlantFlow, Setpoints, solve
-from gateway.simulator.noise import derive, unit
-from gateway.simulator.sky import DAY, Climate, Sky, irradiance
-from gateway.simulator.specs import DeviceSpec, PlantSpec
+from gateway.simulator.charger import ChargerState, Garage
+from gateway.simulator.dawn import Change, Dawn, first_dawn, midnight
+from gateway.simulator.flows import STEP, Demand, DeviceState, PlantFlow, solve
+from gateway.simulator.meters import GridMeters, Turn
+from gateway.simulator.setpoints import Setpoints
+from gateway.simulator.sky import Climate, Sky, Weather
+from gateway.simulator.specs import PlantSpec
 
+State = TypeVar("State", DeviceState, ChargerState)
+
+LOGGER: Final = "sec1000"
+"""The type of data logger that leads a plant's inverters."""
+DAYS_REMEMBERED: Final = 8
+DAYS_CLOSED: Final = 62
+"""Days whose energies are remembered."""
 MAX_STEPS: Final = 720
 """Steps of one catch-up; a longer gap is crossed in longer steps."""
 MAX_STEP: Final = 900.0
 """Seconds of the longest step; what is older than 720 of them is left out (about a week)."""
-
-
-class GridMeters(NamedTuple):
-    """The counters of the plant's grid connection."""
-
-    bought: Meter
-    sold: Meter
-    consumed: Meter
-
-    def after(self, flow: PlantFlow, seconds: float) -> "GridMeters":
-        """Return the counters after that power has flowed for that long."""
-        kilo_hours = seconds / 3_600_000
-        return GridMeters(
-            self.bought.plus(max(flow.grid, 0.0) * kilo_hours),
-            self.sold.plus(max(-flow.grid, 0.0) * kilo_hours),
-            self.consumed.plus(flow.load * kilo_hours),
-        )
 
 
 class Reading(NamedTuple):
@@ -49,23 +43,41 @@ class Reading(NamedTuple):
     flow: PlantFlow
     devices: tuple[DeviceState, ...]
     grid: GridMeters
+    weather: Weather
+    household: float
+    """W that the site consumes, without EV chargers and inverters' losses."""
+    chargers: tuple[ChargerState, ...] = ()
+    orders: Setpoints = Setpoints()
+    """What the plant's data logger was told."""
 
 
 class Plant:
     """A plant that remembers. Its time only moves forward."""
 
-    def __init__(self, spec: PlantSpec, seed: int, start: float) -> None:
+    def __init__(
+        self, spec: PlantSpec, seed: int, start: float, *, dawn: Dawn | None = None, step: float = STEP
+    ) -> None:
+        """Begin at `start`, POSIX seconds. With a `dawn`, that is the midnight at which the plant was so."""
         self.spec = spec
-        self._climate = Climate(spec, seed)
-        midnight = datetime.fromtimestamp(start, spec.zone).replace(hour=0, minute=0, second=0, microsecond=0)
-        self._begin_day(midnight)
-        self._time = midnight.timestamp()
-        day_yield = sum(irradiance(spec.site, self._time + hour * 3600, 0.6) for hour in range(24)) / 1000  # kWh/kWp
-        days = midnight.day - 1
-        self._devices = tuple(_history(device, seed, day_yield * days) for device in spec.devices)
-        history = [device.generated for device in self._devices]
-        month, total = sum(meter.month for meter in history), sum(meter.total for meter in history)
-        self._grid = GridMeters(*(Meter(0.0, part * month, part * total) for part in (0.3, 0.55, 0.75)))
+        self.climate = Climate(spec, seed)
+        self._garages = [Garage(a.serial, a.charger, spec.zone, seed) for a in spec.chargers if a.charger]
+        self._step = step
+        self._reading: Reading | None = None
+        """The last one. Many devices of one plant are asked about at the same time."""
+        self._begun: tuple[float, Dawn, PlantFlow] | None = None
+        """When the step that is under way began, with what, and the power that flows until it ends."""
+        self.born = datetime.fromtimestamp(start, spec.zone).date()
+        """The local day on which its simulation began."""
+        self.dawns: dict[date, Dawn] = {}
+        """The newest days it lived through, today's last."""
+        self.changes: dict[date, list[Change]] = {}
+        """What was done on those days."""
+        self.closed: dict[date, Dawn] = {}
+        """Days that are over, as they ended."""
+        dawn = dawn or first_dawn(spec, self.climate, self._garages, seed, self.born)
+        self._devices, self._chargers, self._grid, self._orders = dawn
+        self._time = midnight(spec, self.born)
+        self._begin_day(self.born)
         # The day did not begin when the simulator did.
         self._cross(start, MAX_STEP)
         self._commit(start - self._time)
@@ -77,51 +89,89 @@ class Plant:
 
     def at(self, time: float) -> Reading:
         """Return the plant at a time not before the last one asked for."""
+        if self._reading is not None and self._reading.time == time:
+            return self._reading
         self._advance(time)
         time = max(time, self._time)
-        begun = self._solve(self._time)
-        partial = time - self._time
-        devices = tuple(state.after(flow, partial) for state, flow in zip(self._devices, begun.devices, strict=True))
-        sky = self._climate.sky(time)
-        flow = solve(self.spec, devices, sky, self._climate.load(time)) if partial else begun
-        return Reading(time, sky, flow, devices, self._grid.after(begun, partial))
+        carried = Dawn(self._devices, self._chargers, self._grid, self._orders)
+        if (partial := time - self._time) > 0:
+            begun = self._under_way(carried)
+            devices, chargers = self._after(begun, partial)
+            grid = self._grid.after(begun.grid, begun.load, partial)
+            carried = Dawn(devices, self._seen(chargers, time), grid, self._orders)
+        self._reading = self.read(time, carried)
+        return self._reading
 
-    def command(self, serial: str, setpoints: dict[str, Value], time: float) -> None:
-        """Have a device obey from `time` on."""
-        self._change(serial, time, setpoints=setpoints)
+    def _under_way(self, carried: Dawn) -> PlantFlow:
+        known = self._begun
+        if known is None or known[0] != self._time or any(a is not b for a, b in zip(known[1], carried, strict=True)):
+            known = self._time, carried, self._solve(self._time, self._devices, self._chargers)
+            self._begun = known
+        return known[2]
+
+    def read(self, time: float, carried: Dawn) -> Reading:
+        """Return the plant at a time at which it carries that."""
+        sky = self.climate.sky(time)
+        return Reading(
+            time,
+            sky,
+            self._solve(time, carried.devices, carried.chargers),
+            carried.devices,
+            carried.grid,
+            self.climate.weather(time, sky),
+            self.climate.load(time),
+            carried.chargers,
+            carried.orders,
+        )
+
+    def parked(self, time: float) -> tuple[ChargerState, ...]:
+        """Return its EV chargers with nothing left to do at a time."""
+        return tuple(garage.parked(time) for garage in self._garages)
+
+    def command(self, serial: str, setpoints: Mapping[str, Value], time: float) -> None:
+        """Have a device obey from `time` on: an inverter, an EV charger, or the data logger for all inverters."""
+        self.change(Change(time, serial, setpoints, None))
 
     def trip(self, serial: str, time: float, *, tripped: bool) -> None:
-        """Break a device, or repair it."""
-        self._change(serial, time, tripped=tripped)
+        """Break a device, or repair it. What has no power of its own to lose goes on."""
+        self.change(Change(time, serial, {}, tripped))
 
     def setpoints(self, serial: str) -> Setpoints:
-        """Return what is in force at a device."""
-        return self._devices[self.spec.by_serial[serial]].setpoints
+        """Return what a device was told."""
+        accessory = self.spec.extras.get(serial)
+        if accessory is None:
+            return self._devices[self.spec.by_serial[serial]].setpoints
+        if accessory.charger:
+            return self._chargers[self.spec.chargers.index(accessory)].setpoints
+        return self._orders if accessory.type == LOGGER else Setpoints()
 
-    def _change(
-        self, serial: str, time: float, *, setpoints: dict[str, Value] | None = None, tripped: bool | None = None
-    ) -> None:
-        self._advance(time)
-        self._commit(max(time - self._time, 0.0))
-        devices = list(self._devices)
-        position = self.spec.by_serial[serial]
-        state = devices[position]
-        devices[position] = msgspec.structs.replace(
-            state,
-            setpoints=msgspec.structs.replace(state.setpoints, **(setpoints or {})),
-            tripped=state.tripped if tripped is None else tripped,
-        )
-        self._devices = tuple(devices)
+    def change(self, change: Change) -> None:
+        """Do something to a device. Raises KeyError for an unknown one."""
+        _, serial, setpoints, tripped = change
+        accessory = self.spec.extras.get(serial)
+        position = self.spec.by_serial[serial] if accessory is None else 0
+        self._reading = None
+        self._advance(change.time)
+        self._commit(max(change.time - self._time, 0.0))
+        if accessory is None:
+            self._devices = _changed(self._devices, position, setpoints, tripped)
+        elif accessory.charger:
+            self._chargers = _changed(self._chargers, self.spec.chargers.index(accessory), setpoints, tripped)
+        elif accessory.type == LOGGER:
+            self._orders = self._orders.told(setpoints)
+        elif setpoints:
+            raise ValueError(f"a {accessory.type} takes no commands")
+        self.changes[self._today].append(change)
 
     def _advance(self, time: float) -> None:
         """Settle all whole steps up to `time`; where they are too many, longer ones up to shortly before."""
-        if time - self._time > MAX_STEPS * STEP:
+        if time - self._time > MAX_STEPS * self._step:
             # The step that was begun ends as it was already reported.
-            self._cross((floor(self._time / STEP) + 1) * STEP, STEP)
+            self._cross((floor(self._time / self._step) + 1) * self._step, self._step)
             if time - self._time > MAX_STEPS * MAX_STEP:
-                self._skip(floor((time - MAX_STEPS * MAX_STEP) / STEP) * STEP)
-            self._cross(time, ceil((time - self._time) / MAX_STEPS / STEP) * STEP)
-        self._cross(time, STEP)
+                self._skip(floor((time - MAX_STEPS * MAX_STEP) / self._step) * self._step)
+            self._cross(time, ceil((time - self._time) / MAX_STEPS / self._step) * self._step)
+        self._cross(time, self._step)
 
     def _cross(self, time: float, step: float) -> None:
         """Settle steps on the grid of `step` seconds, as many as end by `time`; none goes past a midnight."""
@@ -130,47 +180,67 @@ class Plant:
 
     def _commit(self, seconds: float) -> None:
         if seconds > 0:
-            flow = self._solve(self._time, max(seconds, STEP))
-            self._devices = tuple(s.after(f, seconds) for s, f in zip(self._devices, flow.devices, strict=True))
-            self._grid = self._grid.after(flow, seconds)
+            flow = self._solve(self._time, self._devices, self._chargers, max(seconds, self._step))
+            self._devices, chargers = self._after(flow, seconds)
+            self._grid = self._grid.after(flow.grid, flow.load, seconds)
             self._time += seconds
+            self._chargers = self._seen(chargers, self._time)
         if self._time >= self._midnight:
             self._turn_day()
 
     def _skip(self, time: float) -> None:
         """Leave time out: counters stand, days pass."""
         self._time = time
+        self._chargers = self._seen(self._chargers, time)
         if time >= self._midnight:
             self._turn_day()
 
     def _turn_day(self) -> None:
-        today = datetime.fromtimestamp(self._time, self.spec.zone)
-        new_month = (today.year, today.month) != (self._today.year, self._today.month)
-        self._devices = tuple(state.next_day(new_month=new_month) for state in self._devices)
-        self._grid = GridMeters(*(meter.next_day(new_month=new_month) for meter in self._grid))
+        today = datetime.fromtimestamp(self._time, self.spec.zone).date()
+        self.closed[self._today] = Dawn(self._devices, self._chargers, self._grid, self._orders)
+        year = today.year != self._today.year
+        turn = Turn(month=year or today.month != self._today.month, year=year)
+        self._devices = tuple(state.next_day(turn) for state in self._devices)
+        self._grid = GridMeters(*(meter.next_day(turn) for meter in self._grid))
         self._begin_day(today)
 
-    def _begin_day(self, today: datetime) -> None:
-        self._today = today.date()
-        tomorrow = datetime.combine(self._today + timedelta(days=1), datetime.min.time(), self.spec.zone)
-        self._midnight = tomorrow.timestamp()
+    def _begin_day(self, today: date) -> None:
+        self._today = today
+        self._midnight = midnight(self.spec, today + timedelta(days=1))
+        self.dawns[today] = Dawn(self._devices, self._chargers, self._grid, self._orders)
+        self.changes[today] = []
+        for days, kept in ((self.dawns, DAYS_REMEMBERED), (self.changes, DAYS_REMEMBERED), (self.closed, DAYS_CLOSED)):
+            while len(days) > kept:
+                days.pop(next(iter(days)))
 
-    def _solve(self, time: float, horizon: float = STEP) -> PlantFlow:
-        return solve(self.spec, self._devices, self._climate.sky(time), self._climate.load(time), horizon)
+    def _seen(self, chargers: tuple[ChargerState, ...], time: float) -> tuple[ChargerState, ...]:
+        return tuple(garage.seen(state, time) for garage, state in zip(self._garages, chargers, strict=True))
+
+    def _after(self, flow: PlantFlow, seconds: float) -> tuple[tuple[DeviceState, ...], tuple[ChargerState, ...]]:
+        devices = tuple(s.after(f, seconds) for s, f in zip(self._devices, flow.devices, strict=True))
+        return devices, tuple(s.after(p, seconds) for s, p in zip(self._chargers, flow.chargers, strict=True))
+
+    def _solve(
+        self,
+        time: float,
+        devices: tuple[DeviceState, ...],
+        chargers: tuple[ChargerState, ...],
+        horizon: float = STEP,
+    ) -> PlantFlow:
+        climate = self.climate
+        powers = tuple(garage.power(state, horizon) for garage, state in zip(self._garages, chargers, strict=True))
+        demand = Demand(climate.sky(time), climate.load(time), climate.hour(time), self._orders, powers)
+        return solve(self.spec, devices, demand, horizon)
 
 
-def _history(device: DeviceSpec, seed: int, month_yield: float) -> DeviceState:
-    """Return a device at the midnight before the simulation, as if it had worked all its years. Yield: kWh/kWp."""
-    dice = derive(seed, device.serial, "history")
-    kilowatts = device.peak_power / 1000
-    month = kilowatts * month_yield
-    total = month + kilowatts * device.age * (850 + 300 * unit(dice, 0))
-    battery = device.model.battery
-    cycles = battery.capacity * device.age * 220 if battery else 0.0
-    return DeviceState(
-        stored=battery.capacity * (0.3 + 0.4 * unit(dice, 1)) if battery else 0.0,
-        generated=Meter(0.0, month, total),
-        charged=Meter(0.0, 0.0, cycles),
-        discharged=Meter(0.0, 0.0, 0.9 * cycles),
-        hours=Meter(0.0, 0.0, device.age * DAY / 3600 * 365 * 0.48),
+def _changed(
+    states: tuple[State, ...], position: int, setpoints: Mapping[str, Value], tripped: bool | None
+) -> tuple[State, ...]:
+    changed = list(states)
+    state = states[position]
+    changed[position] = msgspec.structs.replace(
+        state,
+        setpoints=state.setpoints.told(setpoints),
+        tripped=state.tripped if tripped is None else tripped,
     )
+    return tuple(changed)

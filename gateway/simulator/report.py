@@ -1,7 +1,7 @@
 """A reading of a plant as points of the table: what a device measures and tells the cloud."""
 
-from collections.abc import Mapping
-from math import exp, pi, sin
+from collections.abc import Mapping, Sequence
+from math import copysign, exp, pi, sin, sqrt
 from typing import Final
 
 from gateway.core.model import Value
@@ -16,6 +16,8 @@ FAULT_TEXT: Final = "Isolation Failure"
 OFFLINE: Final = "offline"
 _MAINS_VOLTAGE: Final = 230.0
 _MAINS_FREQUENCY: Final = 50.0
+_BACKED_UP: Final = 0.35
+"""Part of the site's consumption that is on the backup output."""
 
 Values = Mapping[str, Value]
 
@@ -30,19 +32,28 @@ def plant_values(plant: PlantSpec, reading: Reading) -> Values:
     ]
     capacity = sum(full for _, full in stores)
     generated = [state.generated for state in states]
+    today, total = sum(meter.today for meter in generated), sum(meter.total for meter in generated)
     return {
-        "status": _plant_status([_status(s, f) for s, f in zip(states, flow.devices, strict=True)]),
+        "status": _plant_status([status_of(s, f) for s, f in zip(states, flow.devices, strict=True)]),
         "capacity": sum(device.peak_power for device in plant.devices) / 1000,
         "battery_capacity": capacity * (SOC_MAX - SOC_MIN) / 100 if stores else None,
         "pv_power": flow.pv,
         "battery_power": flow.battery if stores else None,
         "grid_power": flow.grid,
         "load_power": flow.load,
+        "ev_power": sum(flow.chargers) if plant.chargers else None,
         "battery_soc": 100 * sum(stored for stored, _ in stores) / capacity if stores else None,
-        "energy_today": sum(meter.today for meter in generated),
+        "energy_today": today,
         "energy_month": sum(meter.month for meter in generated),
-        "energy_total": sum(meter.total for meter in generated),
-        **_grid_values(reading),
+        "energy_year": sum(meter.year for meter in generated),
+        "energy_total": total,
+        **(_store_totals(states) if stores else {}),
+        # SEMS reckons the yield with one price, whether it was sold or used.
+        **(
+            {} if plant.tariff is None else {"income_today": plant.tariff * today, "income_total": plant.tariff * total}
+        ),
+        **weather_values(reading),
+        **_site_totals(reading),
     }
 
 
@@ -50,70 +61,148 @@ def device_values(plant: PlantSpec, position: int, reading: Reading, seed: int) 
     """Return a device's points. What it has no hardware for is None, or not there at all."""
     device, state, flow = plant.devices[position], reading.devices[position], reading.flow.devices[position]
     dice = derive(seed, device.serial, "device")
-    utilised = abs(flow.ac) / device.model.rated_power
+    rated, setpoints = device.model.rated_power, state.setpoints
+    utilised = abs(flow.ac) / rated
     metered = plant.metered == position
+    lines = voltages(dice, device.model.phases, utilised if flow.ac > 0 else 0.0, reading.time)
     return {
-        "status": _status(state, flow),
+        "status": status_of(state, flow),
         "fault_code": FAULT_CODE if state.tripped else 0,
         "fault_text": FAULT_TEXT if state.tripped else "",
-        "firmware": f"0{1 + dice % 4}.{10 + dice // 4 % 30}.{100 + dice // 128 % 200}",
-        "signal_strength": round(-62 + 8 * swing(dice, reading.time / 3600)),
+        "firmware": firmware(dice),
+        "signal_strength": signal_strength(dice, reading.time),
         "ac_power": flow.ac,
-        "ac_reactive_power": 0.02 * flow.ac,
+        "ac_reactive_power": flow.reactive,
+        "ac_apparent_power": flow.apparent,
+        "ac_power_factor": power_factor(flow.ac, flow.reactive),
         "pv_power": flow.pv,
         "battery_power": flow.battery if device.model.battery else None,
+        "backup_power": _backup(device, state, reading),
         "load_power": reading.flow.load if metered else None,
         "grid_power": reading.flow.grid if metered else None,
         "energy_today": state.generated.today,
         "energy_month": state.generated.month,
+        "energy_year": state.generated.year,
         "energy_total": state.generated.total,
         "operating_hours": state.hours.total,
         "temperature": reading.sky.ambient + 8 + 32 * utilised,
-        **_phases(device, flow, utilised, dice, reading.time),
+        **lines,
+        **currents(lines, flow.apparent),
+        **frequencies(device.model.phases, reading.time),
         **_strings(device, flow, reading.sky, dice),
-        **_battery(device, state, flow, reading.sky),
-        **(_grid_values(reading) if metered else {}),
-        "running": state.setpoints.running,
-        "active_power_limit": state.setpoints.active_power_limit,
-        "battery_mode": state.setpoints.battery_mode,
-        "battery_power_target": state.setpoints.battery_power_target,
-        "battery_target_soc": state.setpoints.battery_target_soc,
+        **battery_values(device, state, flow, reading.sky),
+        **(_site_totals(reading) if metered else {}),
+        "running": setpoints.running,
+        "active_power_limit": setpoints.active_power_limit,
+        "reactive_power": setpoints.reactive_power,
+        "power_factor": setpoints.power_factor,
+        # Untold, the limit is one that is never reached.
+        "export_limit": rated if setpoints.export_limit is None else setpoints.export_limit,
+        "work_mode": setpoints.work_mode if device.model.battery else None,
+        "battery_mode": setpoints.battery_mode,
+        "battery_power_target": setpoints.battery_power_target,
+        "battery_target_soc": setpoints.battery_target_soc,
     }
 
 
-def _status(state: DeviceState, flow: DeviceFlow) -> str:
+def status_of(state: DeviceState, flow: DeviceFlow) -> str:
+    """Return what an inverter is doing."""
     if state.tripped:
         return "fault"
     return "normal" if flow.busy else "waiting"
+
+
+def firmware(dice: int) -> str:
+    """Return a version."""
+    return f"0{1 + dice % 4}.{10 + dice // 4 % 30}.{100 + dice // 128 % 200}"
+
+
+def signal_strength(dice: int, time: float) -> int:
+    """Return dBm."""
+    return round(-62 + 8 * swing(dice, time / 3600))
+
+
+def apparent_power(active: float, reactive: float) -> float:
+    """Return VA."""
+    return sqrt(active * active + reactive * reactive)
+
+
+def power_factor(active: float, reactive: float) -> float:
+    """Return the power factor with the sign of the point table: < 0 under-excited."""
+    apparent = apparent_power(active, reactive)
+    return copysign(abs(active) / apparent, reactive) + 0.0 if apparent else 1.0
+
+
+def weather_values(reading: Reading) -> Values:
+    """Return what is known of the weather where a plant stands."""
+    return {
+        "ambient_temperature": reading.sky.ambient,
+        "wind_speed": reading.weather.wind_speed,
+        "wind_direction": reading.weather.wind_direction,
+        "humidity": reading.weather.humidity,
+    }
 
 
 def _plant_status(statuses: list[str]) -> str:
     return next(status for status in ("fault", "normal", "waiting") if status in statuses)
 
 
-def _grid_values(reading: Reading) -> Values:
-    bought, sold, consumed = reading.grid
+def grid_totals(reading: Reading) -> Values:
+    """Return the counters of the grid connection."""
+    bought, sold, _ = reading.grid
     return {
         "grid_import_today": bought.today,
         "grid_import_total": bought.total,
         "grid_export_today": sold.today,
         "grid_export_total": sold.total,
+    }
+
+
+def _store_totals(states: Sequence[DeviceState]) -> Values:
+    return {
+        "battery_charge_today": sum(state.charged.today for state in states),
+        "battery_charge_total": sum(state.charged.total for state in states),
+        "battery_discharge_today": sum(state.discharged.today for state in states),
+        "battery_discharge_total": sum(state.discharged.total for state in states),
+    }
+
+
+def _site_totals(reading: Reading) -> Values:
+    consumed = reading.grid.consumed
+    return {
+        **grid_totals(reading),
         "load_energy_today": consumed.today,
         "load_energy_total": consumed.total,
     }
 
 
-def _phases(device: DeviceSpec, flow: DeviceFlow, utilised: float, dice: int, time: float) -> Values:
-    """Return the AC side. The mains is there by night too, and feeding in lifts its voltage."""
-    values: dict[str, Value] = {}
-    for n in range(1, device.model.phases + 1):
-        lift = 3 * utilised if flow.ac > 0 else 0.0
-        voltage = _MAINS_VOLTAGE + 3 * swing(dice + n, time / 180) + lift
-        values[f"l{n}_voltage"] = voltage
-        values[f"l{n}_current"] = abs(flow.ac) / device.model.phases / voltage
-        # One grid, one frequency, for all devices.
-        values[f"l{n}_frequency"] = _MAINS_FREQUENCY + 0.03 * sin(2 * pi * time / 97) + 0.02 * swing(50, time / 20)
-    return values
+def _backup(device: DeviceSpec, state: DeviceState, reading: Reading) -> float | None:
+    """Return what the circuits draw that hybrid inverters keep alive in a blackout; None where there are none."""
+    if device.model.battery is None:
+        return None
+    return min(_BACKED_UP * reading.household, device.model.rated_power) if state.produces else 0.0
+
+
+def voltages(dice: int, phases: int, feeding: float, time: float) -> Values:
+    """Return the voltage of each phase. The mains is there by night too; feeding in, 0 to 1, lifts it."""
+    return {
+        f"l{n}_voltage": _MAINS_VOLTAGE + 3 * swing(dice + n, time / 180) + 3 * feeding for n in range(1, phases + 1)
+    }
+
+
+def currents(lines: Values, apparent: float) -> Values:
+    """Return the current of each phase: voltage times current is apparent power."""
+    return {
+        name.replace("voltage", "current"): apparent / len(lines) / voltage
+        for name, voltage in lines.items()
+        if isinstance(voltage, float)
+    }
+
+
+def frequencies(phases: int, time: float) -> Values:
+    """Return the frequency of each phase. One grid, one frequency, for all devices."""
+    frequency = _MAINS_FREQUENCY + 0.03 * sin(2 * pi * time / 97) + 0.02 * swing(50, time / 20)
+    return {f"l{n}_frequency": frequency for n in range(1, phases + 1)}
 
 
 def _strings(device: DeviceSpec, flow: DeviceFlow, sky: Sky, dice: int) -> Values:
@@ -132,7 +221,8 @@ def _strings(device: DeviceSpec, flow: DeviceFlow, sky: Sky, dice: int) -> Value
     return values
 
 
-def _battery(device: DeviceSpec, state: DeviceState, flow: DeviceFlow, sky: Sky) -> Values:
+def battery_values(device: DeviceSpec, state: DeviceState, flow: DeviceFlow, sky: Sky) -> Values:
+    """Return what the management of an inverter's battery says; nothing where there is none."""
     battery = device.model.battery
     if battery is None:
         return {}
@@ -140,6 +230,7 @@ def _battery(device: DeviceSpec, state: DeviceState, flow: DeviceFlow, sky: Sky)
     effort = abs(flow.battery) / battery.max_power
     voltage = battery.voltage * (0.94 + 0.0012 * soc - 0.015 * flow.battery / battery.max_power)
     return {
+        "battery_capacity": battery.capacity * (SOC_MAX - SOC_MIN) / 100,
         "battery_soc": soc,
         "battery_soh": max(100 - 1.1 * device.age, 70.0),
         "battery_voltage": voltage,

@@ -1,8 +1,10 @@
 """What a client sends, checked by the request rows of the catalogue; and how it is refused."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from enum import Enum
 from typing import Final
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -12,76 +14,150 @@ from gateway.sems.catalogue import Catalogue, Interface, Json, RequestField, Sem
 from gateway.simulator.specs import DeviceSpec
 
 MAX_TEXT: Final = 256
+_MISSING: Final[Json] = "\0missing"
+
+Argument = Value | datetime | tuple[str, ...]
+Args = Mapping[str, Argument]
+"""By the gateway's names. Times are the plant's own, without a zone."""
 
 
 class Refusal(Enum):
-    """Codes that the catalogue does not know. [assumed], all of them."""
+    """Codes that no catalogue knows: the classic API's and the developer platform's. [assumed], all of them."""
 
-    BAD_PARAMETER = "100003"
-    NOT_FOUND = "100005"
-    NOT_SUPPORTED = "100006"
-    BAD_BODY = "100007"
-    BODY_TOO_LARGE = "100008"
-    WRONG_METHOD = "100009"
-    NO_INTERFACE = "100010"
+    BAD_PARAMETER = ("100003", "GY0422")
+    NOT_FOUND = ("100005", "GY0404")
+    NOT_SUPPORTED = ("100006", "GY0406")
+    BAD_BODY = ("100007", "GY0415")
+    BODY_TOO_LARGE = ("100008", "GY0413")
+    WRONG_METHOD = ("100009", "GY0405")
+    NO_INTERFACE = ("100010", "GY0410")
+    BAD_REQUEST_ID = ("100011", "GY0400")
 
 
 class RefusedError(Exception):
     """The call is answered with a code that is not success."""
 
-    def __init__(self, code: str, text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        reason: Refusal | SemsError,
+        text: str,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(text)
-        self.code = code
+        self.reason = reason
         self.text = text
         self.status = status
+        """HTTP's; None for that which the API has for the reason."""
         self.headers = headers
 
 
-def refuse(refusal: Refusal, text: str, status: int = 200) -> RefusedError:
-    """Return the error for a refusal."""
-    return RefusedError(refusal.value, text, status)
+def code_of(catalogue: Catalogue, reason: Refusal | SemsError) -> str:
+    """Return the envelope code that an API has for an error: the first of the catalogue's that is no HTTP status."""
+    if isinstance(reason, Refusal):
+        classic, newer = reason.value
+        return newer if catalogue.request_id else classic
+    return next(row.code for row in catalogue.codes if row.error is reason and not _is_status(row.code))
 
 
-def code_of(catalogue: Catalogue, error: SemsError) -> str:
-    """Return the first code that a catalogue has for an error."""
-    return next(row.code for row in catalogue.codes if row.error is error)
+def status_of(catalogue: Catalogue, reason: Refusal | SemsError) -> int:
+    """Return the HTTP status that an API has for an error: what the catalogue lists among its codes, else 200."""
+    rows = (row.code for row in catalogue.codes if row.error is reason and _is_status(row.code))
+    return int(next(rows, "200"))
 
 
-def parse_body(body: bytes) -> dict[str, Json]:
-    """Return the fields of a JSON body. Raises RefusedError."""
+def _is_status(code: str) -> bool:
+    return len(code) == 3 and code.isdigit()
+
+
+def parse_body(interface: Interface, body: bytes) -> dict[str, Json]:
+    """Return the fields of a JSON body, or of a form. Raises RefusedError."""
+    if interface.body == "form":
+        return dict(parse_qsl(body.decode("utf-8", "replace")))
     try:
         fields = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise refuse(Refusal.BAD_BODY, "the body is not JSON") from None
+        raise RefusedError(Refusal.BAD_BODY, "the body is not JSON") from None
     if not isinstance(fields, dict):
-        raise refuse(Refusal.BAD_BODY, "the body is not a JSON object")
+        raise RefusedError(Refusal.BAD_BODY, "the body is not a JSON object")
     return fields
 
 
-def arguments(interface: Interface, fields: Mapping[str, Json]) -> dict[str, Value]:
-    """Return the interface's arguments by the gateway's names. Unknown fields do not matter. Raises RefusedError."""
-    args: dict[str, Value] = {}
+def choose(takers: Sequence[Interface], fields: Mapping[str, Json]) -> Interface:
+    """Return that one of the interfaces at a path which these fields are for. Raises RefusedError.
+
+    They are told apart by the fields which all of them have: by constants, by options, and by the type of device.
+    """
+    if len(takers) == 1:
+        return takers[0]
+    common = frozenset[str].intersection(*(frozenset(row.field for row in taker.request) for taker in takers))
+    for taker in takers:
+        if all(_fits(taker, row, fields) for row in taker.request if row.field in common):
+            return taker
+    told = ", ".join(f"{field} {fields.get(field)!r:.60}" for field in sorted(common) if field in fields)
+    raise RefusedError(Refusal.BAD_PARAMETER, f"{takers[0].path} does nothing for {told or 'so few fields'}")
+
+
+def _fits(interface: Interface, row: RequestField, fields: Mapping[str, Json]) -> bool:
+    raw = _find(fields, row.field)
+    if row.const is not None:
+        return raw == row.const
+    if not row.options:
+        return True
+    meaning = next((meaning for meaning, option in row.options.items() if raw == option), None)
+    return meaning is not None and (row.arg != "type" or meaning in interface.of)
+
+
+def arguments(interface: Interface, fields: Mapping[str, Json]) -> dict[str, Argument]:
+    """Return the interface's arguments. Fields it does not know do not matter. Raises RefusedError."""
+    args: dict[str, Argument] = {}
+    groups = {row.only for row in interface.request if row.only and _find(fields, row.field) is not _MISSING}
     for row in interface.request:
-        if row.field not in fields:
-            raise refuse(Refusal.BAD_PARAMETER, f"{row.field} is missing")
-        value = _value(row, fields[row.field])
+        if row.only and row.only not in groups:
+            continue
+        raw = _find(fields, row.field)
+        if raw is _MISSING:
+            raise _bad(row, "is missing")
+        value = _value(interface, row, raw)
         if row.arg:
             args[row.arg] = value
+    if interface.setpoints and not args.keys() & set(interface.setpoints):
+        raise RefusedError(Refusal.BAD_PARAMETER, f"it takes one of {', '.join(interface.setpoints)}")
     return args
 
 
-def check_device(interface: Interface, device: DeviceSpec, args: Mapping[str, Value]) -> None:
-    """Refuse what this device has no hardware for, or not enough."""
-    if interface.kinds and device.model.kind not in interface.kinds:
-        raise refuse(Refusal.NOT_SUPPORTED, f"{device.model.name} does not support {interface.name}")
-    battery, power = device.model.battery, args.get("battery_power_target")
+def check_device(interface: Interface, device: DeviceSpec | None, args: Args) -> None:
+    """Refuse what this device's battery is not large enough for."""
+    battery, power = device.model.battery if device else None, args.get("battery_power_target")
     if battery and isinstance(power, float) and power > battery.max_power:
-        raise refuse(Refusal.BAD_PARAMETER, f"the battery takes at most {battery.max_power:g} W")
+        text = f"the battery takes at most {battery.max_power:g} W from {interface.name}"
+        raise RefusedError(Refusal.BAD_PARAMETER, text)
 
 
-def _value(row: RequestField, raw: Json) -> Value:
+def _find(fields: Mapping[str, Json], path: str) -> Json:
+    """Return the value of a field that may lie deeper, or `_MISSING`. Lists hold one entry here."""
+    place: Json = fields  # type: ignore[assignment] # it is only read
+    for key in path.split("."):
+        if isinstance(place, list) and key.isdigit():
+            if len(place) > int(key) + 1:
+                raise RefusedError(Refusal.BAD_PARAMETER, f"{path} is one of {len(place)}; one at a time, please")
+            place = place[int(key)] if int(key) < len(place) else _MISSING
+        elif isinstance(place, dict) and key in place:
+            place = place[key]
+        else:
+            return _MISSING
+    return place
+
+
+def _value(interface: Interface, row: RequestField, raw: Json) -> Argument:
     if row.const is not None:
-        return _same(row, raw)
+        if type(raw) is not type(row.const) or raw != row.const:
+            raise _bad(row, f"is not {row.const!r}")
+        return row.const
+    if row.type == "list" and not row.options:
+        return _texts(row, raw, interface.batch)
+    if row.type == "local_time" and not row.options:
+        return _moment(row, raw)
     value = _option(row, raw) if row.options else _typed(row, raw)
     setpoint = SETPOINTS.get(row.arg)
     if setpoint is None:
@@ -89,20 +165,30 @@ def _value(row: RequestField, raw: Json) -> Value:
     try:
         return setpoint.parse(value)
     except BadValueError as error:
-        raise refuse(Refusal.BAD_PARAMETER, f"{row.field}: {error}") from None
+        raise _bad(row, f"is wrong: {error}") from None
 
 
-def _same(row: RequestField, raw: Json) -> Value:
-    if type(raw) is not type(row.const) or raw != row.const:
-        raise refuse(Refusal.BAD_PARAMETER, f"{row.field} is not {row.const!r}")
-    return row.const
+def _texts(row: RequestField, raw: Json, most: int) -> tuple[str, ...]:
+    texts = [text for text in raw if isinstance(text, str) and len(text) <= MAX_TEXT] if isinstance(raw, list) else []
+    if not isinstance(raw, list) or len(texts) != len(raw):
+        raise _bad(row, "takes a list of texts")
+    if not 1 <= len(texts) <= most:
+        raise _bad(row, f"takes 1 to {most} of them")
+    return tuple(dict.fromkeys(texts))
+
+
+def _moment(row: RequestField, raw: Json) -> datetime:
+    try:
+        return datetime.strptime(str(raw), row.format)  # noqa: DTZ007 - local to the plant
+    except ValueError:
+        raise _bad(row, f"takes a time written {row.format}") from None
 
 
 def _option(row: RequestField, raw: Json) -> str:
     for meaning, option in row.options.items():
         if type(raw) is type(option) and raw == option:
             return meaning
-    raise refuse(Refusal.BAD_PARAMETER, f"{row.field} is not one of {list(row.options.values())}")
+    raise _bad(row, f"is not one of {list(row.options.values())}")
 
 
 def _typed(row: RequestField, raw: Json) -> str | int | float:
@@ -112,4 +198,8 @@ def _typed(row: RequestField, raw: Json) -> str | int | float:
         return raw
     if isinstance(raw, float) and row.type == "number":
         return raw
-    raise refuse(Refusal.BAD_PARAMETER, f"{row.field} takes {row.type}")
+    raise _bad(row, f"takes {row.type}")
+
+
+def _bad(row: RequestField, text: str) -> RefusedError:
+    return RefusedError(Refusal.BAD_PARAMETER, f"{row.field} {text}")

@@ -12,7 +12,9 @@ from gateway.sems.catalogue import Catalogue
 from gateway.simulator.admin import Admin
 from gateway.simulator.cloud import Cloud
 from gateway.simulator.fleet import make_fleet
+from gateway.simulator.pushes import Pusher, PushOrder
 from gateway.simulator.settings import SimulatorSettings
+from gateway.simulator.still import StillClock
 from gateway.simulator.world import World
 
 _GRACE = 2
@@ -27,14 +29,17 @@ class Simulator:
         settings: SimulatorSettings | None = None,
         clock: Clock | None = None,
         catalogue: Catalogue | None = None,
+        developer: Catalogue | None = None,
     ) -> None:
+        """Take what it is made of; `catalogue` is the classic API's, `developer` the developer platform's."""
         self.settings = settings or SimulatorSettings()
-        clock = clock or SystemClock()
+        clock = StillClock(clock or SystemClock())
         fleet = make_fleet(
             self.settings.plants, devices_per_plant=self.settings.devices_per_plant, seed=self.settings.seed
         )
         self.world = World(fleet, clock, seed=self.settings.seed, start=self.settings.start, speed=self.settings.speed)
-        self.cloud = Cloud(self.world, self.settings, clock, catalogue)
+        self.cloud = Cloud(self.world, self.settings, clock, catalogue, developer)
+        self.pusher = Pusher(self.world, self.cloud.tasks, clock, self.settings.calls_remembered)
         self._port = self.settings.port
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -54,7 +59,9 @@ class Simulator:
         self.world.start()
         self.cloud.open()
         config = uvicorn.Config(
-            Admin(self.cloud).app,
+            Admin(self.cloud, self.pusher).app,
+            interface="asgi3",
+            proxy_headers=False,
             lifespan="off",
             ws="none",
             log_config=None,
@@ -66,11 +73,14 @@ class Simulator:
         await self._server.ready.wait()
         if not self._server.started:
             await self.stop()
+        elif self.settings.push_url:
+            self.pusher.begin(_standing_order(self.settings))
 
     async def stop(self) -> None:
         """Answer no more. The world goes on."""
         if self._task is None or self._server is None:
             return
+        await self.pusher.stop()
         self.cloud.close()
         self._server.should_exit = True
         task, self._task = self._task, None
@@ -90,6 +100,16 @@ class Simulator:
         # it every answer waits 40 ms for the client's delayed ACK.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
+
+
+def _standing_order(settings: SimulatorSettings) -> PushOrder:
+    return PushOrder(
+        url=settings.push_url,
+        secret=settings.push_secret.get_secret_value(),
+        interval=settings.push_interval,
+        interfaces=settings.push_interfaces,
+        rounds=None,
+    )
 
 
 class _Server(uvicorn.Server):

@@ -15,6 +15,9 @@ class SimulatorSettings(BaseModel):
     """0: one from the kernel."""
     account: str = Field(default="demo", min_length=1)
     password: SecretStr = SecretStr("demo")
+    client_id: str = Field(default="demo", min_length=1)
+    """Of the developer platform."""
+    client_secret: SecretStr = SecretStr("demo")
     seed: int = 1
     """Of weather, habits and histories."""
     speed: float = Field(default=1.0, gt=0, le=3_600, allow_inf_nan=False)
@@ -26,13 +29,29 @@ class SimulatorSettings(BaseModel):
     devices_per_plant: int = Field(default=4, ge=1, le=1_000)
     """Of the made-up plants."""
     token_lifetime: float = Field(default=7_200.0, gt=0)
+    """Of the classic API, seconds."""
+    developer_token_lifetime: float = Field(default=3_600.0, gt=0)
     """Seconds."""
     calls_per_hour: int = Field(default=3_600, ge=0)
-    """Of an account, in a sliding hour; 0 for no limit."""
+    """Of the classic account, in a sliding hour; 0 for no limit."""
+    developer_calls_per_hour: int = Field(default=3_600, ge=0)
+    """Of the developer platform's account."""
+    request_id_code: str = Field(default="GY0400", min_length=1)
+    """Code for a request id that is missing or was used before. [assumed]"""
+    require_dispatch: bool = False
+    """The developer platform's battery orders fail where the device was not handed over to third-party dispatch."""
     limit_by_http_status: bool = False
     """Answer calls beyond the limit with HTTP 429 and Retry-After, instead of HTTP 200 and a code."""
     device_delay: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     """Seconds of the wall clock until a device obeys."""
+    push_url: str = Field(default="", pattern=r"^(https?://.+)?$")
+    """Where to push all that is measured; empty: nowhere."""
+    push_secret: SecretStr = SecretStr("")
+    """Sent in the header X-Push-Secret; empty: none is."""
+    push_interval: float = Field(default=300.0, ge=1, le=86_400)
+    """Seconds."""
+    push_interfaces: tuple[str, ...] = ()
+    """Names in the classic catalogue; empty for all that tell what is measured now."""
     calls_remembered: int = Field(default=10_000, ge=1)
     """Calls, and as many controls and tasks, are kept as evidence."""
 

@@ -28,6 +28,17 @@ class Sky(NamedTuple):
     """°C."""
 
 
+class Weather(NamedTuple):
+    """What a weather station measures besides light and heat."""
+
+    wind_speed: float
+    """m/s."""
+    wind_direction: float
+    """° that the wind comes from."""
+    humidity: float
+    """%."""
+
+
 class Sun(NamedTuple):
     """Where the sun stands."""
 
@@ -64,7 +75,10 @@ def irradiance(site: Site, time: float, clearness: float) -> float:
 
     Clear sky after Haurwitz; `clearness` is the part of the direct light that the clouds let through.
     """
-    position = sun(site, time)
+    return _irradiance(sun(site, time), clearness)
+
+
+def _irradiance(position: Sun, clearness: float) -> float:
     height = position.sin_elevation
     if height <= 0:
         return 0.0
@@ -86,6 +100,10 @@ class Climate:
             (weight, period, derive(seed, plant.id, "clouds", str(period))) for weight, period in _CLOUD_LAYERS
         ]
         self._air = derive(seed, plant.id, "air")
+        self._wind = derive(seed, plant.id, "wind")
+        self._gusts = derive(seed, plant.id, "gusts")
+        self._vane = derive(seed, plant.id, "vane")
+        self._damp = derive(seed, plant.id, "damp")
         self._habits = derive(seed, plant.id, "habits")
         self._bursts = derive(seed, plant.id, "bursts")
 
@@ -106,6 +124,26 @@ class Climate:
     def sky(self, time: float) -> Sky:
         """Return irradiance and temperature."""
         return Sky(irradiance(self._site, time, self.clearness(time)), self.ambient(time))
+
+    def weather(self, time: float, sky: Sky) -> Weather:
+        """Return wind and humidity. The vane goes twice round within its noise, so that it knows no corner."""
+        breeze = smooth(self._wind, time / (7 * 3600))
+        gusts = swing(self._gusts, time / 40)
+        turns = 2 * smooth(self._vane, time / (11 * 3600)) + 0.03 * swing(self._vane, time / 300)
+        damp = 62 - 1.3 * (sky.ambient - 14) + 18 * (1 - self.clearness(time)) + 8 * swing(self._damp, time / 7200)
+        speed = (0.4 + 11 * breeze * breeze) * (1 + 0.25 * gusts)
+        return Weather(speed, 360 * (turns % 1), min(max(damp, 15.0), 100.0))
+
+    def hour(self, time: float) -> int:
+        """Return the hour of the local clock."""
+        return datetime.fromtimestamp(time, self._zone).hour
+
+    def daylight(self, time: float) -> Sky | None:
+        """Return irradiance and temperature; None while the sun is below the horizon, which is soon found out."""
+        position = sun(self._site, time)
+        if position.sin_elevation <= 0:
+            return None
+        return Sky(_irradiance(position, self.clearness(time)), self.ambient(time))
 
     def load(self, time: float) -> float:
         """Return what the site consumes, without the inverters' own losses."""

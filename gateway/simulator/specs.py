@@ -48,6 +48,34 @@ class DeviceSpec(msgspec.Struct, frozen=True):
     """Years in operation when the simulation starts."""
 
 
+class ChargerSpec(msgspec.Struct, frozen=True):
+    """What an EV charger can do, and the car that comes to it."""
+
+    power: float
+    """W that it charges with, as its installer set it."""
+    phases: int
+    car: float
+    """kWh, from empty to full."""
+
+
+class AccessorySpec(msgspec.Struct, frozen=True):
+    """A device that is no inverter."""
+
+    serial: str
+    name: str
+    model: str
+    type: str
+    """`battery meter ev_charger sec1000 homekit weather_station`, as the catalogues have it."""
+    rated_power: float | None = None
+    """W."""
+    at: str = ""
+    """Serial number of what it is wired to: a battery's inverter, the data logger that reads a meter."""
+    generation: bool = False
+    """A meter that counts what the inverters give, and not what the grid connection takes."""
+    charger: ChargerSpec | None = None
+    """Of an EV charger."""
+
+
 class Site(msgspec.Struct, frozen=True):
     """Where the modules stand. They face the equator."""
 
@@ -74,13 +102,16 @@ class LoadProfile(msgspec.Struct, frozen=True):
 
 
 class PlantSpec(msgspec.Struct, frozen=True, dict=True):
-    """A plant: a site, its inverters, one grid connection with a meter."""
+    """A plant: a site, its inverters, what else SEMS sees there, and one grid connection."""
 
     id: str
     name: str
     site: Site
     load: LoadProfile
     devices: tuple[DeviceSpec, ...]
+    accessories: tuple[AccessorySpec, ...] = ()
+    tariff: float | None = None
+    """What a kWh of yield is reckoned with, in the plant's currency."""
 
     @cached_property
     def zone(self) -> ZoneInfo:
@@ -91,6 +122,21 @@ class PlantSpec(msgspec.Struct, frozen=True, dict=True):
     def by_serial(self) -> Mapping[str, int]:
         """Serial number → position in `devices`."""
         return {device.serial: position for position, device in enumerate(self.devices)}
+
+    @cached_property
+    def everything(self) -> tuple[DeviceSpec | AccessorySpec, ...]:
+        """The inverters, and then the accessories."""
+        return (*self.devices, *self.accessories)
+
+    @cached_property
+    def extras(self) -> Mapping[str, AccessorySpec]:
+        """Serial number → accessory."""
+        return {accessory.serial: accessory for accessory in self.accessories}
+
+    @cached_property
+    def chargers(self) -> tuple[AccessorySpec, ...]:
+        """The EV chargers."""
+        return tuple(accessory for accessory in self.accessories if accessory.charger)
 
     @cached_property
     def metered(self) -> int | None:

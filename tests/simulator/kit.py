@@ -1,6 +1,8 @@
-"""A simulator on a kernel port, a client for it, and a clock moved by hand."""
+"""A simulator on a kernel port, clients for both of its APIs, and a clock moved by hand."""
 
+import base64
 import hashlib
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -14,6 +16,16 @@ HOUSE, BAKERY, PARK = DEFAULT_FLEET
 HOUSE_SERIAL = HOUSE.devices[0].serial
 ROOF_SERIAL = BAKERY.devices[1].serial
 CATALOGUE = load("open_api")
+DEVELOPER = load("developer")
+
+
+def serial_of(type_, fleet=DEFAULT_FLEET):
+    """The first device of a type, or the first plant's id."""
+    if type_ == "plant":
+        return fleet[0].id
+    serials = [d.serial for plant in fleet for d in plant.devices if d.model.kind == type_]
+    serials += [a.serial for plant in fleet for a in plant.accessories if a.type == type_]
+    return serials[0]
 
 
 class HandClock:
@@ -35,6 +47,54 @@ class HandClock:
         self._start += moment - self.now()
 
 
+class Developer:
+    """A client of the developer platform."""
+
+    def __init__(self, cloud):
+        self.cloud = cloud
+        self.token = ""
+
+    async def log_in(self, client_id="demo", secret="demo", fields=None):
+        """Returns the HTTP answer."""
+        basic = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
+        interface = DEVELOPER.interface("Token")
+        answer = await self.cloud.http.post(
+            interface.path,
+            data=fields or {"grant_type": "client_credentials"},
+            headers={"Authorization": f"Basic {basic}"},
+        )
+        if answer.status_code == 200 and "access_token" in answer.text:
+            self.token = answer.json()["access_token"]
+        return answer
+
+    async def send(self, name, fields, **headers):
+        """Make a call with these fields; returns the HTTP answer."""
+        url = DEVELOPER.url_path(DEVELOPER.interface(name))
+        headers = {"Authorization": f"Bearer {self.token}", "Request-Id": uuid.uuid4().hex} | headers
+        return await self.cloud.http.post(url, json=fields, headers={k: v for k, v in headers.items() if v})
+
+    async def call(self, name, setpoint="", **args):
+        """Make a call with the gateway's arguments; returns code and data."""
+        envelope = (await self.send(name, DEVELOPER.interface(name).parameters(args, setpoint))).json()
+        assert set(envelope) == {"code", "msg", "data"}
+        return envelope["code"], envelope["data"]
+
+    async def ask(self, name, setpoint="", **args):
+        """Make a call that has to succeed; returns data."""
+        code, data = await self.call(name, setpoint, **args)
+        assert code == "00000"
+        return data
+
+    async def control(self, name, serial, setpoint="", **args):
+        """Give a command; returns its receipt."""
+        return (await self.ask(name, setpoint, serial=serial, **args))["taskId"]
+
+    async def result(self, receipt):
+        """What became of a task, in words."""
+        [entry] = (await self.ask("ControlResult", receipt=receipt))["results"]
+        return {0: "pending", 1: "succeeded", 2: "failed"}[entry["status"]], entry["message"]
+
+
 class SimulatedCloud:
     """A running simulator and a client of its Open API."""
 
@@ -42,6 +102,7 @@ class SimulatedCloud:
         self.clock = clock
         self.simulator = Simulator(SimulatorSettings(**({"port": 0, "seed": 7} | settings)), clock)
         self.token = ""
+        self.developer = Developer(self)
 
     async def __aenter__(self):
         await self.simulator.start()
@@ -64,15 +125,15 @@ class SimulatedCloud:
         url = CATALOGUE.base + interface.path
         return await self.http.request(method, url, headers={"token": self.token}, **where)
 
-    async def call(self, name, **args):
+    async def call(self, name, setpoint="", **args):
         """Make a call with the gateway's arguments; returns code and data."""
-        envelope = (await self.send(name, CATALOGUE.interface(name).parameters(args))).json()
+        envelope = (await self.send(name, CATALOGUE.interface(name).parameters(args, setpoint))).json()
         assert set(envelope) == {"code", "msg", "data"}
         return str(envelope["code"]), envelope["data"]
 
-    async def ask(self, name, **args):
+    async def ask(self, name, setpoint="", **args):
         """Make a call that has to succeed; returns data."""
-        code, data = await self.call(name, **args)
+        code, data = await self.call(name, setpoint, **args)
         assert code == "0"
         return data
 
@@ -86,9 +147,9 @@ class SimulatedCloud:
     async def inverter(self, serial=HOUSE_SERIAL):
         return await self.ask("GetInverterBySN", serial=serial)
 
-    async def control(self, name, serial=HOUSE_SERIAL, **args):
+    async def control(self, name, serial=HOUSE_SERIAL, setpoint="", **args):
         """Give a command; returns its receipt."""
-        return (await self.ask(name, serial=serial, **args))["task_id"]
+        return (await self.ask(name, setpoint, serial=serial, **args))["task_id"]
 
     async def result(self, receipt):
         """Return what GetControlResult says, in words."""

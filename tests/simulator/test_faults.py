@@ -6,7 +6,7 @@ import json
 import httpx
 import pytest
 
-from tests.simulator.kit import HOUSE, HOUSE_SERIAL, PARK, SimulatedCloud
+from tests.simulator.kit import HOUSE, HOUSE_SERIAL, PARK, SimulatedCloud, serial_of
 
 
 async def test_an_offline_device_keeps_its_last_word_and_its_time(cloud, clock):
@@ -33,12 +33,15 @@ async def test_a_tripped_device_reports_a_fault(cloud):
     ("answer", "status", "body"),
     [
         ("http_500", 500, "Server Error"),
+        ("http_502", 502, "Server Error"),
         ("http_503", 503, "Server Error"),
+        ("http_504", 504, "Server Error"),
         ("http_429", 429, "Server Error"),
         ("html", 200, "<!DOCTYPE html>"),
         ("truncated", 200, '{"code":'),
         ("null_data", 200, '"data":null'),
         ("token_expired", 200, '"code":"100002"'),
+        ("login_refused", 200, '"code":"100001"'),
         ("rate_limited", 200, '"code":"GY0429"'),
     ],
 )
@@ -114,7 +117,10 @@ async def test_faults_are_shown_and_cleared(cloud):
         HOUSE_SERIAL: {"offline": True, "tripped": False, "obedience": "lies"},
         PARK.devices[2].serial: {"offline": False, "tripped": True, "obedience": "obeys"},
     }
-    assert {key: shown[key] for key in order if key != "devices"} == {k: v for k, v in order.items() if k != "devices"}
+    assert shown["answers"] == [order["answers"][0] | {"api": "", "delay": 0.0}]
+    assert {key: shown[key] for key in ("answer_delay", "device_delay", "refuse_logins")} == {
+        "answer_delay": 0.0, "device_delay": 9.0, "refuse_logins": True
+    }  # fmt: skip
     assert await cloud.break_(clear=True) == {
         "devices": {},
         "answers": [],
@@ -185,3 +191,104 @@ async def test_there_is_nothing_else_behind_the_cloud(cloud):
     answer = await cloud.http.get("/sim/secrets")
     assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
     assert (await cloud.http.delete("/sim/faults")).status_code == 405
+
+
+# Each API, each interface
+
+
+async def test_retry_after_comes_in_both_forms_or_not_at_all(cloud):
+    waits = {}
+    for answer in ("http_429", "http_429_date", "http_429_bare"):
+        await cloud.break_(answers=[{"answer": answer, "times": 1}])
+        waits[answer] = (await cloud.send("GetPlantDetail", {"plant_id": HOUSE.id})).headers.get("retry-after")
+    assert waits == {"http_429": "60", "http_429_date": "Sun, 21 Jun 2026 12:01:00 GMT", "http_429_bare": None}
+
+
+@pytest.mark.parametrize("answer", ["cut", "wrong_length"])
+async def test_a_connection_ends_before_its_answer_does(cloud, answer):
+    await cloud.break_(answers=[{"answer": answer, "times": 1}])
+    with pytest.raises(httpx.RemoteProtocolError):
+        await cloud.send("GetPlantDetail", {"plant_id": HOUSE.id})
+    assert (await cloud.call("GetPlantDetail", plant=HOUSE.id))[0] == "0"
+
+
+async def test_a_huge_answer_need_not_be_read_to_its_end(cloud):
+    await cloud.break_(answers=[{"answer": "huge", "times": 1}])
+    url = f"{cloud.simulator.url}/api/OpenApi/GetPlantDetail"
+    read = 0
+    async with cloud.http.stream("POST", url, json={"plant_id": HOUSE.id}) as answer:
+        async for chunk in answer.aiter_bytes():
+            read += len(chunk)
+            if read > 9 * 1024 * 1024:
+                break
+    assert (await cloud.call("GetPlantDetail", plant=HOUSE.id))[0] == "0"
+
+
+async def test_a_fault_may_concern_one_api_and_one_interface(cloud):
+    await cloud.developer.log_in()
+    fault = {"answer": "html", "api": "developer", "interfaces": ["StationTelemetry"]}
+    await cloud.break_(answers=[fault])
+    assert (await cloud.call("GetPlantDetail", plant=HOUSE.id))[0] == "0"
+    assert (await cloud.developer.call("StationInformation", plants=[HOUSE.id]))[0] == "00000"
+    assert "<html>" in (await cloud.developer.send("StationTelemetry", {"plantIds": [HOUSE.id]})).text
+    assert [call.code for call in cloud.evidence.calls][-3:] == ["0", "00000", "html"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        ("token_expired", 401, {"code": "GY0401", "msg": "token_expired", "data": None}),
+        ("rate_limited", 200, {"code": "GY0429", "msg": "rate_limited", "data": None}),
+        ("null_data", 200, {"code": "00000", "msg": "success", "data": None}),
+    ],
+)
+async def test_the_developer_platform_fails_its_own_way(cloud, answer, status, body):
+    await cloud.developer.log_in()
+    await cloud.break_(answers=[{"answer": answer, "times": 1}])
+    spoilt = await cloud.developer.send("StationTelemetry", {"plantIds": [HOUSE.id]})
+    assert (spoilt.status_code, spoilt.json()) == (status, body)
+
+
+async def test_a_login_at_the_developer_platform_is_refused_by_order(cloud):
+    for order in ({"answers": [{"answer": "login_refused", "api": "developer", "times": 1}]}, {"refuse_logins": True}):
+        await cloud.break_(**order)
+        refused = await cloud.developer.log_in()
+        assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+    await cloud.break_(clear=True, answers=[{"answer": "null_data", "times": 1}])
+    assert (await cloud.developer.log_in()).json() is None
+    assert (await cloud.developer.log_in()).status_code == 200
+
+
+async def test_one_interface_answers_late(cloud):
+    await cloud.break_(answers=[{"delay": 600, "interfaces": ["GetInverterBySN"], "times": 1}])
+    url = f"{cloud.simulator.url}/api/OpenApi/GetInverterBySN"
+    with pytest.raises(httpx.ReadTimeout):
+        await cloud.http.get(url, params={"invertersn": HOUSE_SERIAL}, headers={"token": cloud.token}, timeout=0.05)
+    assert (await cloud.call("GetPlantDetail", plant=HOUSE.id))[0] == "0"
+    assert cloud.evidence.calls[-2].code == "0"
+
+
+async def test_an_alarm_is_raised_and_cleared_by_hand(cloud):
+    meter = serial_of("meter")
+    alarm = {"serial": meter, "code": "12", "text": "Phase lost", "severity": "fault"}
+    await cloud.break_(alarms=[alarm])
+    [plant] = (await cloud.http.get("/sim/state", params={"plant": HOUSE.id})).json()["plants"]
+    assert [(a["serial"], a["text"]) for a in plant["alarms"] if a["code"] == "12"] == [(meter, "Phase lost")]
+    await cloud.break_(alarms=[{"serial": meter, "code": "12", "cleared": True}])
+    assert all(a.cleared for a in cloud.simulator.world.alarms(meter) if a.code == "12")
+    answer = await cloud.http.post("/sim/faults", json={"alarms": [alarm | {"serial": "none"}]})
+    assert answer.status_code == 404
+
+
+async def test_accessories_fail_too(cloud):
+    meter = serial_of("meter")
+    await cloud.break_(devices={meter: {"offline": True}})
+    assert (await cloud.ask("GetMeterBySN", serial=meter))["status"] == -1
+    await cloud.break_(clear=True)
+    assert (await cloud.ask("GetMeterBySN", serial=meter))["status"] == 1
+
+
+async def test_calls_are_shown_by_api(cloud):
+    await cloud.developer.log_in()
+    shown = (await cloud.http.get("/sim/calls", params={"api": "developer"})).json()["calls"]
+    assert [(call["interface"], call["account"]) for call in shown] == [("Token", "demo")]

@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
-from gateway.sems.catalogue import load
 from gateway.sems.normalise import entries, read
 from gateway.simulator.answers import Quirks
 from tests.simulator.kit import (
@@ -72,11 +71,13 @@ async def test_a_plants_detail_balances_and_is_dated_by_the_plants_clock(cloud, 
 
 async def test_a_plant_lists_its_inverters(cloud, clock):
     data = await cloud.ask("GetInverterList", plant=BAKERY.id)
-    store, roof = (reading.attributes for reading in understood("GetInverterList", data, clock))
-    assert (store["kind"], store["rated_power"], store["battery_power_max"]) == ("storage", 20_000, 15_000)
-    assert (roof["kind"], roof["model"], roof["battery_power_max"]) == ("inverter", "GW20K-DT", None)
+    store, roof, *accessories = (reading.attributes for reading in understood("GetInverterList", data, clock))
+    assert (store["type"], store["rated_power"], store["battery_power_max"]) == ("storage", 20_000, 15_000)
+    assert (roof["type"], roof["model"], roof["battery_power_max"]) == ("inverter", "GW20K-DT", None)
     assert roof["serial"] == ROOF_SERIAL
     assert data["list"][0]["capacity"] == 20
+    assert [device["type"] for device in accessories] == ["battery", "meter"]
+    assert [device["pac"] for device in data["list"][2:]] == [None, None]
 
 
 async def test_an_inverter_tells_what_it_measures(cloud, clock):
@@ -97,7 +98,7 @@ async def test_an_inverter_tells_what_it_measures(cloud, clock):
 
 async def test_every_field_of_the_catalogue_is_answered(cloud):
     data = await cloud.inverter()
-    assert set(data) == {row.field for row in CATALOGUE.interface("GetInverterBySN").response}
+    assert set(data) >= {row.field for row in CATALOGUE.interface("GetInverterBySN").response}
 
 
 async def test_fields_are_as_odd_as_the_real_clouds(clock):
@@ -109,12 +110,13 @@ async def test_fields_are_as_odd_as_the_real_clouds(clock):
                 data = await cloud.inverter(device.serial)
                 quirks = Quirks.of(device.serial)
                 assert type(data["etotal"]) is str if quirks.texts else data["etotal"] > 0
+                assert quirks.extended is ("ext" in data)
                 if device.model.phases == 1:
                     missing = (6553.5, 655.35) if quirks.sentinels else (None, None)
                     assert (data["vac2"], data["fac3"]) == missing
                     seen.add("one phase")
-                seen.add(quirks)
-    assert len(seen) == 5
+                seen |= set(enumerate(quirks))
+    assert len(seen) == 1 + 2 * len(Quirks._fields)
 
 
 async def test_success_is_a_number_or_a_text(cloud):
@@ -281,23 +283,29 @@ async def test_there_is_no_other_interface(cloud):
     assert (answer.status_code, answer.json()["code"]) == (404, 100010)
 
 
-async def test_an_interface_the_simulator_cannot_play_says_so(clock):
-    odd = CATALOGUE.interface("GetPlantDetail")
-    catalogue = load("open_api")
-    catalogue = type(catalogue)(
-        **{f: getattr(catalogue, f) for f in catalogue.__struct_fields__}
-        | {
-            "interfaces": (
-                *catalogue.interfaces,
-                type(odd)("GetPlantDreams", "plant", "POST", "GetPlantDreams", "assumed"),
-            )
-        }
-    )
-    async with SimulatedCloud(clock) as cloud:
-        await cloud.log_in()
-        cloud.evidence.catalogue = catalogue
-        answer = await cloud.http.post(f"{BASE}GetPlantDreams", json={}, headers={"token": cloud.token})
-        assert str(answer.json()["code"]) == "100006"
+async def test_a_device_of_another_type_is_refused(cloud):
+    assert await cloud.call("GetMeterBySN", serial=HOUSE_SERIAL) == ("100006", None)
+    assert await cloud.call("GetSEC1000", serial=ROOF_SERIAL) == ("100006", None)
+    assert await cloud.call("GetInverterBySN", serial=HOUSE.id) == ("100005", None)
+
+
+async def test_times_that_are_none_are_refused(cloud):
+    for wrong in ("2026-13-01", "today", 5, None, "2026-06-01 10:00:00", "9999-12-31", "0001-01-01"):
+        answer = await cloud.send("GetInverterPower", {"invertersn": HOUSE_SERIAL, "date": wrong})
+        assert str(answer.json()["code"]) == "100003", wrong
+
+
+async def test_each_shape_writes_times_its_own_way(cloud):
+    """Hours alone where the shape is that of a curve, else the whole time."""
+    args = {"day": datetime(2026, 6, 20, tzinfo=UTC)}
+    forms = {}
+    for device in (*HOUSE.devices, *BAKERY.devices, *PARK.devices):
+        data = await cloud.ask("GetInverterPower", serial=device.serial, **args)
+        entry = data[0] if isinstance(data, list) else data["pv"][0]
+        forms[type(data)] = entry.get("x") or entry.get("date")
+        data = await cloud.ask("GetInverterGeneration", serial=device.serial, **args)
+        forms[next(iter(data))] = next(iter(data.values()))[0].get("x" if "pv" in data else "time")
+    assert forms == {dict: "00:00", list: "2026-06-20 00:00:00", "pv": "2026-06-01", "records": "2026-06-01 00:00:00"}
 
 
 # Evidence

@@ -12,6 +12,7 @@ from gateway.core.clock import SystemClock
 from gateway.simulator import Simulator, SimulatorSettings
 from tests.kit.bench import until
 from tests.kit.ports import free_port
+from tests.kit.process import sems_gateway
 from tests.simulator.kit import HOUSE_SERIAL, SimulatedCloud
 
 
@@ -134,4 +135,16 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 
 
 def test_the_password_is_not_shown():
-    assert "secret" not in repr(SimulatorSettings(password="secret"))
+    assert "hunter2" not in repr(SimulatorSettings(password="hunter2", client_secret="hunter2"))
+
+
+def test_the_command_says_where_both_apis_are_and_who_may_enter():
+    options = ("--port", 0, "--plants", 5, "--devices-per-plant", 2)
+    with sems_gateway("simulate", *options) as process:
+        url = process.line(r"^ready sems=(http://127\.0\.0\.1:\d+) account=demo password=demo$")[1]
+        assert process.lines[:2] == [
+            f"SEMS Open API, classic: {url}/api/OpenApi/ account=demo password=demo",
+            f"GoodWe developer platform: {url}/goodwe/integration/api/v1/ client_id=demo client_secret=demo",
+        ]
+        plants = httpx.get(f"{url}/sim/state", timeout=10, trust_env=False).json()["plants"]
+        assert [len(plant["devices"]) for plant in plants] == [1, 2, 5, 2, 2]

@@ -1,0 +1,316 @@
+"""What the interfaces do, by their use. None has a function of its own: type of device and arguments say the rest."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from gateway.core.model import Alarm, Sample, Value
+from gateway.sems.catalogue import Catalogue, Interface, Json, Use
+from gateway.simulator.answers import Attributes, Encoder, Record
+from gateway.simulator.controls import Order, Task, Tasks, Window
+from gateway.simulator.requests import Args, Refusal, RefusedError, check_device
+from gateway.simulator.specs import AccessorySpec, DeviceSpec, PlantSpec
+from gateway.simulator.world import Report, World
+
+MAX_PAGE: Final = 100
+MAX_DAYS: Final = {"day": 1, "month": 32, "year": 366}
+"""Span of a series → days that one call may ask for, where it names both ends."""
+PLANT: Final = "plant"
+
+
+class Thing(NamedTuple):
+    """What a call is about: a device, or a plant."""
+
+    serial: str
+    type: str
+    home: PlantSpec
+    device: DeviceSpec | AccessorySpec | None
+    """None for a plant."""
+
+
+class Queries:
+    """Answers the calls of one API."""
+
+    def __init__(self, world: World, tasks: Tasks, catalogue: Catalogue) -> None:
+        self._world = world
+        self._tasks = tasks
+        self._catalogue = catalogue
+        self._plants = list(world)
+        self._encoders: dict[str, Encoder] = {}
+        self._uses: Final[Mapping[Use, Callable[[Interface, Args], Json]]] = {
+            Use.PLANTS: self._plant_list,
+            Use.DETAIL: self._detail,
+            Use.DEVICES: self._devices,
+            Use.LIVE: self._live,
+            Use.ALARMS: self._alarms,
+            Use.SERIES: self._series,
+            Use.CONTROL: self._control,
+            Use.DISPATCH: self._control,
+            Use.PARAMETERS_TASK: self._control,
+            Use.PARAMETERS: self._parameters,
+            Use.RESULT: self._result,
+        }
+
+    def answer(self, interface: Interface, args: Args) -> Json:
+        """Return `data` of the answer to a call. Raises RefusedError."""
+        self._tasks.settle()
+        return self._uses[interface.use](interface, args)
+
+    def _encoder(self, interface: Interface) -> Encoder:
+        encoder = self._encoders.get(interface.name)
+        if encoder is None:
+            encoder = self._encoders[interface.name] = Encoder(interface)
+        return encoder
+
+    # Reading
+
+    def _plant_list(self, interface: Interface, args: Args) -> Json:
+        page, size = _whole(args["page"]), _whole(args["page_size"])
+        if page < 1 or not 1 <= size <= MAX_PAGE:
+            raise RefusedError(Refusal.BAD_PARAMETER, f"pages count from 1 and hold 1 to {MAX_PAGE} plants")
+        shown = self._plants[(page - 1) * size : page * size]
+        return self._encoder(interface).answer([_record(_plant(plant)) for plant in shown])
+
+    def _detail(self, interface: Interface, args: Args) -> Json:
+        return self._encoder(interface).answer([self._reported(thing) for thing in self._things(interface, args)])
+
+    def _devices(self, interface: Interface, args: Args) -> Json:
+        named = list(self._things(interface, args))
+        plants = [thing for thing in named if thing.device is None]
+        things = [thing for thing in named if thing.device is not None]
+        things += [member for plant in plants for member in _members(plant.home) if member.type in interface.of]
+        live = interface.covers or (interface.of if interface.points else ())
+        records = [self._reported(thing) if thing.type in live else _record(thing) for thing in things]
+        return self._encoder(interface).answer(records, plants=[_record(plant) for plant in plants])
+
+    def _live(self, interface: Interface, args: Args) -> Json:
+        things = list(self._things(interface, args))
+        if interface.covers:
+            things += [below for thing in things for below in _below(thing) if below.type in interface.covers]
+        return self._encoder(interface).answer([self._reported(thing) for thing in things])
+
+    def _alarms(self, interface: Interface, args: Args) -> Json:
+        records = [
+            Record(alarm.serial, thing.home.zone, _alarm(alarm))
+            for thing in self._things(interface, args)
+            for alarm in self._world.alarms(thing.serial)
+        ]
+        return self._encoder(interface).answer(records)
+
+    def _series(self, interface: Interface, args: Args) -> Json:
+        [thing] = self._things(interface, args)
+        start, end = _span(interface, args, thing.home.zone)
+        samples = self._world.series(thing.serial, start, end, interface.step or "minutes")
+        records = [_sampled(thing, sample) for sample in samples]
+        return self._encoder(interface).answer(records, thing.serial)
+
+    # Control
+
+    def _control(self, interface: Interface, args: Args) -> Json:
+        [thing] = self._things(interface, args)
+        setpoints = {name: _value(args[name]) for name in interface.setpoints if name in args}
+        check_device(interface, self._world.device(thing.serial), args)
+        order = Order(
+            serial=thing.serial,
+            api=self._catalogue.api,
+            use=interface.use,
+            setpoints=setpoints,
+            window=_window(args),
+            needs_dispatch=_is_dispatch(setpoints) and any(self._catalogue.using(Use.DISPATCH, thing.type)),
+        )
+        return self._encoder(interface).answer([self._told(self._tasks.accept(order))])
+
+    def _result(self, interface: Interface, args: Args) -> Json:
+        return self._encoder(interface).answer([self._told(self._task(args))])
+
+    def _parameters(self, interface: Interface, args: Args) -> Json:
+        if "receipt" in args:
+            task = self._task(args)
+            if task.order.use is not Use.PARAMETERS_TASK:
+                raise RefusedError(Refusal.NOT_FOUND, "there is no such task")
+            record = self._told(task)
+            values = self._settable(task.order.serial, task.found) if task.found else {}
+            return self._encoder(interface).answer([record._replace(values=values)])
+        [thing] = self._things(interface, args)
+        in_force = msgspec.structs.asdict(self._world.setpoints(thing.serial))
+        values = self._settable(thing.serial, in_force)
+        return self._encoder(interface).answer([_record(thing)._replace(values=values)])
+
+    def _settable(self, serial: str, setpoints: Mapping[str, Value]) -> dict[str, Value]:
+        """Return those of the setpoints that such a device takes."""
+        type_ = self._world.type_of(serial)
+        taken = {name for control in self._catalogue.using(Use.CONTROL, type_) for name in control.setpoints}
+        return {name: value for name, value in setpoints.items() if name in taken}
+
+    def _told(self, task: Task) -> Record:
+        home = self._world.home(task.order.serial)
+        said: Attributes = {
+            "serial": task.order.serial,
+            "receipt": task.receipt,
+            "state": task.state.value,
+            "detail": task.detail,
+        }
+        return Record(task.order.serial, home.zone if home else ZoneInfo("UTC"), said)
+
+    def _task(self, args: Args) -> Task:
+        task = self._tasks.find(str(args["receipt"]))
+        if task is None:
+            raise RefusedError(Refusal.NOT_FOUND, "there is no such task")
+        return task
+
+    # What a call is about
+
+    def _things(self, interface: Interface, args: Args) -> Iterator[Thing]:
+        """Yield what the arguments name. Raises RefusedError for a single one that is not there or not for this.
+
+        Of several, those are left out.
+        """
+        if PLANT in args:
+            yield self._find_plant(args[PLANT])
+        elif "serial" in args:
+            yield self._find(interface, args["serial"])
+        elif "plants" in args:
+            fleet = self._world.fleet
+            yield from (_plant(fleet[plant_id]) for plant_id in _texts(args["plants"]) if plant_id in fleet)
+        elif "serials" in args:
+            wanted = (str(args["type"]),) if "type" in args else interface.of
+            named = (self._thing(serial) for serial in _texts(args["serials"]))
+            yield from (thing for thing in named if thing is not None and thing.type in wanted)
+
+    def _find_plant(self, plant_id: object) -> Thing:
+        plant = self._world.fleet.get(str(plant_id))
+        if plant is None:
+            raise RefusedError(Refusal.NOT_FOUND, "there is no such plant in this account")
+        return _plant(plant)
+
+    def _find(self, interface: Interface, serial: object) -> Thing:
+        thing = self._thing(str(serial))
+        if thing is None:
+            raise RefusedError(Refusal.NOT_FOUND, "there is no such device in this account")
+        if thing.type not in interface.of:
+            raise RefusedError(Refusal.NOT_SUPPORTED, f"{interface.name} is for {_or(interface.of)}, not {thing.type}")
+        return thing
+
+    def _thing(self, serial: str) -> Thing | None:
+        home = self._world.home(serial)
+        device = self._world.device(serial) or self._world.accessory(serial)
+        return _device(home, device) if home and device else None
+
+    def _reported(self, thing: Thing) -> Record:
+        return _record(thing, self._world.report(thing.serial))
+
+
+def _plant(plant: PlantSpec) -> Thing:
+    return Thing(plant.id, PLANT, plant, None)
+
+
+def _device(home: PlantSpec, device: DeviceSpec | AccessorySpec) -> Thing:
+    type_ = device.type if isinstance(device, AccessorySpec) else device.model.kind.value
+    return Thing(device.serial, type_, home, device)
+
+
+def _members(home: PlantSpec) -> Iterator[Thing]:
+    return (_device(home, device) for device in home.everything)
+
+
+def _below(thing: Thing) -> Iterator[Thing]:
+    """Yield what a data logger reads."""
+    return (_device(thing.home, accessory) for accessory in thing.home.accessories if accessory.at == thing.serial)
+
+
+def _record(thing: Thing, report: Report | None = None) -> Record:
+    attributes = dict(_attributes(thing))
+    values: Mapping[str, Value] = {}
+    if report is not None:
+        attributes["time"] = report.time
+        values = report.values
+    return Record(thing.serial, thing.home.zone, attributes, values)
+
+
+def _attributes(thing: Thing) -> Attributes:
+    device = thing.device
+    common: Attributes = {"serial": thing.serial, "type": thing.type, "plant": thing.home.id}
+    if device is None:
+        return {**common, "name": thing.home.name, "time_zone": thing.home.site.zone}
+    if isinstance(device, AccessorySpec):
+        return {**common, "name": device.name, "model": device.model, "rated_power": device.rated_power}
+    model = device.model
+    return {
+        **common,
+        "name": device.name,
+        "model": model.name,
+        "rated_power": model.rated_power,
+        "battery_power_max": model.battery.max_power if model.battery else None,
+    }
+
+
+def _alarm(alarm: Alarm) -> Attributes:
+    return {
+        "serial": alarm.serial,
+        "alarm": alarm.id,
+        "code": alarm.code,
+        "text": alarm.text,
+        "severity": alarm.severity.value,
+        "raised": alarm.raised,
+        "cleared": alarm.cleared,
+    }
+
+
+def _sampled(thing: Thing, sample: Sample) -> Record:
+    return Record(thing.serial, thing.home.zone, {"serial": thing.serial, "time": sample.time}, sample.values)
+
+
+def _span(interface: Interface, args: Args, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return the time a series call is about: that around `day`, or from `start` to `end`, both days included."""
+    if "day" in args:
+        first = _midnight(args["day"])
+        if interface.span != "day":
+            first = first.replace(day=1, month=first.month if interface.span == "month" else 1)
+        length = {"day": 1, "month": 31, "year": 366}[interface.span]
+        last = first + timedelta(days=length)
+        last = last if interface.span == "day" else last.replace(day=1)
+    else:
+        first, last = _midnight(args["start"]), _midnight(args["end"]) + timedelta(days=1)
+    if not timedelta() < last - first <= timedelta(days=MAX_DAYS[interface.span]):
+        raise RefusedError(Refusal.BAD_PARAMETER, f"one call takes a {interface.span} at most, from start to end")
+    return first.replace(tzinfo=zone).astimezone(UTC), last.replace(tzinfo=zone).astimezone(UTC)
+
+
+def _midnight(moment: object) -> datetime:
+    if not isinstance(moment, datetime) or not MINYEAR < moment.year < MAXYEAR:
+        raise RefusedError(Refusal.BAD_PARAMETER, "that is no day this cloud knows of")
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _window(args: Args) -> Window | None:
+    if "begins" not in args:
+        return None
+    window = Window(_whole(args["begins"]), _whole(args["ends"]))
+    if window.ends <= window.begins:
+        raise RefusedError(Refusal.BAD_PARAMETER, "the end is not after the start")
+    return window
+
+
+def _is_dispatch(setpoints: Iterable[str]) -> bool:
+    return any(name.startswith("battery_") for name in setpoints)
+
+
+def _value(argument: object) -> Value:
+    if argument is None or isinstance(argument, (bool, int, float, str)):
+        return argument
+    raise TypeError(argument)
+
+
+def _whole(argument: object) -> int:
+    return argument if isinstance(argument, int) else 0
+
+
+def _texts(argument: object) -> tuple[str, ...]:
+    return argument if isinstance(argument, tuple) else ()
+
+
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(names)
