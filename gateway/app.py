@@ -4,6 +4,8 @@ import asyncio
 import fcntl
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +13,7 @@ import structlog
 
 from gateway import __version__
 from gateway.bridges.local import LocalBridge, LocalSettings
-from gateway.core.bridge import Controller, Sink
+from gateway.core.bridge import Controller, Historian, Sink
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.dispatch import Dispatcher
 from gateway.core.journal import Journal
@@ -22,6 +24,8 @@ from gateway.settings import CLI_BRIDGE, Config
 
 AGEING: Final = 1.0
 """Seconds between looks for devices that have gone stale."""
+DISCOVERY: Final = 30.0
+"""Seconds that a command without a running gateway waits for devices to be found."""
 
 log = structlog.get_logger("gateway")
 
@@ -51,7 +55,11 @@ class Gateway:
         self._dispatcher.use(
             {name: bridge for name in in_order if isinstance(bridge := self.runners[name].bridge, Controller)}
         )
+        for name in in_order:
+            if isinstance(bridge := self.runners[name].bridge, Historian):
+                services.historians[name] = bridge
         self._ageing: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._lock: int | None = None
 
     async def start(self) -> None:
@@ -60,6 +68,8 @@ class Gateway:
         await self._journal.open()
         log.info("starting", version=__version__, config=str(self.config.file), data_dir=str(self.config.data_dir))
         await self._dispatcher.start()
+        self.router.alarm_book.restore(self.config.data_dir, self.runners)
+        self._keeping = asyncio.create_task(self.router.alarm_book.keep(), name="alarms")
         self._ageing = asyncio.create_task(self._age(), name="ageing")
         for runner in self.runners.values():
             runner.start()
@@ -70,30 +80,68 @@ class Gateway:
             self._ageing.cancel()
         await self._dispatcher.stop()
         await asyncio.gather(*(runner.stop() for runner in self.runners.values()))
+        await self._keep_alarms()
         await self._journal.close()
         if self._lock is not None:
             os.close(self._lock)
         log.info("stopped")
 
-    async def discover(self, timeout: float = 30.0) -> None:
+    async def _keep_alarms(self) -> None:
+        """Store, for the last time, which alarms are active."""
+        if self._keeping is None:
+            return
+        self._keeping.cancel()
+        await asyncio.gather(self._keeping, return_exceptions=True)
+        try:
+            await self.router.alarm_book.save()
+        except OSError as error:
+            log.error("active alarms can't be stored", error=str(error))
+
+    async def discover(self, timeout: float = DISCOVERY) -> None:
         """Start only what finds devices, until all of it has, or `timeout` seconds have passed; then stop.
 
         Touches neither journal nor listeners, so it is safe beside a running gateway.
         """
-        sources = [runner for runner in self.runners.values() if not isinstance(runner.bridge, Sink)]
         self.config.data_dir.mkdir(parents=True, exist_ok=True)
+        sources = [
+            runner
+            for runner in self.runners.values()
+            if not isinstance(runner.bridge, Sink) and not getattr(runner.bridge, "listens", False)
+        ]
+        async with self._finding(sources, timeout):
+            pass
+
+    @asynccontextmanager
+    async def telling(self, timeout: float = DISCOVERY) -> AsyncIterator[None]:
+        """Run only what can tell the past, once it has found devices, or `timeout` seconds have passed.
+
+        Not beside a running gateway, which has the account's calls to itself. Raises DataDirError.
+        """
+        lock = _lock(self.config.data_dir)
+        historians = [runner for runner in self.runners.values() if isinstance(runner.bridge, Historian)]
+        try:
+            async with self._finding(historians, timeout):
+                for runner in historians:
+                    runner.rest()
+                yield
+        finally:
+            os.close(lock)
+
+    @asynccontextmanager
+    async def _finding(self, sources: list[Runner], timeout: float) -> AsyncIterator[None]:
         mailbox = self.router.attach("discovery")
         for source in sources:
             source.start()
         waiting = {source.name for source in sources}
         try:
-            async with asyncio.timeout(timeout):
-                while waiting:
-                    updates = await mailbox.take()
-                    waiting -= {status.name for status in updates.bridges.values() if status.up}
-        except TimeoutError:
-            pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    while waiting:
+                        updates = await mailbox.take()
+                        waiting -= {status.name for status in updates.bridges.values() if status.up}
+            yield
         finally:
+            self.router.detach("discovery")
             await asyncio.gather(*(source.stop() for source in sources))
 
     async def _age(self) -> None:
@@ -129,6 +177,7 @@ def _lock(data_dir: Path) -> int:
     except OSError:
         os.close(descriptor)
         raise DataDirError(
-            f"another gateway runs with gateway.data_dir {data_dir}; stop it, or give this one a directory of its own"
+            f"another gateway runs with gateway.data_dir {data_dir}, or a `history`; stop it, or give this one a "
+            "directory of its own"
         ) from None
     return descriptor

@@ -11,22 +11,32 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 from rich.console import Console
 
-from gateway import __version__, show
+from gateway import __version__, show, show_interfaces, show_plan
 from gateway.app import DataDirError, Gateway, run_until_signal
 from gateway.bridges.local import LocalClient, NotRunningError
-from gateway.bridges.local.protocol import Devices, Inventory, Refused, Send, Step
+from gateway.bridges.local.protocol import Devices, History, Inventory, Refused, Send, Step
 from gateway.bridges.modbus import ModbusSettings
 from gateway.bridges.modbus import registers as modbus_registers
+from gateway.bridges.open_api import OpenApiSettings
+from gateway.core.document import nearest
 from gateway.core.journal import JournalError
-from gateway.core.model import CommandEvent, CommandState
+from gateway.core.model import CommandEvent, CommandState, Resolution
 from gateway.core.registry import installed
+from gateway.history import HistoryFailedError, HistoryRefusedError
+from gateway.history import export as export_history
+from gateway.history_file import FileInTheWayError, HistoryFile
+from gateway.history_file import Format as HistoryFormat
 from gateway.logs import configure
+from gateway.sems.catalogue import Catalogue, load
 from gateway.settings import Config, ConfigError, LogSettings
+from gateway.show_interfaces import Api
+from gateway.show_interfaces import Format as InterfaceFormat
 
 T = TypeVar("T")
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
+EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="sems-gateway",
@@ -87,13 +97,7 @@ def check(config: ConfigFile) -> None:
 @app.command()
 def devices(config: ConfigFile) -> None:
     """List plants and devices: of the running gateway, or else fresh from SEMS."""
-    loaded = _load(config)
-    try:
-        inventory = _run(_inventory(loaded))
-    except NotRunningError:
-        configure(LogSettings(level="error"))
-        err.print("No gateway runs with this configuration; asking SEMS.")
-        inventory = _run(_discovered(loaded))
+    inventory = _known(_load(config))
     out.print(show.device_table(inventory.states, width=out.width))
     for bridge in inventory.bridges:
         if not bridge.up:
@@ -122,6 +126,28 @@ def registers(
             show.registers(out, name, units, ports, maps)
         else:
             sys.stdout.write(modbus_registers.render(format_, units, ports, maps))
+
+
+@app.command()
+def plan(
+    config: ConfigFile,
+    devices_: Annotated[
+        int | None, typer.Option("--devices", min=0, help="what if there were so many inverters")
+    ] = None,
+    plants: Annotated[int | None, typer.Option(min=1, help="in so many plants")] = None,
+) -> None:
+    """Print the hour's plan of calls to SEMS: which interfaces, how often, and how old data get."""
+    loaded = _load(config)
+    bridges = {b.name: b.settings for b in loaded.bridges if isinstance(b.settings, OpenApiSettings)}
+    if not bridges:
+        _fail(f"{config} has no bridge of type open_api; add one, see config.example.yaml", EXIT_CONFIG)
+    what_if = devices_ is not None or plants is not None
+    states = [] if what_if else _known(loaded).states
+    for name, settings in bridges.items():
+        made_up = show_plan.made_up(1 if devices_ is None else devices_, plants or 1)
+        show_plan.show(out, name, settings, made_up if what_if else show_plan.targets_of(states, name, list(bridges)))
+    if not what_if and not states:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -155,6 +181,80 @@ def send(
 
 
 @app.command()
+def interfaces(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="show the overrides in force there")] = None,
+    form: Annotated[str | None, typer.Option(help="plant, device, remote control or data logger")] = None,
+    name: Annotated[str | None, typer.Option(help="show the fields of this interface")] = None,
+    api: Annotated[Api | None, typer.Option(help="which API; default: open_api, or those of CONFIG")] = None,
+    format_: Annotated[
+        InterfaceFormat, typer.Option("--format", "-f", help="how to print them")
+    ] = InterfaceFormat.TABLE,
+) -> None:
+    """Print the interfaces of SEMS, their fields, and how far each line can be relied on."""
+    catalogues = [load(api or Api.OPEN_API)] if config is None else _catalogues(_load(config), api)
+    if not catalogues:
+        _fail(f"{config} has no bridge that speaks to SEMS{f' over {api}' if api else ''}", EXIT_CONFIG)
+    for catalogue in catalogues:
+        if form is not None and form not in show_interfaces.forms(catalogue):
+            _fail(f"there is no form {form!r}; {nearest(form, show_interfaces.forms(catalogue))}", EXIT_CONFIG)
+        listed = show_interfaces.chosen(catalogue, form)
+        named = next((interface for interface in listed if interface.name == name), None)
+        if name is not None and named is None:
+            _fail(f"there is no interface {name!r}; {nearest(name, [i.name for i in listed])}", EXIT_CONFIG)
+        if format_ is InterfaceFormat.TABLE and named is None:
+            show_interfaces.show(out, catalogue, listed)
+        elif format_ is InterfaceFormat.TABLE and named is not None:
+            show_interfaces.show_fields(out, catalogue, named)
+        elif named is None:
+            sys.stdout.write(show_interfaces.render(format_, catalogue, listed))
+        else:
+            sys.stdout.write(show_interfaces.render_fields(format_, named))
+
+
+def _catalogues(config: Config, api: str | None) -> list[Catalogue]:
+    """Return those of the bridges that have one, with the overrides in them."""
+    found = [getattr(bridge.settings, "catalogue", None) for bridge in config.bridges]
+    return [one for one in found if isinstance(one, Catalogue) and api in (None, one.api)]
+
+
+@app.command()
+def history(
+    config: ConfigFile,
+    serial: Annotated[str, typer.Argument(metavar="SN", help="serial number of the device, or id of the plant")],
+    start: Annotated[str, typer.Option("--from", help="local date of the plant, or RFC 3339 time")],
+    end: Annotated[str, typer.Option("--to", help="the same; a date is included, a time is not")],
+    path: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="where to write it")],
+    format_: Annotated[
+        HistoryFormat | None, typer.Option("--format", "-f", help="default: by FILE's name, else csv")
+    ] = None,
+    step: Annotated[Resolution, typer.Option(help="how far the samples are apart")] = Resolution.MINUTES,
+    force: Annotated[bool, typer.Option("--force", help="overwrite FILE, or what is there of it")] = False,
+) -> None:
+    """Write a device's past into a file, within the call budget; the same command goes on where it was stopped."""
+    loaded = _load(config)
+    wanted = {"serial": serial, "from": start, "to": end, "step": step.value}
+    file = HistoryFile(path, format_ or HistoryFormat.of(path), wanted)
+    try:
+        file.open(force=force)
+        request = History(serial, start, end, step, since=file.progress.until)
+        _run(export_history(loaded, request, file, err))
+        out.print(f"{path}: {file.progress.samples} samples")
+    except (HistoryRefusedError, FileInTheWayError) as error:
+        _fail(str(error), EXIT_CONFIG)
+    except (HistoryFailedError, DataDirError) as error:
+        _fail(f"{error}{_kept(file)}")
+    except KeyboardInterrupt:
+        _fail(f"stopped{_kept(file)}", EXIT_INTERRUPTED)
+    finally:
+        file.close()
+
+
+def _kept(file: HistoryFile) -> str:
+    pages = file.progress.pages
+    return f"; {pages} pages are in {file.part}, and the same command goes on from there" if pages else ""
+
+
+@app.command()
 def simulate(
     port: Annotated[int, typer.Option(help="0: any free one")] = 8080,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
@@ -164,14 +264,30 @@ def simulate(
     start: Annotated[
         datetime | None, typer.Option(help="simulated date and time to begin at, UTC; default: now")
     ] = None,
+    plants: Annotated[int, typer.Option(min=1, max=100_000, help="how many plants there are")] = 3,
+    devices_per_plant: Annotated[int, typer.Option(min=1, max=1_000, help="of those beyond the first three")] = 4,
+    push_to: Annotated[str, typer.Option(help="address to push all that is measured to; default: nowhere")] = "",
+    push_interval: Annotated[float, typer.Option(min=1, max=86_400, help="seconds between pushes")] = 300,
 ) -> None:
-    """Run a SEMS cloud to test against: three plants that obey."""
+    """Run a SEMS cloud to test against, with both generations of the Open API and plants that obey."""
     from gateway.simulator.command import simulate_until_signal  # noqa: PLC0415 - only this command needs it
     from gateway.simulator.settings import SimulatorSettings  # noqa: PLC0415
 
+    if push_to and not push_to.startswith(("http://", "https://")):
+        _fail("--push-to takes an address, http://… or https://…", EXIT_CONFIG)
     try:
         settings = SimulatorSettings(
-            host=host, port=port, speed=speed, seed=seed, start=start, calls_per_hour=calls_per_hour
+            host=host,
+            port=port,
+            speed=speed,
+            seed=seed,
+            start=start,
+            plants=plants,
+            devices_per_plant=devices_per_plant,
+            calls_per_hour=calls_per_hour,
+            developer_calls_per_hour=calls_per_hour,
+            push_url=push_to,
+            push_interval=push_interval,
         )
         _run(simulate_until_signal(settings, out))
     except OSError as error:
@@ -204,6 +320,16 @@ def demo(
         _fail(str(error))
     if not succeeded:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _known(config: Config) -> Inventory:
+    """Return what the running gateway knows, or else what SEMS says now."""
+    try:
+        return _run(_inventory(config))
+    except NotRunningError:
+        configure(LogSettings(level="error"))
+        err.print("No gateway runs with this configuration; asking SEMS.")
+        return _run(_discovered(config))
 
 
 def _load(file: Path) -> Config:

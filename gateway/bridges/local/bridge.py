@@ -2,17 +2,19 @@
 
 import asyncio
 import os
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import ClassVar, Final
 
 import msgspec
 from pydantic import Field
 
+from gateway.bridges.local.history import tell
 from gateway.bridges.local.protocol import (
     MAX_LINE,
     SOCKET_NAME,
     Devices,
+    History,
     Inventory,
     Refused,
     Reply,
@@ -45,6 +47,7 @@ class LocalBridge:
         self._server: asyncio.Server | None = None
         self._followers: dict[str, asyncio.Queue[CommandEvent]] = {}
         """Command id → the connection that follows it."""
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen. What stands in the way was left behind by a crash, for `data_dir` is locked by now."""
@@ -60,7 +63,9 @@ class LocalBridge:
                 os.umask(mask)
 
     async def stop(self) -> None:
-        """Stop listening."""
+        """Stop listening, and hang up."""
+        for task in self._serving:
+            task.cancel()
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -75,6 +80,9 @@ class LocalBridge:
                 follower.put_nowait(event)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - asyncio runs this as one
+        self._serving.add(task)
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 line = await reader.readline()
@@ -88,6 +96,7 @@ class LocalBridge:
         except (OSError, TimeoutError, ValueError):
             self._context.log.debug("command line went away")
         finally:
+            self._serving.discard(task)
             writer.close()
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
@@ -96,6 +105,11 @@ class LocalBridge:
                 _put(writer, Inventory(list(self._context.states()), list(self._context.bridges())))
             case Send():
                 await self._send(request, writer)
+            case History():
+                async with aclosing(tell(self._context, request)) as replies:
+                    async for reply in replies:
+                        _put(writer, reply)
+                        await writer.drain()
 
     async def _send(self, request: Send, writer: asyncio.StreamWriter) -> None:
         now = self._context.clock.now()

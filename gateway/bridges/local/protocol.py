@@ -7,12 +7,13 @@ readable by its owner alone, which is all the authentication there is.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from gateway.core.model import BridgeStatus, CommandEvent, DeviceState, Value
+from gateway.core.model import BridgeStatus, CommandEvent, DeviceState, Outline, Page, Pause, Resolution, Value
 
 SOCKET_NAME: Final = "control.sock"
 MAX_LINE: Final = 1 << 20
@@ -37,6 +38,19 @@ class Devices(msgspec.Struct, frozen=True, tag="devices"):
     """Ask for all devices and bridges."""
 
 
+class History(msgspec.Struct, frozen=True, tag="history"):
+    """Ask for what was measured before."""
+
+    serial: str
+    start: str
+    """A local date of the plant, or an RFC 3339 time."""
+    end: str
+    """The same; a date is included, a time is not."""
+    resolution: Resolution = Resolution.MINUTES
+    since: datetime | None = None
+    """What is before this time is there already."""
+
+
 class Step(msgspec.Struct, frozen=True, tag="step"):
     """One step of the command that was submitted."""
 
@@ -50,14 +64,42 @@ class Inventory(msgspec.Struct, frozen=True, tag="inventory"):
     bridges: list[BridgeStatus]
 
 
+class HistoryOutline(msgspec.Struct, frozen=True, tag="history_outline"):
+    """What follows: so many pages, of these points. The first reply to `History`."""
+
+    outline: Outline
+
+
+class HistoryPage(msgspec.Struct, frozen=True, tag="history_page"):
+    """The next page."""
+
+    page: Page
+
+
+class HistoryPause(msgspec.Struct, frozen=True, tag="history_pause"):
+    """The next page takes a while."""
+
+    pause: Pause
+
+
+class HistoryEnd(msgspec.Struct, frozen=True, tag="history_end"):
+    """That was all."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The request made sense, but what it asked for did not come about."""
+
+    detail: str
+
+
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
     """The request made no sense."""
 
     detail: str
 
 
-Request = Send | Devices
-Reply = Step | Inventory | Refused
+Request = Send | Devices | History
+Reply = Step | Inventory | HistoryOutline | HistoryPage | HistoryPause | HistoryEnd | Failed | Refused
 
 
 @contextmanager
