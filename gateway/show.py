@@ -1,6 +1,6 @@
 """How things look on a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from gateway.bridges.modbus import registers as modbus_registers
 from gateway.bridges.modbus.maps.row import RegisterMap
-from gateway.core.model import CommandEvent, CommandState, Device, DeviceKind, DeviceState, Quality, Value, iso
+from gateway.core.model import Alarm, CommandEvent, CommandState, Device, DeviceKind, DeviceState, Quality, Value, iso
 from gateway.core.points import POINTS
 
 QUALITY_STYLE: Final = {Quality.GOOD: "green", Quality.STALE: "yellow", Quality.OFFLINE: "red"}
@@ -33,6 +33,11 @@ COLUMNS: Final = (
     ("energy_today", "today", 2),
     ("active_power_limit", "limit", 7),
 )
+STAND_INS: Final[Mapping[DeviceKind, Mapping[str, tuple[str, ...]]]] = {
+    DeviceKind.WEATHER_STATION: {"pv_power": ("irradiance", "ambient_temperature")},
+    DeviceKind.EV_CHARGER: {"ac_power": ("ev_power",), "energy_today": ("ev_session_energy",)},
+}
+"""Kind → point of a column → what stands there instead, for devices that have no such point."""
 MODEL_TURN: Final = 1
 GAP: Final = 2
 """Blanks between columns."""
@@ -99,7 +104,10 @@ def _device(device: Device) -> str:
 
 
 def _shown(state: DeviceState, point: str) -> str:
-    return _with_unit(point, state.values.get(point)) if state.quality is Quality.GOOD else ""
+    if state.quality is not Quality.GOOD:
+        return ""
+    points = STAND_INS.get(state.device.kind, {}).get(point, (point,))
+    return " ".join(filter(None, (_with_unit(shown, state.values.get(shown)) for shown in points)))
 
 
 def _age(state: DeviceState, now: datetime) -> str:
@@ -114,6 +122,13 @@ def step(event: CommandEvent) -> str:
         f"{iso(event.time)}  [{style}]{event.state:<10}[/] {escape(event.command.serial)} "
         f"{escape(event.command.setpoint)} = {escape(str(event.command.value))}  [dim]{escape(why)}[/]"
     )
+
+
+def alarm(event: Alarm) -> str:
+    """Return an alarm that was raised or cleared as a line of markup."""
+    style, word, time = ("green", "cleared", event.cleared) if event.cleared else ("red", "raised", event.raised)
+    what = " ".join(part for part in (event.severity, event.code, event.text) if part)
+    return f"{iso(time)}  [{style}]{word:<10}[/] {escape(event.serial)} {escape(what)}"
 
 
 def registers(
@@ -136,8 +151,8 @@ def registers(
 
 
 def _in_order(states: Iterable[DeviceState]) -> list[DeviceState]:
-    """Plants by name, each followed by its devices."""
-    states = list(states)
+    """Plants by name, each followed by its devices, inverters first."""
+    states, kinds = list(states), list(DeviceKind)
     names = {s.device.serial: s.device.name for s in states if s.device.kind is DeviceKind.PLANT}
     return sorted(
         states,
@@ -145,6 +160,7 @@ def _in_order(states: Iterable[DeviceState]) -> list[DeviceState]:
             names.get(s.device.plant or s.device.serial, "~"),
             s.device.plant or s.device.serial,
             s.device.kind is not DeviceKind.PLANT,
+            kinds.index(s.device.kind),
             s.device.serial,
         ),
     )
@@ -152,7 +168,8 @@ def _in_order(states: Iterable[DeviceState]) -> list[DeviceState]:
 
 def _status(state: DeviceState) -> str:
     style = QUALITY_STYLE[state.quality]
-    word = state.values.get("status") if state.quality is Quality.GOOD else state.quality
+    point = "ev_status" if state.device.kind is DeviceKind.EV_CHARGER else "status"
+    word = state.values.get(point) if state.quality is Quality.GOOD else state.quality
     return f"[{style}]{word or state.quality}[/]"
 
 

@@ -8,7 +8,9 @@ ACCOUNT: Final = "demo"
 DATA_DIR: Final = "data"
 _TEMPLATE: Final = """\
 # What `sems-gateway demo` runs with. To start from it: put your SEMS account and your region's host in,
-# leave out poll_interval and calls_per_hour, name your broker, and allow no more than you mean to.
+# leave out poll_interval and calls_per_hour, name your broker, and allow no more than you mean to. Most have one
+# account, in the classic Open API or on the developer platform; both are here because EV chargers take commands from
+# the newer one alone.
 # config.example.yaml explains every line.
 
 gateway:
@@ -21,6 +23,15 @@ bridges:
     url: {sems_url}
     account: {account}
     password: {account}
+    poll_interval: 2
+    calls_per_hour: 100000
+
+  newer:
+    type: open_api
+    platform: developer
+    url: {sems_url}
+    client_id: {account}
+    client_secret: {account}
     poll_interval: 2
     calls_per_hour: 100000
 

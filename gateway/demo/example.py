@@ -1,14 +1,18 @@
 """The device and the registers that the demo's hints and its self-test use."""
 
+from typing import Final
+
 import msgspec
 
 from gateway.app import Gateway
 from gateway.bridges.modbus import ModbusSettings, registers
 from gateway.core.model import DeviceKind
 
+INVERTERS: Final = (DeviceKind.INVERTER, DeviceKind.STORAGE)
+
 
 class Example(msgspec.Struct, frozen=True):
-    """Where one inverter is found."""
+    """Where one inverter is found, and the EV charger."""
 
     serial: str
     unit: int
@@ -16,15 +20,20 @@ class Example(msgspec.Struct, frozen=True):
     """Register of its active power limit as float32, 0-based."""
     power: int
     """Register of its AC power as float32, 0-based."""
+    charger: str = ""
+    """Serial number of an EV charger that takes commands; empty where there is none."""
 
 
 def example(gateway: Gateway) -> Example:
-    """Return the first inverter by serial number."""
-    serial = min(s.device.serial for s in gateway.router.states() if s.device.kind is not DeviceKind.PLANT)
+    """Return the first inverter by serial number, and the first EV charger."""
+    devices = [state.device for state in gateway.router.states()]
+    serial = min(device.serial for device in devices if device.kind in INVERTERS)
+    chargers = [device.serial for device in devices if "charging" in device.setpoints]
     config = gateway.config
     name, settings = next((b.name, b.settings) for b in config.bridges if isinstance(b.settings, ModbusSettings))
     unit = registers.assigned_units(config.data_dir, name, settings)[serial]
-    return Example(serial, unit, _float_register("active_power_limit"), _float_register("ac_power"))
+    limit, power = _float_register("active_power_limit"), _float_register("ac_power")
+    return Example(serial, unit, limit, power, min(chargers, default=""))
 
 
 def _float_register(point: str) -> int:

@@ -28,9 +28,12 @@ On other packets of clients, in `Dialect.to_broker`:
     (router/routing.rs, "group must exists").
 
 On the way out, in `_Session`:
-13. DISCONNECT waits for the answer to a PINGREQ. It panics the router to lose a client while a batch of 200
-    messages for it is under way (router/scheduler.rs:63); `mosquitto_sub -C 1` with many retained messages does it.
-14. After DISCONNECT the connection stays open until the broker closes it: otherwise it is ended twice, the second
+13. DISCONNECT is not passed on: the broker sees the connection end. After a DISCONNECT it forgets the client at
+    once, and when a batch of 200 messages was under way to it, the report that these are sent ends the router
+    thread, and with it the broker (router/scheduler.rs:63); `mosquitto_sub -C 1` with many retained messages does
+    it. An end is reported only after that. A client with a will needs DISCONNECT, or the will would be published:
+    it goes out once a PINGREQ has been answered twice with no message in between, so nothing is under way.
+14. The connection stays open until the broker closes it: otherwise, after DISCONNECT, it is ended twice, the second
     time under a number that may be another client's by then (router/routing.rs, handle_disconnection).
 15. DISCONNECT with a reason other than 0 becomes the end of the connection: it drops the will whatever the reason
     is ([MQTT-3.14.4-3]).
@@ -45,6 +48,7 @@ What stays wrong, for mending it would take a broker:
 - No Local, Retain As Published and Retain Handling have no effect (§3.8.3.1), nor has a client's Receive Maximum.
 - A session that starts clean ends with its connection, whatever its expiry; others never expire (§3.1.2.11.2).
 - A subscriber that is 10 MiB behind loses messages, of any QoS. One that acknowledges out of order is dropped.
+- A client with a will that leaves while messages for it keep coming without a pause leaves like one that is gone.
 - Unsubscribing from anything leaves all shared subscriptions; filters of one share group mix up their messages.
 """
 
@@ -297,6 +301,8 @@ class Connect(NamedTuple):
     """As the broker knows it. Empty: the broker makes one up."""
     persistent: bool
     """The session outlasts the connection."""
+    will: bool
+    """It leaves a message for when it goes without DISCONNECT."""
     packet: bytes
     """The CONNECT for the broker."""
 
@@ -335,7 +341,7 @@ def read_connect(packet: Packet) -> Connect:
         + _binary(client_id.encode())
         + will
     )
-    return Connect(level, client_id, not clean, Packet(Kind.CONNECT << 4, body).encode())
+    return Connect(level, client_id, not clean, bool(will), Packet(Kind.CONNECT << 4, body).encode())
 
 
 def _connect_properties(properties: bytes) -> tuple[bytes, bool]:

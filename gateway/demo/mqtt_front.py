@@ -86,6 +86,8 @@ class _Session:
         self._leaving = False
         """From here on the client gets nothing."""
         self._says_goodbye = False
+        self._quiet = False
+        """No message has come since the last PINGREQ went out."""
         self._unanswered = 0
         """PINGREQs that the broker has still to answer."""
         self.over = asyncio.Event()
@@ -140,10 +142,9 @@ class _Session:
         if not down.done():
             self._leaving = True
             up.cancel()
-            if why is Reason.SUCCESS:
+            if why is Reason.SUCCESS and self._connect.will:  # defect 13
                 self._says_goodbye = True
-                self._unanswered += 1
-                broker.write(PINGREQ)  # defect 13
+                self._ask(broker)
             else:
                 broker.end()
             await asyncio.wait((down,), timeout=LEAVE_TIMEOUT)  # defect 14
@@ -175,6 +176,22 @@ class _Session:
             return error.reason
         return None
 
+    def _ask(self, broker: _Wire) -> None:
+        self._unanswered += 1
+        broker.write(PINGREQ)
+
+    def _say_goodbye(self, broker: _Wire, kind: int) -> None:
+        """Look at what the broker sends to a client that has left, until it has no more for it."""
+        if kind == Kind.PUBLISH:
+            self._quiet = False
+        elif kind == Kind.PINGRESP and not self._unanswered:
+            if self._quiet:
+                self._says_goodbye = False
+                broker.write(DISCONNECT)
+            else:
+                self._quiet = True
+                self._ask(broker)
+
     async def _to_client(self, broker: _Wire) -> None:
         while packets := await broker.packets():
             batch = bytearray()
@@ -182,9 +199,8 @@ class _Session:
                 self._unanswered -= packet.kind == Kind.PINGRESP
                 if not self._leaving:
                     batch += self._dialect.to_client(packet)
-                elif self._says_goodbye and not self._unanswered:
-                    self._says_goodbye = False
-                    broker.write(DISCONNECT)
+                elif self._says_goodbye:
+                    self._say_goodbye(broker, packet.kind)
             self._client.write(batch)
             self._accepted.set()
             await self._client.drain()

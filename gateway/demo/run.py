@@ -67,7 +67,14 @@ async def run_demo(options: DemoOptions, console: Console) -> bool:
         console.print(
             f"ready mqtt=127.0.0.1:{ports.mqtt} modbus=127.0.0.1:{ports.modbus} sems={ports.sems_url}", highlight=False
         )
-        screen = Screen(gateway, console, example=example(gateway), mqtt_port=ports.mqtt, modbus_port=ports.modbus)
+        screen = Screen(
+            gateway,
+            console,
+            example=example(gateway),
+            mqtt_port=ports.mqtt,
+            modbus_port=ports.modbus,
+            sems_url=ports.sems_url,
+        )
         showing = asyncio.create_task(screen.run(), name="screen")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait((showing, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -95,7 +102,10 @@ async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tupl
             password=SecretStr(ACCOUNT),
             start=MORNING,
             speed=options.speed,
+            client_id=ACCOUNT,
+            client_secret=SecretStr(ACCOUNT),
             calls_per_hour=CALLS_PER_HOUR,
+            developer_calls_per_hour=CALLS_PER_HOUR,
             device_delay=DEVICE_DELAY,
         )
     )

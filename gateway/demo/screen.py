@@ -5,6 +5,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
+import msgspec
 from rich.console import Console, Group
 from rich.live import Live
 from rich.padding import Padding
@@ -12,11 +13,12 @@ from rich.text import Text
 
 from gateway import show
 from gateway.app import Gateway
-from gateway.core.model import CommandEvent, DeviceKind, DeviceState, iso
+from gateway.core.bridge import Updates
+from gateway.core.model import DeviceKind, DeviceState, iso
 from gateway.demo.example import Example
 
 REFRESH: Final = 1.0
-STEPS_SHOWN: Final = 6
+NEWS_SHOWN: Final = 6
 PLAIN_INTERVAL: Final = 10.0
 
 
@@ -24,14 +26,16 @@ class Screen:
     """Follows the gateway like any sink, and paints."""
 
     def __init__(
-        self, gateway: Gateway, console: Console, *, example: Example, mqtt_port: int, modbus_port: int
+        self, gateway: Gateway, console: Console, *, example: Example, mqtt_port: int, modbus_port: int, sems_url: str
     ) -> None:
         self._gateway = gateway
         self._example = example
         self._console = console
         self._mqtt_port = mqtt_port
         self._modbus_port = modbus_port
-        self._steps: deque[CommandEvent] = deque(maxlen=STEPS_SHOWN)
+        self._sems_url = sems_url
+        self._news: deque[str] = deque(maxlen=NEWS_SHOWN)
+        """Steps of commands, and alarms, as lines of markup."""
 
     async def run(self) -> None:
         """Paint until cancelled."""
@@ -49,22 +53,22 @@ class Screen:
                     # Ages grow also while nothing arrives.
                     with suppress(TimeoutError):
                         async with asyncio.timeout(REFRESH):
-                            self._steps.extend((await mailbox.take()).events)
+                            self._news.extend(_news(await mailbox.take()))
                     live.update(self._picture(), refresh=True)
                     await asyncio.sleep(REFRESH / 2)
         finally:
             self._gateway.router.detach("screen")
 
     async def _plain(self) -> None:
-        """Print each step of a command as it comes, and now and then how the plants do."""
+        """Print each step of a command and each alarm as it comes, and now and then how the plants do."""
         mailbox = self._gateway.router.attach("screen")
         loop = asyncio.get_running_loop()
         next_summary = loop.time()
         try:
             while True:
                 updates = await mailbox.take()
-                for event in updates.events:
-                    self._console.print(show.step(event), highlight=False)
+                for line in _news(updates):
+                    self._console.print(line, highlight=False)
                 if loop.time() >= next_summary:
                     next_summary = loop.time() + PLAIN_INTERVAL
                     for state in self._gateway.router.states():
@@ -77,19 +81,29 @@ class Screen:
         table = show.device_table(self._gateway.router.states(), width=self._console.width)
         down = [status for status in self._gateway.router.bridges() if not status.up]
         troubles = [Text(f"{status.name} is down: {status.detail}", style="red") for status in down]
-        steps = [Text.from_markup(show.step(event)) for event in self._steps]
-        title = [Text("\ncommands", style="bold")] if steps else []
-        return Group(Padding(table, (1, 0, 0, 0)), *troubles, *title, *steps)
+        news = [Text.from_markup(line) for line in self._news]
+        title = [Text("\ncommands and alarms", style="bold")] if news else []
+        return Group(Padding(table, (1, 0, 0, 0)), *troubles, *title, *news)
 
     def _hints(self) -> str:
         """Lines to paste into another terminal."""
         device, mqtt, modbus = self._example, self._mqtt_port, self._modbus_port
         publish = f"mosquitto_pub -p {mqtt} -t sems/{device.serial}/set/active_power_limit"
+        charging = f"mosquitto_pub -p {mqtt} -t sems/{device.charger}/set/charging"
+        charger = (
+            (
+                "[dim]# have the EV charger wait, then let it charge[/]",
+                f"{charging} -m false",
+                f"{charging} -m true",
+            )
+            if device.charger
+            else ()
+        )
         mbpoll = f"mbpoll -m tcp -p {modbus} -a {device.unit} -0 -t 4:float -B -q -1"
         return "\n".join(
             (
                 "",
-                "[bold]Paste into another terminal[/]  [dim](sudo apt install mosquitto-clients mbpoll)[/]",
+                "[bold]Paste into another terminal[/]  [dim](sudo apt install mosquitto-clients mbpoll curl)[/]",
                 "[dim]# everything, as it changes[/]",
                 f"mosquitto_sub -p {mqtt} -t 'sems/#' -v",
                 "[dim]# hold an inverter at 10 % of its rated power and see it obey, then let it go[/]",
@@ -99,9 +113,21 @@ class Screen:
                 f"{mbpoll} -r {device.power} 127.0.0.1",
                 f"{mbpoll} -r {device.limit} 127.0.0.1",
                 f"{mbpoll} -r {device.limit} 127.0.0.1 80",
+                *charger,
+                "[dim]# break an inverter and see the alarm come, then repair it[/]",
+                self._fault(tripped=True),
+                self._fault(tripped=False),
                 "[dim]# Ctrl-C here ends it[/]",
             )
         )
+
+    def _fault(self, *, tripped: bool) -> str:
+        order = {"devices": {self._example.serial: {"tripped": tripped}}}
+        return f"curl -s -o /dev/null {self._sems_url}/sim/faults -d '{msgspec.json.encode(order).decode()}'"
+
+
+def _news(updates: Updates) -> list[str]:
+    return [*map(show.step, updates.events), *map(show.alarm, updates.alarms)]
 
 
 def _line(state: DeviceState) -> str:

@@ -353,14 +353,16 @@ async def alive(port):
         await one.got()
 
 
+@pytest.mark.parametrize("will", [False, True], ids=["", "will"])
 @pytest.mark.parametrize("level", [4, 5])
-async def test_leaving_while_a_flood_arrives_does_not_end_the_broker(port, level):
+async def test_leaving_while_a_flood_arrives_does_not_end_the_broker(port, level, will):
+    extra = {"flags": 6, "tail": (b"\0" if level == 5 else b"") + text("will") + text("x")} if will else {}
     async with client(port, V311) as publisher:
         for number in range(1000):
             publisher.paho.publish(f"flood/{number}", b"x" * 300, 1, retain=True)
         await publisher.publish("done")
     for number in range(24):
-        hello = connect(level, f"short{number}") + subscribe(level, "flood/#")
+        hello = connect(level, f"short{number}", **extra) + subscribe(level, "flood/#")
         async with raw(port, hello) as short:
             for _ in range(number % 4):  # before CONNACK, after it, after SUBACK, after the first message
                 await short.receive()
@@ -654,19 +656,25 @@ async def test_a_broker_that_is_gone_is_told_and_clients_are_refused():
     await broker.stop()
 
 
-async def test_a_panic_inside_is_logged(monkeypatch):
-    panic = "import sys; print(\"thread 'router-0' panicked at x.rs\\n\", file=sys.stderr, flush=True)\n"
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_panic_inside_is_logged_once_and_counted(monkeypatch, times):
+    panics = "".join(f"thread 'router-0' panicked at {number}.rs\n" for number in range(times))
+    panic = f"import sys; print({panics!r}, file=sys.stderr, flush=True)\n"
     monkeypatch.setattr(module, "_CHILD", panic + module._CHILD)
     with capture_logs() as logs:
         async with embedded_broker():
             await until(lambda: logs, "a word in the log")
-    assert logs == [
-        {
-            "log_level": "warning",
-            "event": "the demo's MQTT broker has hit a defect of its own",
-            "detail": "thread 'router-0' panicked at x.rs",
-        }
-    ]
+    first = {
+        "log_level": "warning",
+        "event": "the demo's MQTT broker has hit a defect of its own",
+        "detail": "thread 'router-0' panicked at 0.rs",
+    }
+    last = {
+        "log_level": "warning",
+        "event": "the demo's MQTT broker has hit defects of its own",
+        "times": times,
+    }
+    assert logs == ([first, last] if times > 1 else [first])
 
 
 async def program(code):

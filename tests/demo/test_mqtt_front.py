@@ -23,6 +23,8 @@ from tests.kit.bench import until
 
 LEVELS = st.sampled_from([3, 4, 5])
 TOPICS = st.text(st.characters(blacklist_characters="\0\1#+", blacklist_categories=["Cs"]), min_size=1, max_size=20)
+WILL = text("will") + text("x")
+WILL5 = b"\0" + WILL
 WORDS = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=20)
 
 
@@ -255,7 +257,7 @@ async def test_a_broker_that_does_not_let_go_is_left(monkeypatch, last):
             writer.close()
 
     async with front_before(stubborn) as (port, front):
-        async with raw(port, connect(5, "one")) as one:
+        async with raw(port, connect(5, "one", flags=6, tail=WILL5)) as one:
             await one.receive()
             one.send(last)
             if not last:
@@ -267,27 +269,46 @@ async def test_a_broker_that_does_not_let_go_is_left(monkeypatch, last):
         assert heard.endswith(b"\xc0\x00") == (last == b"\xe0\x00")
 
 
-async def test_goodbye_waits_for_the_answers_to_all_pings():
+async def test_the_goodbye_of_a_client_with_a_will_waits_until_nothing_comes_any_more():
+    ping, pong, message = b"\xc0\0", b"\xd0\0", b"\x30\x04\0\1t\0"
     heard = []
     go = asyncio.Event()
 
     async def slow(reader, writer):
         writer.write(b"\x20\x03\0\0\0")
-        heard.append(await reader.readuntil(b"\xc0\0\xc0\0"))
-        writer.write(b"\xd0\0")
+        await reader.readuntil(ping + ping)
+        writer.write(pong)
         await go.wait()
-        assert not reader._buffer
-        writer.write(b"\x30\x04\0\1t\0\xd0\0")
-        heard.append(await reader.readexactly(2))
+        for answer in (message + pong, message + pong, pong):
+            assert not reader._buffer
+            writer.write(answer)
+            heard.append(await reader.readexactly(2))
         writer.close()
 
-    async with front_before(slow) as (port, front), raw(port, connect(4)) as one:
+    async with front_before(slow) as (port, front), raw(port, connect(4, flags=6, tail=WILL)) as one:
         await one.receive()
-        one.send(b"\xc0\0\xe0\0")
+        one.send(ping + b"\xe0\0")
         await one.receive_all()
         go.set()
         await until(lambda: not front._clients, "the client is forgotten")
-    assert heard[1] == b"\xe0\0"
+    assert heard == [ping, ping, b"\xe0\0"]
+
+
+async def test_the_goodbye_of_a_client_without_a_will_is_the_end_of_its_connection():
+    heard = []
+
+    async def broker(reader, writer):
+        writer.write(b"\x20\x03\0\0\0")
+        await reader.readexactly(len(connect(5)))
+        heard.append(await reader.read())
+        writer.close()
+
+    async with front_before(broker) as (port, front), raw(port, connect(4)) as one:
+        await one.receive()
+        one.send(b"\x30\x03\0\1t\xe0\0")
+        await one.receive_all()
+        await until(lambda: not front._clients, "the client is forgotten")
+    assert heard == [b"\x30\x04\0\1t\0"]
 
 
 async def test_a_client_that_does_not_read_is_dropped_when_it_is_taken_over(monkeypatch):
@@ -345,5 +366,5 @@ async def test_a_probe_of_what_is_no_broker():
 
 def test_a_connect_is_read_as_a_whole():
     assert read_connect(only(connect(4, "me", flags=0))) == Connect(
-        4, "me", True, packet(0x10, b"\0\4MQTT\5\0\0\x3c\0", text("me"))
+        4, "me", True, False, packet(0x10, b"\0\4MQTT\5\0\0\x3c\0", text("me"))
     )

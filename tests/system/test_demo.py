@@ -40,8 +40,8 @@ def test_the_lines_to_paste_work(demo):
     need_mbpoll()
     eventually(lambda: any("Ctrl-C" in line for line in list(demo.lines)))
     lines = [line for line in demo.lines if re.match(r"mosquitto_|mbpoll ", line)]
-    assert len(lines) == 6
-    subscribe, limit, release, read_power, read_limit, write = lines
+    assert len(lines) == 8
+    subscribe, limit, release, read_power, read_limit, write, wait, charge = lines
     with running("/bin/sh", "-c", f"exec {subscribe}") as watcher:
         watcher.line(r"^sems/9010KETU218W0001 \{")
         subprocess.run(["/bin/sh", "-c", limit], check=True, timeout=20)
@@ -55,7 +55,26 @@ def test_the_lines_to_paste_work(demo):
         watcher.line(r'/result .*"value":80\.0,"state":"succeeded"')
         subprocess.run(["/bin/sh", "-c", release], check=True, timeout=20)
         watcher.line(r'/result .*"value":100\.0,"state":"succeeded"')
+        subprocess.run(["/bin/sh", "-c", wait], check=True, timeout=20)
+        watcher.line(r'^sems/9011KHCA223W0001/result .*"value":false,"state":"succeeded"')
+        watcher.line(r'^sems/9011KHCA223W0001 \{.*"ev_status":"plugged"')
+        subprocess.run(["/bin/sh", "-c", charge], check=True, timeout=20)
+        watcher.line(r'^sems/9011KHCA223W0001/result .*"value":true,"state":"succeeded"')
     demo.line("active_power_limit = 80.0")
+
+
+def test_the_lines_to_paste_break_an_inverter_and_the_alarm_comes(demo):
+    need("mosquitto_sub")
+    need("curl")
+    eventually(lambda: any("Ctrl-C" in line for line in list(demo.lines)))
+    subscribe = next(line for line in demo.lines if line.startswith("mosquitto_sub"))
+    trip, repair = (line for line in demo.lines if line.startswith("curl"))
+    with running("/bin/sh", "-c", f"exec {subscribe}") as watcher:
+        subprocess.run(["/bin/sh", "-c", trip], check=True, timeout=20)
+        watcher.line(r'^sems/9010KETU218W0001/alarm .*"Isolation Failure"')
+        demo.line("raised .*9010KETU218W0001 fault 512 Isolation Failure")
+        subprocess.run(["/bin/sh", "-c", repair], check=True, timeout=20)
+        demo.line("cleared .*9010KETU218W0001 fault 512 Isolation Failure")
 
 
 def test_taken_ports_move_on_and_say_so():
@@ -148,6 +167,9 @@ def test_on_a_terminal_it_shows_a_live_table_that_fits(columns, row):
     with running(script, "-qefc", f"exec {command}", "/dev/null", env=environment(**size)) as terminal:
         terminal.line("Solar park")
         terminal.line(row)
+        terminal.line(r"9011KHCA223W0001 .*4\.14 kW .*charging")
+        terminal.line(r"91000SEC219W0001 .*kW .*normal")
+        terminal.line(r"90000WSU220W0001 .*W/m² \d+ °C .*normal")
     assert "…" not in terminal.text.replace("…/", "")
 
 
