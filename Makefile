@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# Tests at the same time; 0 runs them in one process, as a debugger wants it.
+JOBS   ?= 2
 
 .PHONY: help demo test check lint types programs format bench soak clean
 
@@ -20,7 +22,7 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/dev.stamp programs
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 # Where both are asked for, as in `make check test`, the tests run once.
 check: lint types test
