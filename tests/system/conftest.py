@@ -47,9 +47,13 @@ class Plant:
 
     # programs
 
+    @contextmanager
     def simulator(self):
         # 200 calls a second come out of a poll interval of half a second.
-        return sems_gateway("simulate", "--port", self.sems, "--start", "2026-06-21T10:00:00", "--calls-per-hour", 0)
+        options = ("--start", "2026-06-21T10:00:00", "--calls-per-hour", 0)
+        with sems_gateway("simulate", "--port", self.sems, *options) as simulator:
+            simulator.line("ready")
+            yield simulator
 
     def broker(self):
         config = self.directory / "mosquitto.conf"
@@ -112,6 +116,12 @@ class Plant:
 
     def ask_simulator(self, path):
         return httpx.get(f"http://127.0.0.1:{self.sems}/sim/{path}", timeout=10, trust_env=False).json()
+
+    def spoil(self, **order):
+        """Make things go wrong in the cloud, or well again."""
+        httpx.post(
+            f"http://127.0.0.1:{self.sems}/sim/faults", json=order, timeout=10, trust_env=False
+        ).raise_for_status()
 
     def true_limit(self, serial=INVERTER):
         for plant in self.ask_simulator("state")["plants"]:

@@ -54,9 +54,11 @@ def test_it_goes_on_where_it_was_killed(quiet, number):
         eventually(lambda: finished("devices", quiet.config).returncode == 0)
         done = history(quiet, whole)
         assert done.returncode == 0, done.stderr
+        quiet.spoil(answer_delay=0.2)
         with sems_gateway("history", quiet.config, INVERTER, *PERIOD, "--out", stopped) as client:
             eventually(lambda: pages(stopped) >= 5)
             code = client.end(number)
+        quiet.spoil(answer_delay=0)
         assert code == (130 if number == signal.SIGINT else -9)
         assert not stopped.exists()
         kept = pages(stopped)

@@ -23,6 +23,8 @@ from tests.kit.ports import free_port
 
 pytestmark = pytest.mark.system
 HOUSE = "9010KETU218W0001"
+DEVICES = 3 + 8 + 10
+"""Plants, inverters, and what else there is."""
 CONFIG = """\
 bridges:
   sems: {{type: open_api, account: demo, password: demo, url: "{url}", poll_interval: 0.5, calls_per_hour: 1000000}}
@@ -45,7 +47,8 @@ class Chain:
 
     @property
     def inverters(self):
-        return [s.device.serial for s in self.gateway.router.states() if s.device.kind is not DeviceKind.PLANT]
+        kinds = (DeviceKind.INVERTER, DeviceKind.STORAGE)
+        return [s.device.serial for s in self.gateway.router.states() if s.device.kind in kinds]
 
     def unit(self, serial, bridge="modbus"):
         return self.gateway.runners[bridge].bridge.units[serial]
@@ -83,7 +86,7 @@ async def running(tmp_path):
     try:
         await until(
             lambda: (
-                len(gateway.runners["modbus"].bridge.units) == len(gateway.runners["swapped"].bridge.units) == 11
+                len(gateway.runners["modbus"].bridge.units) == len(gateway.runners["swapped"].bridge.units) == DEVICES
                 and all(state.quality is Quality.GOOD for state in gateway.router.states())
             ),
             timeout=30,

@@ -248,6 +248,13 @@ async def test_it_reads_the_settings(tmp_path, caplog):
         assert await inverter.get_operation_mode() is OperationMode.BACKUP
 
 
+async def comes_to(value, read, *arguments):
+    """Wait until it is read: a register follows once its command is done, not when it was sent."""
+    async with asyncio.timeout(10):
+        while await read(*arguments) != value:
+            await asyncio.sleep(0.01)
+
+
 async def test_it_sets_an_export_limit_and_reads_it_back(tmp_path):
     async with connected(tmp_path) as (inverter, served):
         await inverter.set_grid_export_limit(5000)
@@ -255,10 +262,10 @@ async def test_it_sets_an_export_limit_and_reads_it_back(tmp_path):
         assert await sent(served, 1) == [("export_limit", 5000)]
         await inverter.write_setting("grid_export", 0)
         assert await sent(served, 2) == [("export_limit", 5000), ("export_limit", 10_000)]
-        assert await inverter.read_setting("grid_export") == 0
+        await comes_to(0, inverter.read_setting, "grid_export")
         await inverter.write_setting("grid_export", 1)
         assert (await sent(served, 3))[2] == ("export_limit", 5000)
-        assert await inverter.get_grid_export_limit() == 5000
+        await comes_to(5000, inverter.get_grid_export_limit)
         with pytest.raises(RequestRejectedException, match="ILLEGAL DATA VALUE"):
             await inverter.set_grid_export_limit(20_000)
         assert await inverter.get_grid_export_limit() == 5000
