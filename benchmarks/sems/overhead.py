@@ -1,8 +1,10 @@
+# ruff: noqa: D102, D103, INP001, T201 - a script that prints
 """What a call through `Session` costs beside a bare httpx call, against a trivial server on loopback.
 
     python benchmarks/sems/overhead.py [CALLS]
 
-Rounds of both follow each other, so what else the machine does hits both alike. Also: how long the budget's write takes.
+Rounds of both follow each other, so what else the machine does hits both alike. Also: how long the budget's write
+takes.
 """
 
 import asyncio
