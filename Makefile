@@ -22,7 +22,7 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/dev.stamp programs
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/coverage run -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Where both are asked for, as in `make check test`, the tests run once.
 check: lint types test

@@ -108,8 +108,11 @@ class Plant:
 
     def find_unit(self):
         file = self.directory / "data" / "modbus-units.json"
-        eventually(file.exists, otherwise="no device has got a unit")
-        self.unit = msgspec.json.decode(file.read_bytes())["units"][INVERTER]
+
+        def unit():
+            return file.exists() and msgspec.json.decode(file.read_bytes())["units"].get(INVERTER)
+
+        self.unit = eventually(unit, otherwise="the inverter has got no unit")
         return self.unit
 
     # behind the cloud
