@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # Tests at the same time; 0 runs them in one process, as a debugger wants it.
 JOBS   ?= 2
 
-.PHONY: help demo test check lint types programs format bench soak clean
+.PHONY: help demo test check lint types programs format bench bench-mqtt soak clean
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -14,6 +14,7 @@ help:
 	@echo "make check   ruff, mypy --strict, and the tests' branch coverage (at least 90 %)"
 	@echo "make format  format the code"
 	@echo "make bench   speed of Modbus reads beside libmodbus and pymodbus (about a minute; needs libmodbus-dev)"
+	@echo "make bench-mqtt  speed of MQTT beside a bare paho loop and Node-RED (some two minutes; needs mosquitto)"
 	@echo "make soak    a million Modbus frames, cut anywhere, from many clients, on each event loop"
 	@echo "make clean   remove .venv and what tools left behind"
 
@@ -42,6 +43,9 @@ format: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/modbus/run.py $(ARGS)
+
+bench-mqtt: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/mqtt/run.py $(ARGS)
 
 soak: $(VENV)/dev.stamp
 	SEMS_GATEWAY_SOAK_FRAMES=1000000 $(BIN)/python -m pytest -s tests/bridges/modbus/test_fuzz_soak.py

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from gateway import __version__
+from gateway import __version__, logs
 from gateway.bridges.local import LocalBridge, LocalSettings
 from gateway.core.bridge import Controller, Historian, Sink
 from gateway.core.clock import Clock, SystemClock
@@ -46,7 +46,9 @@ class Gateway:
         policy = Policy(control, clock)
         self._journal = Journal(data_dir / "journal.sqlite")
         self._dispatcher = Dispatcher(self.router, policy, self._journal, clock)
-        services = Services(config.root.gateway.id, data_dir, clock, self.router, policy, self._dispatcher)
+        services = Services(
+            config.root.gateway.id, data_dir, clock, self.router, policy, self._dispatcher, set_log_level=logs.set_level
+        )
         self.runners = {
             CLI_BRIDGE: Runner(CLI_BRIDGE, "local", LocalBridge, LocalSettings(), services),
             **{b.name: Runner(b.name, b.type, b.bridge, b.settings, services) for b in config.bridges},

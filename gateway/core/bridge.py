@@ -155,6 +155,14 @@ class Context(Protocol):
         """Return the setpoints that policy lets `origin` write on this device, with the tighter range."""
         ...
 
+    def restart(self, name: str) -> None:
+        """Stop a bridge, one's own too, and start it anew, soon. Raises LookupError for an unknown name."""
+        ...
+
+    def set_log_level(self, level: str) -> None:
+        """Log from now on what is at least as severe: `debug`, `info`, `warning` or `error`, until the next start."""
+        ...
+
     def report(self, *, up: bool | None, detail: str = "") -> None:
         """Say whether the bridge does its work; None while it begins to. Logged when it changes, not at every try."""
         ...

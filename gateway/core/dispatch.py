@@ -32,6 +32,8 @@ TRANSITIONS: Final[Mapping[CommandState | None, tuple[CommandState, ...]]] = {
 }
 """Which step may follow which. What is not here never happens."""
 
+SUPERSEDED_AT_ONCE: Final = 1_000
+"""Commands that end in one write to the journal."""
 RETRY_FIRST: Final = 1.0
 RETRY_MOST: Final = 30.0
 RESULT_TIMEOUT: Final = 120.0
@@ -224,6 +226,8 @@ class Dispatcher:
         while lane.entries:
             entry = lane.entries[0]
             try:
+                if await self._thin_out(lane):
+                    continue
                 await self._drive(lane, entry)
             except JournalError as error:
                 # What can't be written down is not done. The command goes on from where it stands as soon as
@@ -236,6 +240,32 @@ class Dispatcher:
                 journal_works = True
                 lane.entries.remove(entry)
         del self._lanes[key]
+
+    async def _thin_out(self, lane: _Lane) -> bool:
+        """End together what newer commands supersede, where that is many; return whether it was.
+
+        One after the other, the journal would take longer over them than a flood takes to bring them.
+        """
+        newest = {entry.command.setpoint: entry for entry in lane.entries}
+        old = [
+            entry
+            for entry in lane.entries
+            if entry is not newest[entry.command.setpoint]
+            and entry.controller is None
+            and entry.state is CommandState.ACCEPTED
+        ][:SUPERSEDED_AT_ONCE]
+        if len(old) < 2:
+            return False
+        state = CommandState.SUPERSEDED
+        events = [self._event(entry, state, f"by {newest[entry.command.setpoint].command.id}") for entry in old]
+        await self._journal.record(*events)
+        for entry, event in zip(old, events, strict=True):
+            entry.state = state
+            del self._open[entry.command.id]
+            self._router.command_step(event)
+        lane.entries = [entry for entry in lane.entries if entry.state is not state]
+        self._timers_changed.set()
+        return True
 
     async def _drive(self, lane: _Lane, entry: _Entry) -> None:
         """Bring one command to its end."""

@@ -56,7 +56,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     rated_power: float | None = None
     """W."""
     time_zone: str = ""
-    """IANA name of where it stands; empty where that is not known."""
+    """IANA name of the zone in which its days begin; empty where that is not known."""
     setpoints: Mapping[str, Range] = {}
     """Setpoint id → what this device takes."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +36,13 @@ class Services(msgspec.Struct, frozen=True):
     dispatcher: Dispatcher
     historians: dict[str, Historian] = {}
     """Bridge name → one that can tell a device's past, in the configured order."""
+    set_log_level: Callable[[str], None] = lambda _: None
+    runners: dict[str, "Runner"] = {}
+    """Every bridge by its name."""
+
+
+class _RestartError(Exception):
+    """Somebody wants the bridge to begin anew."""
 
 
 class Runner:
@@ -61,7 +68,9 @@ class Runner:
         self._main: asyncio.Task[None] | None = None
         self._stored_to = 0
         """Number of the newest snapshot when the bridge last asked for what is stored."""
+        self._restart_wanted = asyncio.Event()
         self.bridge = bridge(settings, self)
+        services.runners[name] = self
 
     # the supervisor's side
 
@@ -83,19 +92,34 @@ class Runner:
         for task in self._tasks:
             task.cancel()
 
+    def begin_anew(self) -> None:
+        """Have the bridge stopped and started again, at once where it waits for its next try."""
+        self._restart_wanted.set()
+        if self._crashed is not None and not self._crashed.done():
+            self._crashed.set_exception(_RestartError())
+
     async def _run(self) -> None:
         pause = RESTART_FIRST
         while True:
             began = self.clock.monotonic()
+            self._restart_wanted.clear()
             try:
                 await self._run_once()
+            except _RestartError:
+                self.log.info("restarting, as was asked for")
+                pause = RESTART_FIRST
+                continue
             except Exception as error:
                 self.report(up=False, detail=_in_words(error))
                 if not isinstance(error, OSError):
                     self.log.debug("traceback", exc_info=error)
             if self.clock.monotonic() - began > HEALTHY_AFTER:
                 pause = RESTART_FIRST
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            try:
+                async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter, no secret
+                    await self._restart_wanted.wait()
+            except TimeoutError:
+                pass
             pause = min(pause * 2, RESTART_MOST)
 
     async def _run_once(self) -> None:
@@ -204,6 +228,14 @@ class Runner:
     def permitted(self, device: Device, origin: str) -> Mapping[str, Range]:
         """See `Context.permitted`."""
         return self._services.policy.permitted(device, origin)
+
+    def restart(self, name: str) -> None:
+        """See `Context.restart`."""
+        self._services.runners[name].begin_anew()
+
+    def set_log_level(self, level: str) -> None:
+        """See `Context.set_log_level`."""
+        self._services.set_log_level(level)
 
     def report(self, *, up: bool | None, detail: str = "") -> None:
         """See `Context.report`."""

@@ -171,3 +171,33 @@ def test_the_runner_is_the_whole_context(method, tmp_path):
     from gateway.core.supervisor import Runner
 
     assert callable(getattr(Runner, method))
+
+
+@virtual
+async def test_a_restart_that_is_asked_for_comes_at_once_and_is_no_failure(tmp_path):
+    async with Bench(tmp_path, clock=FakeClock()) as bench:
+        one, other = bench.run(Scripted, BridgeSettings(), "one"), bench.run(Scripted, BridgeSettings(), "other")
+        await asyncio.sleep(100)
+        other.restart("one")
+        one.restart("one")
+        await asyncio.sleep(0.1)
+        assert one.bridge.log == ["start", "stop", "start"]
+        assert other.bridge.log == ["start"]
+        assert status(bench) == {"one": (True, ""), "other": (True, "")}
+        with pytest.raises(LookupError):
+            one.restart("none")
+
+
+@virtual
+async def test_a_restart_ends_the_pause_before_the_next_try(tmp_path):
+    class Failing(Scripted):
+        async def on_start(self, count):
+            raise OSError("not yet")
+
+    async with Bench(tmp_path, clock=FakeClock()) as bench:
+        runner = bench.run(Failing, BridgeSettings())
+        await asyncio.sleep(600)
+        runner.restart("under-test")
+        tries = runner.bridge.log.count("start")
+        await asyncio.sleep(0.1)
+        assert runner.bridge.log.count("start") == tries + 1

@@ -1,16 +1,25 @@
-"""The `mqtt` bridge: wires client, outbox, publisher and commands, and keeps the connection up."""
+"""The `mqtt` bridge: wires client, outbox, publisher and commands, and keeps the connection up.
+
+With `payload: sparkplug` an `EdgeNode` stands in for publisher and commands.
+"""
 
 import asyncio
 import random
 from typing import ClassVar, Final
 
 from gateway.bridges.mqtt import payloads, troubles
+from gateway.bridges.mqtt.bridge_requests import BridgeRequests
 from gateway.bridges.mqtt.client import Client, ConnectError, LostError
 from gateway.bridges.mqtt.commands import Commands
+from gateway.bridges.mqtt.delivery import TopicClass
+from gateway.bridges.mqtt.history.history import BACKLOG, History
+from gateway.bridges.mqtt.home_assistant.discovery import Discovery
+from gateway.bridges.mqtt.inbox import Inbox
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
 from gateway.bridges.mqtt.publisher import Publisher
 from gateway.bridges.mqtt.settings import MqttSettings
+from gateway.bridges.mqtt.sparkplug.node import EdgeNode
 from gateway.bridges.mqtt.topics import ALARM, Topics
 from gateway.core.bridge import BridgeSettings, Context, Updates
 
@@ -25,7 +34,10 @@ GOODBYE_TIMEOUT: Final = 3.0
 
 
 class MqttBridge:
-    """Sink and origin: states out, wishes in."""
+    """Sink and origin: states out, wishes in. With `store` one that keeps history."""
+
+    backlog: int
+    """There only with `store`, for it makes a `HistorySink` of this."""
 
     Settings: ClassVar[type[BridgeSettings]] = MqttSettings
 
@@ -35,7 +47,12 @@ class MqttBridge:
         self._topics = Topics(settings.base)
         self._client: Client | None = None
         self._outbox: Outbox | None = None
-        self._commands: Commands | None = None
+        self._node: EdgeNode | None = None
+        self._commands: Commands | EdgeNode | None = None
+        self._inbox: Inbox | None = None
+        self._history: History | None = None
+        if settings.store.enabled:
+            self.backlog = BACKLOG
         self._fed = asyncio.Event()
         """Set when mail arrives, so steps of commands do from then on."""
 
@@ -43,33 +60,82 @@ class MqttBridge:
         """Begin; returns when the first attempt to connect has succeeded or failed, and is reported."""
         self._fed.clear()
         outbox = self._outbox = Outbox()
-        commands = self._commands = Commands(self._context, self._settings.ttl, self._topics, outbox)
+        if self._settings.store.enabled:
+            self._history = History(self._settings.store, self._context, self._topics, outbox)
+            await self._history.open()
+        node = self._node = (
+            EdgeNode(self._settings, self._context, outbox) if self._settings.payload == "sparkplug" else None
+        )
         client = self._client = Client(
             self._settings,
-            self._settings.client_id or f"sems-gateway-{self._context.gateway_id}",
-            Message(topic=self._topics.bridge_state, payload=payloads.OFFLINE, qos=1, retain=True),
-            on_message=commands.receive,
+            self._settings.client_id or f"sems-gateway-{self._context.gateway_id}{'-sparkplug' if node else ''}",
+            self._offline,
+            on_message=node.receive if node else self._receive,
             on_lost=outbox.wake,
             log=self._context.log,
         )
-        publisher = Publisher(self._settings, self._context, self._topics, client, outbox)
+        if node is not None:
+            node.use(client)
+            commands: Commands | EdgeNode = node
+            publisher: Publisher | EdgeNode = node
+        else:
+            commands, publisher = self._wire(client, outbox)
+        self._commands = commands
         tried = asyncio.Event()
         self._context.spawn(self._take_requests(commands), "requests")
         self._context.spawn(self._run(client, publisher, outbox, tried), "connection")
         await tried.wait()
 
+    def _wire(self, client: Client, outbox: Outbox) -> tuple[Commands, Publisher]:
+        """Build what speaks JSON."""
+        settings, context, topics = self._settings, self._context, self._topics
+        commands = Commands(context, settings.ttl, topics, outbox, settings.sending(TopicClass.RESULT))
+        discovery = Discovery(settings, context, topics, client, outbox)
+        requests = BridgeRequests(settings, context, topics, outbox)
+        self._inbox = Inbox(settings, topics, commands, requests, discovery)
+        return commands, Publisher(settings, context, topics, client, outbox, discovery, self._history)
+
+    def _receive(self, message: Message) -> None:
+        if self._inbox is not None:
+            self._inbox.receive(message)
+
+    @property
+    def _offline(self) -> Message:
+        """The will, and the last word."""
+        sending = self._settings.sending(TopicClass.BRIDGE)
+        topic = self._topics.bridge_state
+        return Message(topic=topic, payload=payloads.OFFLINE, qos=sending.qos, retain=sending.retain)
+
     async def stop(self) -> None:
         """Publish `offline` and disconnect."""
         client, self._client = self._client, None
-        if client is None:
-            return
-        if client.connected:
+        if client is not None:
+            await self._say_goodbye(client)
+        history, self._history = self._history, None
+        if history is not None:
+            await history.close()
+
+    async def _say_goodbye(self, client: Client) -> None:
+        if self._node is not None:
+            await self._node.say_goodbye(GOODBYE_TIMEOUT)
+        elif client.connected:
             try:
                 async with asyncio.timeout(GOODBYE_TIMEOUT):
-                    await client.publish(self._topics.bridge_state, payloads.OFFLINE, 1, retain=True)
+                    await self._say_the_rest(client)
+                    last = self._offline
+                    await client.publish(last.topic, last.payload, last.qos, last.retain)
             except (TimeoutError, LostError):
                 pass
         await client.disconnect(GOODBYE_TIMEOUT)
+
+    async def _say_the_rest(self, client: Client) -> None:
+        """Send the answers that wait, e.g. to who asked for this bridge's restart. Raises LostError."""
+        while self._outbox is not None and self._outbox.results:
+            message = self._outbox.results.popleft()
+            try:
+                await client.send(message)
+            except ValueError:
+                self._context.log.debug("this can't be published", topic=message.topic[:200])
 
     async def deliver(self, updates: Updates) -> None:
         """Take the mail over at once; the outbox conflates just as the mailbox does."""
@@ -82,13 +148,15 @@ class MqttBridge:
             self._outbox.put_result(Message(topic=f"{self._topics.root(alarm.serial)}/{ALARM}", payload=body))
         self._outbox.put(updates)
         self._fed.set()
+        if self._history is not None and updates.snapshots:
+            await self._history.keep(updates.snapshots)
 
-    async def _take_requests(self, commands: Commands) -> None:
+    async def _take_requests(self, commands: Commands | EdgeNode) -> None:
         # Before that, their results would go past us.
         await self._fed.wait()
         await commands.run()
 
-    async def _run(self, client: Client, publisher: Publisher, outbox: Outbox, tried: asyncio.Event) -> None:
+    async def _run(self, client: Client, publisher: Publisher | EdgeNode, outbox: Outbox, tried: asyncio.Event) -> None:
         """Keep up the connection, for ever."""
         started = self._context.clock.now()
         pause = RETRY_FIRST
@@ -98,20 +166,26 @@ class MqttBridge:
             while True:
                 began = self._context.clock.monotonic()
                 try:
+                    if self._node is not None:
+                        client.will = await self._node.next_will()
                     await client.connect()
                     await publisher.introduce(started)
                     await self._subscribe(client)
                     tried.set()
                     await publisher.begin()
+                    if self._history is not None:
+                        self._history.connected()
                     while True:
                         await publisher.flush()
-                        await outbox.wait()
+                        await self._make_up(client, outbox)
                         client.check()
                 except ConnectError as error:
                     trouble, wordless = str(error), False
                 except LostError as error:
                     trouble, wordless = str(error), str(error) == troubles.HUNG_UP
                 outbox.close(client.take_back())
+                if self._history is not None:
+                    self._history.disconnected()
                 healthy = self._context.clock.monotonic() - began > HEALTHY_AFTER
                 hung_up = hung_up + 1 if wordless and not healthy else 0
                 if hung_up >= SUSPICIOUS:
@@ -127,8 +201,24 @@ class MqttBridge:
         finally:
             tried.set()
 
+    async def _make_up(self, client: Client, outbox: Outbox) -> None:
+        """Send some of the history, and wait for news or until more of it may be sent. Raises LostError."""
+        pause = None if self._history is None else await self._history.send(client)
+        try:
+            async with asyncio.timeout(pause):
+                await outbox.wait()
+        except TimeoutError:
+            pass
+
     async def _subscribe(self, client: Client) -> None:
-        refused = await client.subscribe(self._topics.sets)
+        inbox = self._inbox
+        if inbox is not None:
+            refused = await client.subscribe(inbox.filters, inbox.fresh)
+            await inbox.mark_backlog(client)
+        else:
+            refused = await client.subscribe(self._node.filters if self._node else ())
         if refused:
             self._context.log.warning("the broker refuses a subscription, so no wishes arrive", topics=refused)
-        self._context.report(up=True, detail=f"the broker refuses to let us listen to {refused[0]}" if refused else "")
+        waits_for = self._node.waits_for if self._node else ""
+        refusal = f"the broker refuses to let us listen to {refused[0]}" if refused else ""
+        self._context.report(up=not waits_for, detail=refusal or waits_for)

@@ -5,6 +5,7 @@ that alone runs in a thread. Each connection has a paho client of its own: nothi
 """
 
 import asyncio
+import os
 import socket
 import ssl
 from collections import deque
@@ -13,7 +14,7 @@ from typing import Any, Final, cast
 
 import structlog
 from paho.mqtt.client import Client as Paho
-from paho.mqtt.client import MQTTMessage, MQTTMessageInfo
+from paho.mqtt.client import ConnectFlags, MQTTMessage, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -21,21 +22,30 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gateway.bridges.mqtt import troubles
+from gateway.bridges.mqtt.delivery import TopicClass
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.settings import MqttSettings
+from gateway.bridges.mqtt.wire import BufferedPaho, Wire
 
 MAX_UNACKNOWLEDGED: Final = 500
 """Messages of QoS 1 and 2 under way, where the broker takes as many."""
 MAX_UNSENT: Final = 500
 """Packets not yet handed to the operating system."""
-YIELD_EVERY: Final = 200
+FLUSH_EVERY: Final = 20
+"""Packets handed to the operating system together, so that the broker works while we do."""
+YIELD_EVERY: Final = 50
 """Messages after which others on the loop get their turn."""
+SEND_BUFFER: Final = 128 * 1024
+"""Bytes. The megabytes that a system takes by itself would all go out before a result that comes after them."""
+READS_PER_TURN: Final = 100
+"""Reads after which others on the loop get their turn; each takes at least a packet."""
 MAX_PACKET: Final = 4 * 1024 * 1024
 """Bytes; MQTT 5 brokers keep larger packets from us."""
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds a broker has for CONNACK and SUBACK."""
 TICK: Final = 1.0
 """Seconds between looks at the keep-alive."""
+DISCONNECT_WITH_WILL: Final = ReasonCode(PacketTypes.DISCONNECT, identifier=4)
 
 _PROTOCOLS: Final = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 
@@ -63,13 +73,18 @@ class Client:
     ) -> None:
         self._settings = settings
         self.id = client_id
-        self._will = will
+        self.will = will
+        """Of the next connection."""
+        self.opened = 0
+        """How many connections got as far as CONNECT."""
         self._on_message_cb = on_message
         self._on_lost = on_lost
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._v5 = settings.protocol == "5"
-        self._paho: Paho | None = None
+        self.backlog = False
+        """Whether the broker may still be delivering what waited for us in a kept session."""
+        self._paho: BufferedPaho | None = None
         """The connection's; None while there is none. A callback of another is an echo of the past."""
         self._fd = -1
         self._writing = False
@@ -78,9 +93,13 @@ class Client:
         self._subscribed: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._trouble = "is not connected"
         self._window = MAX_UNACKNOWLEDGED
-        self._unacknowledged: deque[tuple[MQTTMessageInfo, Message | None]] = deque()
+        self._unacknowledged: deque[tuple[MQTTMessageInfo, Message | None, Callable[[bool], None] | None]] = deque()
+        self._refused: set[int] = set()
+        """Packet ids of those that the broker has refused."""
         self._unsent = 0
         self._since_yield = 0
+        self._behind = False
+        """Whether the loop will have us read on, unasked by the socket."""
         self._room = asyncio.Event()
         self._refusal = ""
         """What the broker said to the first publish of this connection that it refused."""
@@ -112,14 +131,17 @@ class Client:
             raise
         self._log.debug("connected", client_id=self.id, window=self._window)
 
-    async def disconnect(self, timeout: float) -> None:
-        """Say goodbye, so that no will is published; after `timeout` seconds just hang up."""
+    async def disconnect(self, timeout: float, *, with_will: bool = False) -> None:
+        """Say goodbye; after `timeout` seconds just hang up.
+
+        No will is published then, unless, in MQTT 5 only, `with_will` asks for it (MQTT 5.0 §3.14.2.1, 0x04).
+        """
         try:
             async with asyncio.timeout(timeout):
-                while self._paho is not None and self._unacknowledged:
+                while self._paho is not None and (self._unacknowledged or self._writing):
                     await self._wait_for_room()
                 if self._paho is not None:
-                    self._paho.disconnect()
+                    self._paho.disconnect(DISCONNECT_WITH_WILL if with_will and self._v5 else None)
                 while self._paho is not None:
                     await self._wait_for_room()
         except (TimeoutError, LostError):
@@ -131,8 +153,21 @@ class Client:
         if self._paho is None:
             raise LostError(self._trouble)
 
-    async def publish(self, topic: str, payload: bytes, qos: int, retain: bool, *, kept: Message | None = None) -> None:
-        """Hand over a message; wait while too many are under way. Raises LostError, ValueError for a bad topic."""
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retain: bool,
+        *,
+        kept: Message | None = None,
+        done: Callable[[bool], None] | None = None,
+    ) -> None:
+        """Hand over a message; wait while too many are under way. Raises LostError, ValueError for a bad topic.
+
+        With QoS 1 or 2 `done` is called when the broker has acknowledged it, with whether it accepted it; never, where
+        the connection ends before.
+        """
         while self._unsent >= MAX_UNSENT or len(self._unacknowledged) >= self._window:
             await self._wait_for_room()
         paho = self._paho
@@ -141,7 +176,9 @@ class Client:
         info = paho.publish(topic, payload, qos, retain, self._properties(kept) if kept else None)
         self._unsent += 1
         if qos:
-            self._unacknowledged.append((info, kept))
+            self._unacknowledged.append((info, kept, done))
+        if self._unsent % FLUSH_EVERY == 0:
+            self._guarded(self._write)
         self._since_yield += 1
         if self._since_yield >= YIELD_EVERY:
             self._since_yield = 0
@@ -153,20 +190,24 @@ class Client:
 
     def take_back(self) -> list[Message]:
         """Return, once, what `send` had under way when the connection was lost, oldest first."""
-        back = [message for info, message in self._unacknowledged if message is not None and not info.is_published()]
+        back = [message for info, message, _ in self._unacknowledged if message is not None and not info.is_published()]
         self._unacknowledged.clear()
         return back
 
-    async def subscribe(self, filters: Sequence[str]) -> list[str]:
-        """Subscribe with QoS 1; return the filters that the broker refuses. Raises LostError."""
+    async def subscribe(self, filters: Sequence[str], fresh: Sequence[str] = ()) -> list[str]:
+        """Subscribe with QoS 1; return the filters that the broker refuses. Raises LostError.
+
+        Of `fresh` ones only what is published from now on is wanted; a retained message that comes has its flag.
+        """
         self.check()
         paho = cast("Paho", self._paho)
         if self._v5:
             # As published: a retained wish is known as one also when it is published while we listen.
             options = SubscribeOptions(qos=1, retainAsPublished=True)
-            _, mid = paho.subscribe([(filter_, options) for filter_ in filters])
+            new_only = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            _, mid = paho.subscribe([*((f, options) for f in filters), *((f, new_only) for f in fresh)])
         else:
-            _, mid = paho.subscribe([(filter_, 1) for filter_ in filters])
+            _, mid = paho.subscribe([(filter_, 1) for filter_ in (*filters, *fresh)])
         if mid is None:
             raise LostError(self._trouble)
         answer = self._subscribed[mid] = self._loop.create_future()
@@ -178,33 +219,36 @@ class Client:
             self.check()
         finally:
             self._subscribed.pop(mid, None)
-        return [filter_ for filter_, code in zip(filters, codes, strict=False) if code.is_failure]
+        return [filter_ for filter_, code in zip((*filters, *fresh), codes, strict=False) if code.is_failure]
 
     # one connection, from its opening to its end
 
-    def _build(self) -> Paho:
-        paho = Paho(
+    def _build(self) -> BufferedPaho:
+        paho = BufferedPaho(
             CallbackAPIVersion.VERSION2,
             client_id=self.id,
             protocol=_PROTOCOLS[self._settings.protocol],
+            transport=self._settings.transport,
             reconnect_on_failure=False,
         )
+        if self._settings.transport == "websockets":
+            headers = {name: value.get_secret_value() for name, value in self._settings.headers.items()}
+            paho.ws_set_options(self._settings.path, headers)
         # `publish` keeps within the broker's window by itself, for paho can't change its own once connected.
         paho.max_inflight_messages_set(0)
         password = self._settings.password
         if self._settings.username is not None:
             paho.username_pw_set(self._settings.username, password.get_secret_value() if password else None)
-        paho.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
+        paho.will_set(self.will.topic, self.will.payload, self.will.qos, self.will.retain)
         paho.on_connect = self._on_connect
         paho.on_disconnect = self._on_disconnect
         paho.on_message = self._on_message
         paho.on_subscribe = self._on_subscribe
-        if self._settings.qos:
+        if self._settings.sending(TopicClass.STATE).qos:
             # With QoS 0 this would cost paho more than the message itself, and tell nothing.
             paho.on_publish = self._on_publish
         paho.on_socket_close = self._on_socket_close
         paho.on_socket_register_write = self._on_register_write
-        paho.on_socket_unregister_write = self._on_unregister_write
         return paho
 
     def _open(self, paho: Paho) -> None:
@@ -212,28 +256,42 @@ class Client:
         if (tls := self._settings.tls) is not None:
             context = ssl.create_default_context(cafile=tls.ca)
             if tls.certfile is not None:
-                context.load_cert_chain(tls.certfile, tls.keyfile)
+                secret = tls.keyfile_password
+                # Without this, OpenSSL asks for a password at the terminal.
+                context.load_cert_chain(tls.certfile, tls.keyfile, secret.get_secret_value() if secret else lambda: b"")
+            if tls.alpn:
+                context.set_alpn_protocols(tls.alpn)
             paho.tls_set_context(context)
-        properties = None
+        settings = self._settings
         if self._v5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.MaximumPacketSize = MAX_PACKET
-        paho.connect(self._settings.host, self._settings.port, self._settings.keepalive, properties=properties)
-        if isinstance(sock := paho.socket(), socket.socket):
-            # A result must not wait for the acknowledgement of the one before it.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if settings.session_expiry:
+                properties.SessionExpiryInterval = settings.session_expiry
+            clean = not settings.session_expiry
+            paho.connect(settings.host, settings.port, settings.keepalive, clean_start=clean, properties=properties)
+        else:
+            paho.connect(settings.host, settings.port, settings.keepalive)
+        if (sock := paho.socket()) is not None:
+            # A result must not wait for the acknowledgement of the one before it. A WebSocket hides its socket.
+            with socket.socket(fileno=os.dup(sock.fileno())) as twin:
+                twin.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                twin.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
-    def _attach(self, paho: Paho) -> None:
+    def _attach(self, paho: BufferedPaho) -> None:
         sock = paho.socket()
         if sock is None:
             raise ConnectionResetError
         self._paho = paho
+        self.opened += 1
         self._fd = sock.fileno()
         self._accepted = self._loop.create_future()
         self._window = MAX_UNACKNOWLEDGED
         self._unacknowledged.clear()
+        self._refused.clear()
         self._unsent = 0
         self._refusal = ""
+        self._writing = False
         self._loop.add_reader(self._fd, self._guarded, self._read)
         if paho.want_write():
             self._on_register_write(paho)
@@ -262,6 +320,7 @@ class Client:
             self._loop.remove_reader(self._fd)
             self._loop.remove_writer(self._fd)
             self._fd = -1
+            self._writing = False
 
     async def _wait_for_room(self) -> None:
         self.check()
@@ -278,7 +337,7 @@ class Client:
 
     # what the loop calls
 
-    def _guarded(self, work: Callable[[Paho], object]) -> None:
+    def _guarded(self, work: Callable[[BufferedPaho], object]) -> None:
         """Run a piece of paho. What it can't digest ends the connection, not the loop."""
         if self._paho is None:
             return
@@ -291,14 +350,43 @@ class Client:
             self._drop(f"said what can't be understood ({error})")
 
     def _read(self, paho: Paho) -> None:
-        paho.loop_read()
-        # What TLS has decrypted already is nothing that the loop could see on the socket.
-        while paho is self._paho and isinstance(sock := paho.socket(), ssl.SSLSocket) and sock.pending():
+        # What was read or decrypted already is nothing that the loop could see on the socket.
+        for _ in range(READS_PER_TURN):
             paho.loop_read()
+            if paho is not self._paho or (sock := cast("Wire | None", paho.socket())) is None or not sock.pending():
+                break
+        else:
+            # One at a time: else each turn that the socket asks for would begin another such row of turns.
+            if not self._behind:
+                self._behind = True
+                self._loop.call_soon(self._read_on)
         unacknowledged = self._unacknowledged
         if unacknowledged and unacknowledged[0][0].is_published():
             while unacknowledged and unacknowledged[0][0].is_published():
-                unacknowledged.popleft()
+                info, _, done = unacknowledged.popleft()
+                refused = info.mid in self._refused
+                self._refused.discard(info.mid)
+                if done is not None:
+                    done(not refused)
+            self._room.set()
+
+    def _read_on(self) -> None:
+        self._behind = False
+        self._guarded(self._read)
+
+    def _write(self, paho: BufferedPaho) -> None:
+        try:
+            all_sent = paho.flush()
+        except OSError:
+            # The broker may have said why before it hung up.
+            self._read(paho)
+            if paho is self._paho:
+                self._drop(troubles.of_silence(0, self._refusal))
+            return
+        if all_sent and paho is self._paho and self._writing:
+            self._loop.remove_writer(self._fd)
+            self._writing = False
+            self._unsent = 0
             self._room.set()
 
     def _tick(self) -> None:
@@ -308,26 +396,24 @@ class Client:
     # what paho calls; each may come from a connection that was given up
 
     def _on_register_write(self, paho: Paho, *_: Any) -> None:
-        if paho is self._paho and self._fd >= 0:
-            self._loop.add_writer(self._fd, self._guarded, Paho.loop_write)
-
-    def _on_unregister_write(self, paho: Paho, *_: Any) -> None:
-        if paho is self._paho and self._fd >= 0:
-            self._loop.remove_writer(self._fd)
-            self._unsent = 0
-            self._room.set()
+        if paho is self._paho and self._fd >= 0 and not self._writing:
+            self._writing = True
+            self._loop.add_writer(self._fd, self._guarded, self._write)
 
     def _on_socket_close(self, paho: Paho, *_: Any) -> None:
         if paho is self._paho:
             self._unwatch()
 
-    def _on_connect(self, paho: Paho, _: Any, __: Any, code: ReasonCode, properties: Properties | None) -> None:
+    def _on_connect(
+        self, paho: Paho, _: Any, flags: ConnectFlags, code: ReasonCode, properties: Properties | None
+    ) -> None:
         if paho is not self._paho or self._accepted is None or self._accepted.done():
             return
         if code.is_failure:
             self._drop(troubles.of_refusal(code.value, str(code), self._settings.username, self.id))
             return
         self._window = min(MAX_UNACKNOWLEDGED, getattr(properties, "ReceiveMaximum", MAX_UNACKNOWLEDGED))
+        self.backlog = flags.session_present
         self._accepted.set_result(None)
 
     def _on_disconnect(self, paho: Paho, _: Any, flags: Any, code: ReasonCode, __: Properties | None) -> None:
@@ -351,6 +437,8 @@ class Client:
                     retain=message.retain,
                     response_topic=getattr(properties, "ResponseTopic", None),
                     correlation=getattr(properties, "CorrelationData", None),
+                    expiry=getattr(properties, "MessageExpiryInterval", None),
+                    backlog=self.backlog,
                 )
             )
         except Exception:  # noqa: BLE001 - paho would hang up on us
@@ -361,8 +449,11 @@ class Client:
         if paho is self._paho and waiting is not None and not waiting.done():
             waiting.set_result(codes)
 
-    def _on_publish(self, paho: Paho, _: Any, __: int, code: ReasonCode, ___: Any) -> None:
-        if paho is not self._paho or not code.is_failure or self._refusal:
+    def _on_publish(self, paho: Paho, _: Any, mid: int, code: ReasonCode, __: Any) -> None:
+        if paho is not self._paho or not code.is_failure:
+            return
+        self._refused.add(mid)
+        if self._refusal:
             return
         self._refusal = str(code)
         if not self._refusal_told:

@@ -1,32 +1,28 @@
 """From set messages to commands, and from their steps to results."""
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
 from gateway.bridges.mqtt import payloads
+from gateway.bridges.mqtt.delivery import Sending
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
+from gateway.bridges.mqtt.replies import Reply
 from gateway.bridges.mqtt.requests import NAME_LIMIT, Request, RequestError, parse
 from gateway.bridges.mqtt.topics import RESULT, SetTopic, Topics, unescape
 from gateway.core.bridge import Context
 from gateway.core.model import Command, CommandEvent, Reason, new_command_id
 
-REQUEST_BACKLOG: Final = 1_000
+REQUEST_BACKLOG: Final = 20_000
+TOGETHER: Final = 500
+"""Requests submitted at a time: the journal writes them in one go."""
 REPLY_BACKLOG: Final = 10_000
-CORRELATION_LIMIT: Final = 1_024
-"""Bytes."""
 TOLD_LIMIT: Final = 1_000
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """Where an MQTT 5 requester wants answers, besides the result topic."""
-
-    topic: str
-    correlation: bytes | None
+RESULTS_SENT: Final = Sending(qos=1, retain=False)
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -37,6 +33,8 @@ class _Asked(msgspec.Struct, frozen=True):
     request: Request
     reply: Reply | None
     arrived: datetime
+    expiry: int | None
+    """Seconds that the sender of the message gave it, still left when it arrived."""
 
 
 _Key = tuple[str, datetime]
@@ -44,14 +42,18 @@ _Key = tuple[str, datetime]
 
 
 class Commands:
-    """Takes set messages in the order in which they arrive, one at a time."""
+    """Takes set messages in the order in which they arrive."""
 
-    def __init__(self, context: Context, ttl: float, topics: Topics, outbox: Outbox) -> None:
+    def __init__(
+        self, context: Context, ttl: float, topics: Topics, outbox: Outbox, sending: Sending = RESULTS_SENT
+    ) -> None:
         self._context = context
         self._ttl = ttl
         self._topics = topics
         self._outbox = outbox
-        self._waiting: asyncio.Queue[_Asked] = asyncio.Queue(REQUEST_BACKLOG)
+        self._sending = sending
+        self._waiting: deque[_Asked] = deque()
+        self._arrived = asyncio.Event()
         self._replies: OrderedDict[_Key, Reply] = OrderedDict()
         """Open commands whose requester wants answers of its own."""
         self._told: set[str] = set()
@@ -70,13 +72,20 @@ class Commands:
         reply: Reply | None = None
         id_: str | None = None
         try:
-            reply = self._reply(message)
+            reply = Reply.of(message, self._topics)
             request = parse(topic.setpoint, message.payload)
             id_ = request.id
-            asked = _Asked(topic, self._serial(topic), request, reply, self._context.clock.now())
-            if self._waiting.full():
+            now = self._context.clock.now()
+            asked = _Asked(topic, self._serial(topic), request, reply, now, message.expiry)
+            if message.backlog and message.expiry is None and request.time is None:
+                raise RequestError(
+                    Reason.EXPIRED,
+                    "it waited at the broker, nobody knows how long; give it a message expiry interval or a time",
+                )
+            if len(self._waiting) >= REQUEST_BACKLOG:
                 raise RequestError(Reason.RATE_LIMITED, f"{REQUEST_BACKLOG} requests wait already")
-            self._waiting.put_nowait(asked)
+            self._waiting.append(asked)
+            self._arrived.set()
         except RequestError as error:
             error.id = error.id or id_
             self._refuse(topic, error, reply)
@@ -84,19 +93,40 @@ class Commands:
     async def run(self) -> None:
         """Submit what was received, for ever."""
         while True:
-            asked = await self._waiting.get()
-            try:
-                await self._submit(asked)
-            except Exception as failure:
-                # E.g. the journal can't be read. Told once; each requester gets an answer.
-                if not self._failing:
-                    self._failing = True
-                    self._context.log.exception("a request could not be taken", serial=asked.serial)
-                error = RequestError(Reason.NOT_STORED, f"the gateway can't take the request now: {failure}")
-                error.id = asked.request.id
-                self._refuse(asked.topic, error, asked.reply)
-            else:
-                self._failing = False
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._waiting:
+                # Else a flood would have its own answers dropped.
+                await self._outbox.room_for_results()
+                await asyncio.gather(*map(self._take, self._next()))
+
+    def _next(self) -> list[_Asked]:
+        """Return what may be submitted at once and still stays in order: for one setpoint each, and each id once."""
+        batch = [self._waiting.popleft()]
+        ids = {batch[0].request.id}
+        if len(batch[0].request.values) == 1:
+            while self._waiting and len(batch) < TOGETHER:
+                request = self._waiting[0].request
+                if len(request.values) != 1 or (request.id is not None and request.id in ids):
+                    break
+                ids.add(request.id)
+                batch.append(self._waiting.popleft())
+        return batch
+
+    async def _take(self, asked: _Asked) -> None:
+        """Submit one, whatever comes of it."""
+        try:
+            await self._submit(asked)
+        except Exception as failure:
+            # E.g. the journal can't be read. Told once; each requester gets an answer.
+            if not self._failing:
+                self._failing = True
+                self._context.log.exception("a request could not be taken", serial=asked.serial)
+            error = RequestError(Reason.NOT_STORED, f"the gateway can't take the request now: {failure}")
+            error.id = asked.request.id
+            self._refuse(asked.topic, error, asked.reply)
+        else:
+            self._failing = False
 
     def step(self, event: CommandEvent) -> None:
         """Publish a step of a command, whoever asked for it."""
@@ -123,7 +153,7 @@ class Commands:
     def _commands(self, asked: _Asked) -> list[Command]:
         request = asked.request
         ids = request.ids() or [new_command_id() for _ in request.values]
-        ttl = self._ttl if request.ttl is None else request.ttl
+        expires = self._expires(asked)
         return [
             Command(
                 id=id_,
@@ -132,12 +162,22 @@ class Commands:
                 value=value,
                 origin=self._context.name,
                 created=asked.arrived,
-                expires=asked.arrived + timedelta(seconds=ttl),
+                expires=expires,
                 revert_after=request.revert_after,
                 revert_value=request.revert_value,
             )
             for id_, (setpoint, value) in zip(ids, request.values.items(), strict=True)
         ]
+
+    def _expires(self, asked: _Asked) -> datetime:
+        """Return when it is too late: `ttl` after it was said, at most when its sender had the message expire."""
+        ttl = self._ttl if asked.request.ttl is None else asked.request.ttl
+        # A clock ahead of ours must not make a wish live longer.
+        said = min(asked.request.time or asked.arrived, asked.arrived)
+        expires = said + timedelta(seconds=ttl)
+        if asked.expiry is None:
+            return expires
+        return min(expires, asked.arrived + timedelta(seconds=asked.expiry))
 
     def _answer_again(self, key: _Key, event: CommandEvent, asked: _Asked) -> None:
         """Answer a request that came before, e.g. by QoS 1: no step follows from it, so say where it stands."""
@@ -159,20 +199,6 @@ class Commands:
             )
         return serial
 
-    def _reply(self, message: Message) -> Reply | None:
-        topic, correlation = message.response_topic, message.correlation
-        if topic is None:
-            return None
-        if not topic or any(char in topic for char in "+#"):
-            raise RequestError(Reason.BAD_REQUEST, "the response topic is no topic to publish to")
-        if self._topics.is_ours(topic):
-            raise RequestError(Reason.BAD_REQUEST, f"the response topic must lie outside {self._topics.base}/")
-        if correlation is not None and len(correlation) > CORRELATION_LIMIT:
-            raise RequestError(
-                Reason.BAD_REQUEST, f"the correlation data have {len(correlation)} bytes; at most {CORRELATION_LIMIT}"
-            )
-        return Reply(topic, correlation)
-
     def _refuse(self, topic: SetTopic, error: RequestError, reply: Reply | None) -> None:
         body = payloads.refusal(
             self._context.clock.now(),
@@ -186,9 +212,10 @@ class Commands:
         self._answer(topic.root, body, reply)
 
     def _answer(self, root: str, body: bytes, reply: Reply | None) -> None:
-        self._outbox.put_result(Message(topic=f"{root}/{RESULT}", payload=body))
+        qos, retain = self._sending.qos, self._sending.retain
+        self._outbox.put_result(Message(topic=f"{root}/{RESULT}", payload=body, qos=qos, retain=retain))
         if reply is not None:
-            self._outbox.put_result(Message(topic=reply.topic, payload=body, correlation=reply.correlation))
+            self._outbox.put_result(Message(topic=reply.topic, payload=body, qos=qos, correlation=reply.correlation))
 
     def _ignore_retained(self, topic: str) -> None:
         if topic in self._told or len(self._told) >= TOLD_LIMIT:

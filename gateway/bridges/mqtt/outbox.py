@@ -23,8 +23,11 @@ class Outbox:
         self.removed: set[str] = set()
         self.health_changed = False
         self.dropped_results = 0
+        self.dropped_history = 0
+        """As `History` counts them."""
         self._open = False
         self._news = asyncio.Event()
+        self._room = asyncio.Event()
 
     def put(self, updates: Updates) -> None:
         """Take in what the router says; command steps come by `put_result`."""
@@ -56,11 +59,22 @@ class Outbox:
     def close(self, unconfirmed: Iterable[Message]) -> None:
         """Keep results and alarms only, those that may not have arrived in front: the broker is gone."""
         self._open = False
+        self._room.set()
         self.states.clear()
         room = max(0, RESULT_BACKLOG - len(self.results))
         kept = list(unconfirmed)
         self.dropped_results += max(0, len(kept) - room)
         self.results.extendleft(reversed(kept[len(kept) - min(room, len(kept)) :]))
+
+    async def room_for_results(self) -> None:
+        """Wait while many answers are about to be sent; not while the broker is away, for that may take long."""
+        while self._open and len(self.results) > RESULT_BACKLOG // 4:
+            self._room.clear()
+            await self._room.wait()
+
+    def results_taken(self) -> None:
+        """Say that some were sent."""
+        self._room.set()
 
     @property
     def filled(self) -> bool:

@@ -1,7 +1,7 @@
 """What the messages say: JSON in UTF-8, times as RFC 3339 in UTC, None as null."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from gateway.core.model import (
     Quality,
     Range,
     Reason,
+    Snapshot,
     Value,
     iso,
 )
@@ -29,17 +30,29 @@ CLEARED: Final = b""
 """An empty retained message makes the broker forget the one before."""
 
 _encode: Final = msgspec.json.Encoder().encode
+_WITH_MICROSECONDS: Final = len('"2026-06-21T12:00:00.123456Z"')
 
 
 def state(state: DeviceState) -> bytes:
     """Return a device's state: `{"time", "quality", "source", <point>: <value>, …}`."""
-    body: dict[str, Any] = {
-        "time": iso(state.time) if state.time else None,
-        "quality": state.quality,
-        "source": state.source,
-    }
-    body.update(state.values)
-    return _encode(body)
+    time = b"null" if state.time is None else _time(state.time)
+    # Put together from its parts, which takes half as long as by way of one dict: most messages are states.
+    head = b'{"time":%b,"quality":"%b","source":%b' % (time, state.quality.encode(), _encode(state.source))
+    values = _encode(state.values)
+    return head + b"," + values[1:] if len(values) > 2 else head + b"}"
+
+
+def snapshot(snapshot: Snapshot) -> bytes:
+    """Return what was measured before: `{"time", "source", <point>: <value>, …}`."""
+    return _encode({"time": iso(snapshot.time), "source": snapshot.source, **snapshot.values})
+
+
+def _time(moment: datetime) -> bytes:
+    """Return what `iso` does, quoted, in a fraction of its time."""
+    text = _encode(moment)
+    if len(text) == _WITH_MICROSECONDS and text.endswith(b'Z"'):
+        return text[:24] + b'Z"'
+    return _encode(iso(moment))
 
 
 def availability(quality: Quality) -> bytes:
@@ -96,13 +109,26 @@ def info(topics: Topics, gateway_id: str, started: datetime) -> bytes:
                 "set": [f"{each}/{SET}", f"{each}/{SET}/<setpoint>"],
                 "result": f"{each}/{RESULT}",
                 "alarm": f"{each}/{ALARM}",
+                "request": topics.request("<request>"),
+                "response": topics.response("<request>"),
             },
         }
     )
 
 
-def health(now: datetime, bridges: Sequence[BridgeStatus], devices: Counter[Quality], dropped_results: int) -> bytes:
-    """Return how the gateway does. `dropped_results` found no room while the broker was away."""
+def qualities(states: Iterable[DeviceState]) -> Counter[Quality]:
+    """Return how many devices have each quality."""
+    return Counter(state.quality for state in states)
+
+
+def health(
+    now: datetime,
+    bridges: Sequence[BridgeStatus],
+    devices: Counter[Quality],
+    dropped_results: int,
+    dropped_history: int,
+) -> bytes:
+    """Return how the gateway does. `dropped_results` found no room while the broker was away, `dropped_history` too."""
     return _encode(
         {
             "time": iso(now),
@@ -118,6 +144,7 @@ def health(now: datetime, bridges: Sequence[BridgeStatus], devices: Counter[Qual
             },
             "devices": {"total": devices.total()} | {quality.value: devices[quality] for quality in Quality},
             "dropped_results": dropped_results,
+            "dropped_history": dropped_history,
         }
     )
 

@@ -9,6 +9,9 @@ import msgspec
 
 from gateway.bridges.mqtt import payloads
 from gateway.bridges.mqtt.client import Client, LostError
+from gateway.bridges.mqtt.delivery import TopicClass
+from gateway.bridges.mqtt.history.history import History
+from gateway.bridges.mqtt.home_assistant.discovery import Discovery
 from gateway.bridges.mqtt.outbox import Outbox
 from gateway.bridges.mqtt.settings import MqttSettings
 from gateway.bridges.mqtt.topics import AVAILABILITY, DEVICE, Topics
@@ -32,9 +35,19 @@ class Publisher:
     """Knows what the broker was told, so that what changes seldom is told when it changes."""
 
     def __init__(
-        self, settings: MqttSettings, context: Context, topics: Topics, client: Client, outbox: Outbox
+        self,
+        settings: MqttSettings,
+        context: Context,
+        topics: Topics,
+        client: Client,
+        outbox: Outbox,
+        discovery: Discovery,
+        history: History | None = None,
     ) -> None:
         self._settings = settings
+        self._sending = {what: settings.sending(what) for what in TopicClass}
+        self._discovery = discovery
+        self._history = history
         self._context = context
         self._topics = topics
         self._client = client
@@ -46,13 +59,17 @@ class Publisher:
     async def introduce(self, started: datetime) -> None:
         """Say who is there. Raises LostError."""
         info = payloads.info(self._topics, self._context.gateway_id, started)
-        await self._tell(self._topics.bridge_info, info)
-        await self._tell(self._topics.bridge_state, payloads.ONLINE)
+        await self._tell(TopicClass.BRIDGE, self._topics.bridge_info, info)
+        await self._tell(TopicClass.BRIDGE, self._topics.bridge_state, payloads.ONLINE)
 
     async def begin(self) -> None:
         """Have everything published that is known: the broker may have forgotten it. Raises LostError."""
         while self._outbox.removed:
             await self._clear(self._outbox.removed.pop())
+        await self._discovery.begin()
+        self._show_anew()
+
+    def _show_anew(self) -> None:
         self._shown.clear()
         self._counts.clear()
         self._outbox.open(self._context.states())
@@ -60,9 +77,13 @@ class Publisher:
     async def flush(self) -> None:
         """Publish until the outbox is empty. Raises LostError."""
         box = self._outbox
+        if await self._discovery.flush():
+            await self._tell(TopicClass.BRIDGE, self._topics.bridge_state, payloads.ONLINE)
+            self._show_anew()
         while box.filled:
             for _ in range(min(len(box.results), RESULTS_PER_TURN)):
                 await self._send_result()
+            box.results_taken()
             while box.removed:
                 await self._clear(box.removed.pop())
             for _ in range(min(len(box.states), STATES_PER_TURN)):
@@ -94,12 +115,17 @@ class Publisher:
         try:
             if known is None or known.state.device != state.device:
                 permitted = self._context.permitted(state.device, self._context.name)
-                await self._tell(f"{root}/{DEVICE}", payloads.device(state.device, permitted))
-            await self._client.publish(root, payloads.state(state), self._settings.qos, self._settings.retain)
+                await self._tell(TopicClass.DEVICE, f"{root}/{DEVICE}", payloads.device(state.device, permitted))
+            sending = self._sending[TopicClass.STATE]
+            done = self._history.shown(state) if self._history else None
+            await self._client.publish(root, payloads.state(state), sending.qos, sending.retain, done=done)
             if self._settings.points:
                 await self._show_points(root, known.state.values if known else {}, state.values)
             if known is None or known.state.quality is not state.quality:
-                await self._tell(f"{root}/{AVAILABILITY}", payloads.availability(state.quality))
+                await self._tell(
+                    TopicClass.AVAILABILITY, f"{root}/{AVAILABILITY}", payloads.availability(state.quality)
+                )
+            await self._discovery.show(state)
         except ValueError as error:
             self._complain(root, error)
         self._shown[serial] = _Shown(root, state)
@@ -108,9 +134,7 @@ class Publisher:
         for name in before.keys() | after.keys():
             value = after.get(name)
             if name not in before or value != before[name]:
-                await self._client.publish(
-                    f"{root}/{name}", payloads.point(value), self._settings.qos, self._settings.retain
-                )
+                await self._tell(TopicClass.POINTS, f"{root}/{name}", payloads.point(value))
 
     def _count(self, known: _Shown | None, state: DeviceState) -> None:
         if known is not None:
@@ -131,9 +155,12 @@ class Publisher:
         if self._settings.points:
             topics += [f"{root}/{point}" for point in (known.state.values if known else POINTS)]
         try:
-            await self._client.publish(topics[0], payloads.OFFLINE, self._settings.qos, retain=False)
+            # First of all: Home Assistant complains of an empty state as long as it knows the device.
+            await self._discovery.clear(serial)
+            qos = self._sending[TopicClass.AVAILABILITY].qos
+            await self._client.publish(topics[0], payloads.OFFLINE, qos, retain=False)
             for topic in topics:
-                await self._tell(topic, payloads.CLEARED)
+                await self._client.publish(topic, payloads.CLEARED, qos, retain=True)
         except LostError:
             self._outbox.removed.add(serial)
             raise
@@ -143,12 +170,18 @@ class Publisher:
     async def _tell_health(self) -> None:
         self._outbox.health_changed = False
         body = payloads.health(
-            self._context.clock.now(), self._context.bridges(), self._counts, self._outbox.dropped_results
+            self._context.clock.now(),
+            self._context.bridges(),
+            self._counts,
+            self._outbox.dropped_results,
+            self._outbox.dropped_history,
         )
-        await self._tell(self._topics.bridge_health, body)
+        await self._tell(TopicClass.BRIDGE, self._topics.bridge_health, body)
+        self._discovery.bridges_changed()
 
-    async def _tell(self, topic: str, payload: bytes) -> None:
-        await self._client.publish(topic, payload, self._settings.qos, retain=True)
+    async def _tell(self, what: TopicClass, topic: str, payload: bytes) -> None:
+        sending = self._sending[what]
+        await self._client.publish(topic, payload, sending.qos, sending.retain)
 
     def _complain(self, topic: str, error: ValueError) -> None:
         if not self._complained:

@@ -1,6 +1,7 @@
 """Reads set messages. Whatever arrives, the answer is a `Request` or a refusal that says what is wrong."""
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ TTL_LIMIT: Final = 86_400.0
 REVERT_LIMIT: Final = 30 * 86_400.0
 """Seconds."""
 
-_FIELDS: Final = ("id", "ttl", "revert_after", "revert_value")
+_FIELDS: Final = ("id", "ttl", "revert_after", "revert_value", "time")
 """What a message may say besides values."""
 
 
@@ -47,6 +48,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     revert_after: float | None = None
     """Seconds."""
     revert_value: Value = None
+    time: datetime | None = None
+    """When it was said, by the sender's clock."""
 
     def ids(self) -> list[str] | None:
         """Return the command's id, or one for each setpoint where there are several; None: make some up."""
@@ -104,12 +107,13 @@ def _read(setpoint: str | None, id_: str | None, body: dict[str, Any]) -> Reques
         ttl=_seconds("ttl", body.get("ttl"), TTL_LIMIT),
         revert_after=revert_after,
         revert_value=revert_value,
+        time=_read_time(body.get("time")),
     )
 
 
 def _value_in(payload: bytes) -> dict[str, Any]:
     """Return what stands in a message for one setpoint: an object as it is, else `{"value": …}`."""
-    text = _text_in(payload)
+    text = text_in(payload)
     # Anything that isn't JSON is a text, e.g. `charge`; the setpoint's own parser has the last word.
     if text[0] not in '{["' and len(text) > TEXT_LIMIT:
         raise RequestError(Reason.BAD_VALUE, f"the value has {len(text)} characters; at most {TEXT_LIMIT} make sense")
@@ -123,7 +127,7 @@ def _value_in(payload: bytes) -> dict[str, Any]:
 
 
 def _values_in(payload: bytes) -> dict[str, Any]:
-    text = _text_in(payload)
+    text = text_in(payload)
     try:
         decoded = msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -133,7 +137,8 @@ def _values_in(payload: bytes) -> dict[str, Any]:
     return decoded
 
 
-def _text_in(payload: bytes) -> str:
+def text_in(payload: bytes) -> str:
+    """Return what a message says, without white space round it. Raises RequestError."""
     if len(payload) > PAYLOAD_LIMIT:
         raise RequestError(
             Reason.BAD_REQUEST, f"the payload has {len(payload)} bytes; at most {PAYLOAD_LIMIT} are read"
@@ -153,6 +158,20 @@ def _read_id(raw: Any) -> str | None:
     if not isinstance(raw, str) or not 0 < len(raw) <= ID_LIMIT or not raw.isprintable():
         raise RequestError(Reason.BAD_REQUEST, f"id takes a text of 1 to {ID_LIMIT} printable characters")
     return raw
+
+
+def _read_time(raw: Any) -> datetime | None:
+    if raw is None:
+        return None
+    try:
+        time = datetime.fromisoformat(raw) if isinstance(raw, str) and len(raw) <= TEXT_LIMIT else None
+        if time is not None and time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise RequestError(
+        Reason.BAD_REQUEST, f"time takes a time with its zone like 2026-06-21T12:00:00Z, not {_brief(raw)}"
+    )
 
 
 def _seconds(name: str, raw: Any, most: float) -> float | None:

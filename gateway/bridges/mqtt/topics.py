@@ -1,6 +1,7 @@
 """Names of topics. `<base>/bridge/…` is the gateway's, `<base>/<device>/…` a device's."""
 
 import re
+from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote
 
@@ -10,12 +11,17 @@ BRIDGE: Final = "bridge"
 STATE: Final = "state"
 INFO: Final = "info"
 HEALTH: Final = "health"
+REQUEST: Final = "request"
+RESPONSE: Final = "response"
+SESSION: Final = "session"
 
 AVAILABILITY: Final = "availability"
 DEVICE: Final = "device"
+HISTORY: Final = "history"
 RESULT: Final = "result"
 ALARM: Final = "alarm"
 SET: Final = "set"
+TOTALS: Final = "totals"
 
 # Wildcards, the separator, what the escape itself uses, control characters, and what UTF-8 can't carry.
 _AWKWARD: Final = re.compile("[+#/%\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -38,6 +44,15 @@ def unescape(level: str) -> str | None:
     return serial if escape(serial) == level else None
 
 
+class RequestName(StrEnum):
+    """What the gateway itself may be asked for."""
+
+    DEVICES = "devices"
+    HEALTH = "health"
+    RESTART = "restart"
+    LOG_LEVEL = "log_level"
+
+
 class SetTopic(msgspec.Struct, frozen=True):
     """A topic that takes wishes, taken apart."""
 
@@ -57,12 +72,30 @@ class Topics:
         self.bridge_state = f"{base}/{BRIDGE}/{STATE}"
         self.bridge_info = f"{base}/{BRIDGE}/{INFO}"
         self.bridge_health = f"{base}/{BRIDGE}/{HEALTH}"
+        self.bridge_session = f"{base}/{BRIDGE}/{SESSION}"
+        """Where the gateway speaks to itself, to know what a kept session has delivered."""
+        self.requests = f"{base}/{BRIDGE}/{REQUEST}/+"
+        """What to subscribe to."""
         self.sets = (f"{base}/+/{SET}", f"{base}/+/{SET}/+")
         """What to subscribe to."""
 
     def root(self, serial: str) -> str:
         """Return a device's own topic, where its state is and under which its other topics are."""
         return f"{self.base}/{escape(serial)}"
+
+    def request(self, name: str) -> str:
+        """Return where to ask the gateway itself for something."""
+        return f"{self.base}/{BRIDGE}/{REQUEST}/{name}"
+
+    def response(self, name: str) -> str:
+        """Return where the gateway answers."""
+        return f"{self.base}/{BRIDGE}/{RESPONSE}/{name}"
+
+    def parse_request(self, topic: str) -> str | None:
+        """Return what a topic of `requests` asks for; None for any other."""
+        prefix = self.request("")
+        name = topic[len(prefix) :]
+        return name if topic.startswith(prefix) and name and "/" not in name else None
 
     def is_ours(self, topic: str) -> bool:
         """Return whether a topic lies under the base."""

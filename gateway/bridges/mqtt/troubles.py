@@ -5,10 +5,13 @@ import ssl
 from collections.abc import Mapping
 from typing import Final
 
+from paho.mqtt.client import WebsocketConnectionError
+
 _ERRORS: Final[tuple[tuple[type[Exception], str], ...]] = (
     # The first that fits counts, so subclasses come before what they derive from.
     (ssl.SSLCertVerificationError, "has a certificate that is not trusted ({error}); set tls.ca to its CA"),
     (ssl.SSLError, "does not agree on TLS ({error}); TLS listeners usually have port 8883"),
+    (WebsocketConnectionError, "does not open a WebSocket ({error}); check port, path and headers"),
     (ConnectionRefusedError, "refused the connection"),
     (ConnectionResetError, "closed the connection"),
     (socket.gaierror, "has an unknown name ({error})"),

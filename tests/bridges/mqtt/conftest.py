@@ -5,6 +5,7 @@ import pytest
 import gateway.bridges.mqtt.bridge as bridge_module
 from gateway.bridges.mqtt import MqttBridge
 from gateway.bridges.mqtt.settings import MqttSettings
+from gateway.core.model import BridgeStatus
 from tests.bridges.mqtt.peer import peer
 from tests.kit.bench import EVERYTHING, Bench, until
 from tests.kit.broker import embedded
@@ -38,6 +39,16 @@ class Gateway(Bench):
     def connect(self, broker, **settings):
         settings = MqttSettings(**{"host": broker.host, "port": broker.port} | settings)
         self.runner = self.run(MqttBridge, settings, "mqtt")
+
+    def status_of(self, name, *, up):
+        """Have another bridge there that is up, or not; returns how to change that."""
+
+        def say(*, up):
+            now = self.clock.now()
+            self.router.bridge_status(BridgeStatus(name=name, type="scripted", up=up, since=now))
+
+        say(up=up)
+        return say
 
     @property
     def status(self):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
@@ -57,6 +58,12 @@ class Peer:
             if correlation is not None:
                 properties.CorrelationData = correlation
         self.client.publish(topic, payload, qos, retain, properties)
+
+    async def delivered(self):
+        """Wait until the broker has dealt with all that was published here: it keeps the order."""
+        marker = uuid4().hex
+        self.publish("delivered", marker)
+        await until(lambda: marker in self.all("delivered"), "the broker has it all")
 
     def all(self, topic):
         """Every message of this topic, JSON objects decoded."""

@@ -258,6 +258,7 @@ async def test_a_flood_of_sets_all_get_an_answer_and_the_loop_lives(plant):
 
 async def test_what_does_not_fit_into_the_queue_is_rate_limited(broker, bench, monkeypatch):
     monkeypatch.setattr(commands_module, "REQUEST_BACKLOG", 10)
+    monkeypatch.setattr(commands_module, "TOGETHER", 1)
     async with bench() as gateway, peer(broker) as it:
         gateway.announce()
         gateway.connect(broker)

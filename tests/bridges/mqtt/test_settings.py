@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from gateway.bridges.mqtt.delivery import TopicClass
 from gateway.bridges.mqtt.settings import MqttSettings
 
 
@@ -34,6 +35,29 @@ def test_protocol_may_be_a_number_as_yaml_reads_it():
         ({"tls": {"ca": "/no/such/file"}}, "not point to a file"),
         ({"topic": "x"}, "Extra inputs"),
         ({"host": ""}, "at least 1 character"),
+        ({"base": "x" * 501}, "at most 500 characters"),
+        ({"tls": {"keyfile_password": "x"}}, "needs keyfile"),
+        ({"tls": {"insecure": True}}, "Extra inputs"),
+        ({"tls": {"alpn": [""]}}, "at least 1 character"),
+        ({"path": "/x"}, "need transport: websockets"),
+        ({"headers": {"a": "b"}}, "need transport: websockets"),
+        ({"transport": "websockets", "path": "x"}, "pattern"),
+        ({"transport": "websockets", "path": "/x y"}, "pattern"),
+        ({"transport": "websockets", "headers": {"a:b": "c"}}, "pattern"),
+        ({"transport": "websockets", "headers": {"a": "b\r\nc: d"}}, "control character"),
+        ({"session_expiry": 60, "protocol": "3.1.1"}, "needs protocol: 5"),
+        ({"session_expiry": 60, "qos": 2}, "needs QoS 0 or 1"),
+        ({"session_expiry": 60, "delivery": {"result": {"qos": 2}}}, "needs QoS 0 or 1"),
+        ({"session_expiry": -1}, "greater than or equal to 0"),
+        ({"delivery": {"states": {"qos": 1}}}, "Extra inputs"),
+        ({"delivery": {"state": {"qos": 3}}}, "0, 1 or 2"),
+        ({"requests": ["reboot"]}, "'devices', 'health', 'restart' or 'log_level'"),
+        ({"home_assistant": {"enabled": True, "prefix": "sems"}}, "must not lie in each other"),
+        ({"home_assistant": {"enabled": True, "prefix": "sems/ha"}}, "must not lie in each other"),
+        ({"home_assistant": True, "base": "homeassistant/sems"}, "must not lie in each other"),
+        ({"home_assistant": {"enabled": True, "status_topic": "sems/x"}}, "must not lie under base"),
+        ({"home_assistant": {"enabled": True, "prefix": "a/#"}}, "wildcard"),
+        ({"home_assistant": True, "payload": "sparkplug"}, "needs payload: json"),
     ],
 )
 def test_mistakes_are_named(settings, words):
@@ -43,3 +67,28 @@ def test_mistakes_are_named(settings, words):
 
 def test_a_password_does_not_print_itself():
     assert "hush" not in repr(MqttSettings(host="x", username="u", password="hush"))
+
+
+def test_home_assistant_is_turned_on_by_true():
+    assert not MqttSettings(host="x").home_assistant.enabled
+    assert not MqttSettings(host="x", home_assistant=False, base="homeassistant").home_assistant.enabled
+    assert MqttSettings(host="x", home_assistant=True).home_assistant.prefix == "homeassistant"
+
+
+def test_a_class_of_topics_follows_the_bridges_own_settings_where_it_says_nothing():
+    settings = MqttSettings(host="x", qos=2, retain=False, delivery={"state": {"qos": 0}, "bridge": {"retain": False}})
+    sent = {what: (settings.sending(what).qos, settings.sending(what).retain) for what in TopicClass}
+    assert sent == {
+        "state": (0, False), "points": (2, False), "availability": (2, True), "device": (2, True),
+        "bridge": (2, False), "discovery": (2, True), "result": (1, False), "response": (1, False),
+    }  # fmt: skip
+
+
+def test_headers_and_key_passwords_do_not_print_themselves():
+    settings = MqttSettings(
+        host="x",
+        transport="websockets",
+        headers={"Authorization": "hush"},
+        tls={"certfile": __file__, "keyfile_password": "hush"},
+    )
+    assert "hush" not in repr(settings)

@@ -1,0 +1,200 @@
+"""Requests to the gateway itself: `<base>/bridge/request/<x>`, answered at `<base>/bridge/response/<x>`.
+
+An answer is `{"id", "ok": true, "data": …}` or `{"id", "ok": false, "error": {"reason", "detail"}}`; `id` is the
+requester's own, whatever JSON value it is.
+"""
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any, Final
+
+import msgspec
+
+from gateway.bridges.mqtt import payloads
+from gateway.bridges.mqtt.delivery import TopicClass
+from gateway.bridges.mqtt.message import Message
+from gateway.bridges.mqtt.outbox import Outbox
+from gateway.bridges.mqtt.replies import Reply
+from gateway.bridges.mqtt.requests import NAME_LIMIT, RequestError, text_in
+from gateway.bridges.mqtt.settings import MqttSettings
+from gateway.bridges.mqtt.topics import RequestName, Topics
+from gateway.core.bridge import Context
+from gateway.core.model import Reason, iso
+
+ID_LIMIT: Final = 1_024
+"""Bytes of JSON of an `id`."""
+PAGE: Final = 1_000
+PAGE_LIMIT: Final = 5_000
+"""Devices in one answer."""
+BUSY: Final = 100
+"""Answers that wait, after which only short ones are given."""
+FLOOD: Final = 1_000
+"""After which none is."""
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+_encode: Final = msgspec.json.Encoder().encode
+_Body = dict[str, Any]
+
+
+class BridgeRequests:
+    """Answers at once; nothing waits."""
+
+    def __init__(self, settings: MqttSettings, context: Context, topics: Topics, outbox: Outbox) -> None:
+        self._allowed = tuple(settings.requests)
+        self._context = context
+        self._topics = topics
+        self._outbox = outbox
+        self._sending = settings.sending(TopicClass.RESPONSE)
+        self._does: Final[Mapping[RequestName, Callable[[_Body], Any]]] = {
+            RequestName.DEVICES: self._devices,
+            RequestName.HEALTH: self._health,
+            RequestName.RESTART: self._restart,
+            RequestName.LOG_LEVEL: self._log_level,
+        }
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """What to subscribe to."""
+        return (self._topics.requests,) if self._allowed else ()
+
+    def receive(self, name: str, message: Message) -> None:
+        """Take a request. One that was retained, or that may be old, would be carried out at any odd time."""
+        if message.retain or not name:
+            return
+        waiting = len(self._outbox.results)
+        if waiting >= FLOOD:
+            # Answers must not crowd out the results of commands.
+            return
+        id_: Any = None
+        reply: Reply | None = None
+        try:
+            reply = Reply.of(message, self._topics)
+            body = _body_in(name, message.payload)
+            id_ = _id_in(body)
+            if message.backlog and message.expiry is None:
+                raise RequestError(Reason.EXPIRED, "it may have waited at the broker; ask anew")
+            if waiting >= BUSY:
+                raise RequestError(Reason.RATE_LIMITED, f"{waiting} answers wait to be sent; ask again later")
+            answer: _Body = {"id": id_, "ok": True, "data": self._does[self._known(name)](body)}
+        except RequestError as error:
+            answer = {"id": id_, "ok": False, "error": {"reason": error.reason, "detail": error.detail}}
+        payload = _encode(answer)
+        qos, retain = self._sending.qos, self._sending.retain
+        topic = self._topics.response(name[:NAME_LIMIT])
+        self._outbox.put_result(Message(topic=topic, payload=payload, qos=qos, retain=retain))
+        if reply is not None:
+            self._outbox.put_result(Message(topic=reply.topic, payload=payload, qos=qos, correlation=reply.correlation))
+
+    def _known(self, name: str) -> RequestName:
+        if name in self._allowed:
+            return RequestName(name)
+        if name in list(RequestName):
+            raise RequestError(
+                Reason.NOT_PERMITTED, f"{name} is not allowed; add it to requests: of the bridge {self._context.name}"
+            )
+        raise RequestError(Reason.BAD_REQUEST, _no_such("request", name, list(RequestName)))
+
+    def _devices(self, body: _Body) -> Any:
+        offset = _whole(body, "offset", 0, 0, 1_000_000_000)
+        limit = _whole(body, "limit", PAGE, 1, PAGE_LIMIT)
+        _no_more(body, "offset", "limit")
+        states = self._context.states()
+        return {
+            "total": len(states),
+            "offset": offset,
+            "devices": [
+                {
+                    "serial": state.device.serial,
+                    "topic": self._topics.root(state.device.serial),
+                    "name": state.device.name,
+                    "kind": state.device.kind,
+                    "model": state.device.model,
+                    "plant": state.device.plant,
+                    "quality": state.quality,
+                    "time": iso(state.time) if state.time else None,
+                }
+                for state in states[offset : offset + limit]
+            ],
+        }
+
+    def _health(self, body: _Body) -> Any:
+        _no_more(body)
+        context = self._context
+        return msgspec.Raw(
+            payloads.health(
+                context.clock.now(),
+                context.bridges(),
+                payloads.qualities(context.states()),
+                self._outbox.dropped_results,
+                self._outbox.dropped_history,
+            )
+        )
+
+    def _restart(self, body: _Body) -> Any:
+        name = body.get("bridge")
+        _no_more(body, "bridge")
+        bridges = [bridge.name for bridge in self._context.bridges()]
+        if not isinstance(name, str):
+            raise RequestError(Reason.BAD_REQUEST, f'say which bridge, e.g. {{"bridge": "{bridges[0]}"}}')
+        try:
+            self._context.restart(name)
+        except LookupError:
+            raise RequestError(Reason.BAD_REQUEST, _no_such("bridge", name, bridges)) from None
+        return {"bridge": name}
+
+    def _log_level(self, body: _Body) -> Any:
+        level = body.get("level")
+        _no_more(body, "level")
+        if level not in LEVELS:
+            raise RequestError(Reason.BAD_VALUE, f"level takes one of {', '.join(LEVELS)}")
+        self._context.set_log_level(level)
+        self._context.log.info("log level changed", level=level)
+        return {"level": level}
+
+
+_ALONE: Final[Mapping[str, str]] = {RequestName.RESTART: "bridge", RequestName.LOG_LEVEL: "level"}
+"""What a payload that is no JSON object stands for."""
+
+
+def _body_in(name: str, payload: bytes) -> _Body:
+    if not payload.strip():
+        return {}
+    text = text_in(payload)
+    if text[0] in '{["':
+        try:
+            body = msgspec.json.decode(text)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise RequestError(Reason.BAD_REQUEST, f"not JSON: {error}") from None
+        if isinstance(body, dict):
+            return body
+        text = body if isinstance(body, str) else text
+    key = _ALONE.get(name)
+    if key is None:
+        raise RequestError(Reason.BAD_REQUEST, 'send nothing, or a JSON object, e.g. {"id": 1}')
+    return {key: text}
+
+
+def _id_in(body: _Body) -> Any:
+    id_ = body.pop("id", None)
+    if len(_encode(id_)) > ID_LIMIT:
+        raise RequestError(Reason.BAD_REQUEST, f"id has more than {ID_LIMIT} bytes")
+    return id_
+
+
+def _whole(body: _Body, key: str, default: int, low: int, high: int) -> int:
+    value = body.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise RequestError(Reason.BAD_VALUE, f"{key} takes a whole number, {low} to {high}")
+    return value
+
+
+def _no_more(body: _Body, *known: str) -> None:
+    for key in body:
+        if key not in known:
+            raise RequestError(Reason.BAD_REQUEST, _no_such("key", key, ["id", *known]))
+
+
+def _no_such(what: str, name: str, known: list[str]) -> str:
+    near = get_close_matches(name[:NAME_LIMIT].lower(), known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    return f"there is no {what} {name[:NAME_LIMIT]!r}; {hint}"

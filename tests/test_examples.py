@@ -1,0 +1,253 @@
+"""Topics, setpoints and fields that the examples name are the gateway's own."""
+
+import json
+import re
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from paho.mqtt.client import topic_matches_sub
+
+from gateway.bridges.mqtt import payloads, requests, topics
+from gateway.core.model import (
+    Command,
+    CommandEvent,
+    CommandState,
+    Device,
+    DeviceKind,
+    DeviceState,
+    Quality,
+    Reason,
+    Severity,
+)
+from gateway.core.points import POINTS, SETPOINTS, Kind
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+FLOW = json.loads((EXAMPLES / "node-red" / "flow.json").read_text())
+TELEGRAF = tomllib.loads((EXAMPLES / "telegraf" / "telegraf.conf").read_text())
+AUTOMATIONS = yaml.safe_load((EXAMPLES / "home-assistant" / "automation.yaml").read_text())
+
+NOON = datetime(2026, 6, 21, 12, tzinfo=UTC)
+SERIAL = "9010KETU000W0001"
+T = topics.Topics("sems")
+DEVICE = Device(serial=SERIAL, name="House", model="GW10K-ET", kind=DeviceKind.INVERTER, plant="plant-1")
+STATE = DeviceState(
+    device=DEVICE,
+    quality=Quality.GOOD,
+    time=NOON,
+    source="sems",
+    values=dict.fromkeys((name for name, point in POINTS.items() if point.kind is not Kind.SETPOINT), 1.0),
+)
+COMMAND = Command(id="c", serial=SERIAL, setpoint="running", value=True, origin="mqtt", created=NOON, expires=NOON)
+STEP = CommandEvent(command=COMMAND, state=CommandState.ACCEPTED, time=NOON)
+# The topic of alarms comes with another change; from then on the gateway's own names are compared.
+ALARM = f"{T.root(SERIAL)}/{topics.ALARM}"
+ALARM_FIELDS = {"state", "id", "serial", "code", "text", "severity", "raised", "cleared", "time"}
+
+TEXT = None
+PUBLISHED = {
+    T.root(SERIAL): json.loads(payloads.state(STATE)) | dict.fromkeys(SETPOINTS),
+    f"{T.root(SERIAL)}/{topics.AVAILABILITY}": TEXT,
+    f"{T.root(SERIAL)}/{topics.DEVICE}": json.loads(payloads.device(DEVICE, {})),
+    f"{T.root(SERIAL)}/{topics.RESULT}": json.loads(payloads.step(STEP)),
+    ALARM: dict.fromkeys(ALARM_FIELDS),
+    T.bridge_state: TEXT,
+    T.bridge_info: json.loads(payloads.info(T, "house", NOON)),
+    T.bridge_health: json.loads(payloads.health(NOON, [], payloads.qualities([STATE]), 0, 0)),
+}
+"""Topic → what its messages have; TEXT where it is a word."""
+
+
+def published(subscription):
+    """Return what the messages have that a subscription brings; fails where it would bring none, or several kinds."""
+    found = [topic for topic in PUBLISHED if topic_matches_sub(subscription, topic)]
+    assert len(found) == 1, f"{subscription} brings {found or 'nothing'}"
+    return PUBLISHED[found[0]]
+
+
+@pytest.mark.skipif(not hasattr(payloads, "alarm"), reason="alarms are published from a later change on")
+def test_alarms_have_the_fields_that_the_examples_expect():
+    from gateway.core.model import Alarm
+
+    alarm = Alarm(id="1", serial=SERIAL, code="F1", text="", severity=Severity.FAULT, raised=NOON)
+    assert json.loads(payloads.alarm(alarm, NOON)).keys() == ALARM_FIELDS
+
+
+# Node-RED
+
+
+def functions():
+    return {node["name"]: node["func"] for node in FLOW if node["type"] == "function"}
+
+
+SUBSCRIBED = {node["topic"]: node for node in FLOW if node["type"] == "mqtt in"}
+OWN = {"energy/price": TEXT}
+"""What the flow listens to that is not the gateway's."""
+
+
+@pytest.mark.parametrize("topic", SUBSCRIBED)
+def test_the_flow_subscribes_to_what_is_published(topic):
+    if topic not in OWN:
+        published(topic)
+
+
+READS = {
+    "devices": {"state": T.root(SERIAL), "now": T.root(SERIAL), "device": f"{T.root(SERIAL)}/{topics.DEVICE}"},
+    "results": {"step": f"{T.root(SERIAL)}/{topics.RESULT}"},
+    "alarms": {"alarm": ALARM},
+}
+"""Function node → its variables that are messages, and of which topic."""
+
+
+@pytest.mark.parametrize(("function", "variable"), [(f, v) for f, names in READS.items() for v in names])
+def test_the_flow_reads_fields_that_there_are(function, variable):
+    code = functions()[function]
+    fields = set(re.findall(rf"(?<![.\w]){variable}\.(\w+)", code))
+    if variable == "now":
+        fields = set(re.findall(r"'(\w+)'", re.search(r"now && \[(.*?)\]", code)[1]))
+    # `devices[serial]` keeps the two halves of a device under names of the flow's own.
+    fields -= {"name", "state"} if variable == "device" else set()
+    if variable == "device":
+        assert "device.name" in code
+        fields.add("name")
+    assert fields
+    assert fields <= PUBLISHED[READS[function][variable]].keys()
+
+
+def test_the_flows_tables_and_gauges_show_what_there_is():
+    codes = "\n".join(functions().values())
+    for node in FLOW:
+        if node["type"] == "ui-table":
+            for column in node["columns"]:
+                assert re.search(rf"^\s+.*\b{column['key']}[:,]", codes, re.MULTILINE), column
+        if node["type"] == "ui-gauge":
+            assert node["value"].removeprefix("payload.") in POINTS
+            assert node["units"] == POINTS[node["value"].removeprefix("payload.")].unit
+
+
+def test_the_flow_sets_a_setpoint_with_fields_that_a_set_may_have():
+    code = functions()["limit by price"]
+    (setpoint,) = re.findall(r"'/set/(\w+)'", code)
+    assert setpoint in SETPOINTS
+    fields = set(
+        re.findall(r"^    (\w+): ", re.search(r"const command = \{(.*?)\n\}", code, re.DOTALL)[1], re.MULTILINE)
+    )
+    fields |= set(re.findall(r"command\.(revert\w+) =", code))
+    assert fields == {"value", *requests._FIELDS}
+    assert SETPOINTS[setpoint].neutral == int(re.search(r"NO_LIMIT = (\d+)", code)[1])
+    (out,) = (node for node in FLOW if node["type"] == "mqtt out")
+    assert (out["qos"], out["retain"]) == ("1", "false")
+
+
+def test_the_flow_knows_the_ends_of_a_command():
+    code = functions()["results"]
+    named = set(re.findall(r"'(\w+)'", re.search(r"const BAD = \[(.*?)\]", code)[1]))
+    assert named == {"rejected", "failed", "unknown", "expired"}
+    assert named | {"succeeded"} <= {str(state) for state in CommandState}
+
+
+def test_the_flow_is_wired_to_nodes_that_there_are():
+    known = {node["id"] for node in FLOW}
+    assert len(known) == len(FLOW)
+    for node in FLOW:
+        assert {target for wires in node.get("wires", []) for target in wires} <= known
+        for key in ("z", "broker", "group", "page", "ui", "theme"):
+            assert node["type"] == "mqtt-broker" or node.get(key) in {None, *known}, node
+    for node in FLOW:
+        assert not node.get("credentials")
+
+
+# Telegraf
+
+INPUTS = TELEGRAF["inputs"]["mqtt_consumer"]
+
+
+@pytest.mark.parametrize("consumer", INPUTS, ids=lambda consumer: consumer["topics"][0])
+def test_telegrafs_topics_fields_and_tags_are_the_gateways(consumer):
+    for topic in consumer["topics"]:
+        have = published(topic)
+        if consumer["data_format"] == "value":
+            assert have is TEXT
+            continue
+        for parser in consumer["json_v2"]:
+            for each in parser.get("object", []):
+                assert each["path"] == "@this"
+                named = {each["timestamp_key"], *each["tags"], *each.get("excluded_keys", []), *each.get("fields", {})}
+                assert named <= have.keys()
+                # A key of the topic and one of the payload would be a tag and a field of one name.
+                assert "serial" not in have.keys() - set(each.get("excluded_keys", []))
+            for field in parser.get("field", []):
+                value = have
+                for key in field["path"].split("."):
+                    value = value[key]
+                assert isinstance(value, {"bool": bool, "int": int}[field["type"]])
+
+
+@pytest.mark.parametrize("consumer", INPUTS, ids=lambda consumer: consumer["topics"][0])
+def test_telegraf_takes_the_serial_number_from_the_topic(consumer):
+    """Its rule: as many levels in `tags` as in `topic`, `_` for those that are no tag."""
+    parsed = consumer.get("topic_parsing", [])
+    for each in parsed:
+        levels = each["tags"].split("/")
+        assert len(levels) == len(each["topic"].split("/"))
+        assert levels[1] == "serial"
+        assert set(levels) == {"_", "serial"}
+    if consumer["topics"] != [T.bridge_health]:
+        assert [each["topic"] for each in parsed] == consumer["topics"]
+
+
+def test_telegraf_reads_our_times():
+    """Go's layout for RFC 3339; it takes fractions of a second without being told (Go, package time)."""
+    text = (EXAMPLES / "telegraf" / "telegraf.conf").read_text()
+    assert set(re.findall(r'timestamp_format = "(.*)"', text)) == {"2006-01-02T15:04:05Z07:00"}
+    assert PUBLISHED[T.root(SERIAL)]["time"] == "2026-06-21T12:00:00.000Z"
+
+
+# Home Assistant
+
+
+def test_the_automations_speak_of_topics_setpoints_and_states_that_there_are():
+    text = (EXAMPLES / "home-assistant" / "automation.yaml").read_text()
+    published_to = re.findall(r"topic: (sems/\S+)", text)
+    assert published_to
+    for topic in published_to:
+        setting = T.parse_set(topic)
+        if setting:
+            assert setting.setpoint in SETPOINTS
+            payload = re.search(rf"topic: {topic}.*?payload: >-\n\s+(.*?)\n", text, re.DOTALL)[1]
+            assert set(re.findall(r'"(\w+)": ', payload)) <= {"value", *requests._FIELDS}
+        else:
+            fields = set(re.findall(r"payload_json\.(\w+)", text))
+            assert fields
+            assert fields <= published(topic).keys()
+    states = re.search(r"payload_json\.state in \[(.*?)\]", text)[1]
+    assert set(re.findall(r"'(\w+)'", states)) <= {str(state) for state in CommandState}
+    for setpoint in re.findall(r"number\.house_(\w+)", text):
+        assert setpoint in SETPOINTS
+    assert all(automation["triggers"] and automation["actions"] for automation in AUTOMATIONS)
+
+
+def test_the_energy_dashboard_is_given_totals():
+    given = yaml.safe_load((EXAMPLES / "home-assistant" / "energy.yaml").read_text())["energy_dashboard"]
+    for sensors in given.values():
+        for sensor in sensors.values():
+            point = POINTS[sensor.removeprefix("sensor.house_")]
+            assert (point.kind, point.unit) == (Kind.TOTAL, "kWh")
+
+
+def test_the_reasons_that_the_examples_name_are_ours():
+    for page in EXAMPLES.rglob("README.md"):
+        for word in re.findall(r"`(\w+_\w+)`", page.read_text()):
+            known = {*map(str, Reason), *POINTS, *requests._FIELDS}
+            environment = {variable["name"] for node in FLOW for variable in node.get("env", [])}
+            assert word in known | environment, f"{page}: {word}"
+
+
+@pytest.mark.parametrize("page", sorted(EXAMPLES.rglob("README.md")), ids=lambda page: page.parent.name)
+def test_links_of_the_examples_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+        assert (page.parent / link).exists(), link
+    for file in re.findall(r"`([\w-]+\.(?:yaml|json|conf))`", page.read_text()):
+        assert (page.parent / file).exists(), file
