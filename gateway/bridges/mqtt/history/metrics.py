@@ -1,11 +1,11 @@
-"""What Prometheus may know of store and forward: registered while at least one bridge runs."""
+"""What Prometheus may know of store and forward."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import REGISTRY, Collector
+
+from gateway.core.metrics import BridgeMetrics, Family, Samples
 
 PREFIX: Final = "sems_gateway_mqtt_history"
 
@@ -24,42 +24,19 @@ class Watched(Protocol):
         ...
 
 
-class HistoryMetrics(Collector):
-    """One for all bridges, since a metric's samples must stand together."""
+class HistoryMetrics(BridgeMetrics[Watched]):
+    """One for all bridges of the type."""
 
-    def __init__(self) -> None:
-        self._watched: dict[str, Watched] = {}
-
-    def watch(self, bridge: str, history: Watched) -> None:
-        """Show a bridge from now on."""
-        if not self._watched:
-            REGISTRY.register(self)
-        self._watched[bridge] = history
-
-    def forget(self, bridge: str) -> None:
-        """Show it no more."""
-        if self._watched.pop(bridge, None) is not None and not self._watched:
-            REGISTRY.unregister(self)
-
-    def describe(self) -> Iterable[Metric]:
-        """Return the metrics without samples."""
-        return _families()
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as of now."""
-        waiting, dropped = _families()
-        for bridge, history in self._watched.items():
-            waiting.add_metric([bridge], history.waiting)
-            dropped.add_metric([bridge], history.dropped)
-        yield waiting
-        yield dropped
-
-
-def _families() -> tuple[GaugeMetricFamily, CounterMetricFamily]:
-    return (
-        GaugeMetricFamily(f"{PREFIX}_waiting", "snapshots on disk that the broker has yet to get", labels=["bridge"]),
-        CounterMetricFamily(f"{PREFIX}_dropped", "snapshots dropped, the oldest first", labels=["bridge"]),
+    families = (
+        Family(GaugeMetricFamily, f"{PREFIX}_waiting", "snapshots on disk that the broker has yet to get", ("bridge",)),
+        Family(CounterMetricFamily, f"{PREFIX}_dropped", "snapshots dropped, the oldest first", ("bridge",)),
     )
+
+    def fill(self, families: Sequence[Samples], bridge: str, watched: Watched) -> None:
+        """See `BridgeMetrics.fill`."""
+        waiting, dropped = families
+        waiting.add_metric((bridge,), watched.waiting)
+        dropped.add_metric((bridge,), watched.dropped)
 
 
 METRICS: Final = HistoryMetrics()
