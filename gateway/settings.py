@@ -11,14 +11,18 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from gateway.core.bridge import Bridge, BridgeSettings
+from gateway.core.bridge import Bridge, BridgeSettings, Controller
 from gateway.core.document import ConfigError, Document, Problem, dotted, nearest
-from gateway.core.policy import ControlSettings
+from gateway.core.journal.retention import AuditSettings
+from gateway.core.policy.origins import who
+from gateway.core.policy.policy import ControlSettings
 from gateway.core.registry import Registry, UnknownBridgeError
 
 __all__ = ["CLI_BRIDGE", "Config", "ConfigError", "LogSettings", "Problem", "Root"]
 
 ENV_PREFIX: Final = "SEMS_GATEWAY_"
+WILD: Final = frozenset("*?[")
+"""What makes a pattern of a name."""
 CLI_BRIDGE: Final = "cli"
 """The bridge that every gateway has: the command line's door, a socket in `data_dir`."""
 
@@ -53,6 +57,7 @@ class Root(BaseSettings):
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     log: LogSettings = Field(default_factory=LogSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
     bridges: dict[str, dict[str, Any]] = Field(
         repr=False, description="name → settings; `type` says which bridge it is"
     )
@@ -85,6 +90,8 @@ class Config(msgspec.Struct, frozen=True):
     file: Path
     root: Root
     bridges: tuple[BridgeConfig, ...]
+    rule_lines: tuple[int, ...] = ()
+    """The line of each rule of `control.allow`; 0 for one that does not stand in the file."""
 
     @property
     def data_dir(self) -> Path:
@@ -104,10 +111,16 @@ class Config(msgspec.Struct, frozen=True):
             problems += [document.problem((), Root, e) for e in error.errors(include_url=False)]
         bridges = list(_bridges(document, file, raw.get("bridges"), registry, problems))
         if root is not None:
-            problems += _unknown_names(document, root)
+            problems += _unknown_names(document, root, bridges)
+            problems += _no_controllers(document, root, bridges)
         if problems or root is None:
             raise ConfigError(file, problems)
-        return cls(file, root, tuple(bridges))
+        lines = (document.line(("control", "allow", number)) for number in range(len(root.control.allow)))
+        return cls(file, root, tuple(bridges), tuple(lines))
+
+    def unknown_origin(self, origin: str) -> str:
+        """Return what is wrong with `<bridge>[/<role>][:<detail>]` as one who could command; "" where nothing is."""
+        return _unknown(who(origin), _known(self.root, self.bridges), with_role=True)
 
 
 def _bridges(
@@ -139,18 +152,59 @@ def _bridges(
             problems += [document.problem(path, bridge.Settings, e) for e in error.errors(include_url=False)]
 
 
-def _unknown_names(document: "Document", root: Root) -> list[Problem]:
-    """Find bridge names in `control` that no bridge has: a rule that can never hold is a mistake."""
-    known = [*root.bridges, CLI_BRIDGE]
+def _unknown_names(document: "Document", root: Root, bridges: Iterable[BridgeConfig]) -> list[Problem]:
+    """Find bridges and roles in `control` that nobody has: a rule that can never hold is a mistake."""
+    control = root.control
     named: list[tuple[tuple[str | int, ...], str]] = [
-        (("control", "order", i), name) for i, name in enumerate(root.control.order)
+        (("control", "order", i), name) for i, name in enumerate(control.order)
     ]
-    for r, rule in enumerate(root.control.allow):
+    for r, rule in enumerate(control.allow):
         named += [(("control", "allow", r, "origins", i), name) for i, name in enumerate(rule.origins)]
+    named += [(("control", "rates", name), name) for name in control.rates]
+    named += [(("control", "resume", i), name) for i, name in enumerate(control.resume)]
+    known = _known(root, bridges)
     return [
-        Problem(document.line(path), dotted(path), f"there is no bridge {name!r}; {nearest(name, known)}")
+        Problem(document.line(path), dotted(path), text)
         for path, name in named
-        if not set("*?[") & set(name) and name not in known
+        if (text := _unknown(name, known, with_role=path[1] != "order"))
+    ]
+
+
+def _known(root: Root, bridges: Iterable[BridgeConfig]) -> dict[str, frozenset[str] | None]:
+    """Return the roles of every bridge; None for one whose own settings are wrong, of which the user is told."""
+    roles = {bridge.name: bridge.settings.roles for bridge in bridges}
+    return {name: roles.get(name) for name in root.bridges} | {CLI_BRIDGE: frozenset()}
+
+
+def _unknown(name: str, known: Mapping[str, frozenset[str] | None], *, with_role: bool) -> str:
+    """Return what is wrong with a name of a bridge, or of one and its role; "" where nothing is, or it is a pattern.
+
+    `known` has each bridge's roles, None where these are not known.
+    """
+    bridge, slash, role = name.partition("/") if with_role else (name, "", "")
+    if WILD & set(bridge):
+        return ""
+    if bridge not in known:
+        return f"there is no bridge {bridge!r}; {nearest(bridge, known)}"
+    roles = known[bridge]
+    if not slash or roles is None or WILD & set(role) or role in roles:
+        return ""
+    if not roles:
+        return f"nobody has a role at the bridge {bridge!r}; write {bridge!r} alone"
+    return f"the bridge {bridge!r} knows no role {role!r}; {nearest(role, sorted(roles))}"
+
+
+def _no_controllers(document: Document, root: Root, bridges: Iterable[BridgeConfig]) -> list[Problem]:
+    """Find bridges in `control.order` that carry nothing out, as one that only reads."""
+    reads_only = {b.name: b.type for b in bridges if not issubclass(b.bridge, Controller)}
+    return [
+        Problem(
+            document.line(("control", "order", i)),
+            dotted(("control", "order", i)),
+            f"bridge {name!r} ({reads_only[name]}) carries no commands out; take it out, or name one that does",
+        )
+        for i, name in enumerate(root.control.order)
+        if name in reads_only
     ]
 
 

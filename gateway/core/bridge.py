@@ -4,8 +4,10 @@ A bridge that brings data calls `context.announce` and `context.publish`; one th
 `context.submit`. One that shows things implements `Sink`, one that carries wishes out `Controller`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -22,6 +24,7 @@ from gateway.core.model import (
     CommandState,
     Device,
     DeviceState,
+    Halt,
     Outline,
     Page,
     Pause,
@@ -30,12 +33,18 @@ from gateway.core.model import (
     Snapshot,
     Value,
 )
+from gateway.core.policy.checks import Verdict
 
 
 class BridgeSettings(BaseModel):
     """The root of every bridge's `Settings`: unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles that its origins can have; a rule that names another one is a mistake."""
+        return frozenset()
 
 
 class Updates(msgspec.Struct):
@@ -46,9 +55,13 @@ class Updates(msgspec.Struct):
     removed: set[str] = msgspec.field(default_factory=set)
     events: list[CommandEvent] = msgspec.field(default_factory=list)
     """Every step of every command, in order."""
+    done: list[Command] = msgspec.field(default_factory=list)
+    """Commands that the far side says are done, and whose read-back is waited for. No step: the end follows."""
     bridges: dict[str, BridgeStatus] = msgspec.field(default_factory=dict)
     alarms: list[Alarm] = msgspec.field(default_factory=list)
     """Every alarm that was raised or cleared, in order."""
+    halt: bool = False
+    """Control was halted or resumed; `Context.halted` has how it stands."""
     snapshots: list[Snapshot] = msgspec.field(default_factory=list)
     """Every snapshot, in order; only for a sink that keeps history."""
 
@@ -57,8 +70,28 @@ class Outcome(msgspec.Struct, frozen=True):
     """What became of a command that was sent."""
 
     state: CommandState
-    """`succeeded`, `failed`, or `unknown` when nobody can say."""
+    """`succeeded`, `failed`, or `unknown` when nobody can say.
+
+    `accepted` where it certainly never left: of one handed over before a restart only that lets another bridge send it.
+    """
     detail: str = ""
+    verified: bool = False
+    """Of a success: true where the value itself was read back."""
+
+
+class Told(StrEnum):
+    """What a result changed that a far side told by itself."""
+
+    TAKEN = "taken"
+    """The command was under way, and ends by it."""
+    CORRECTED = "corrected"
+    """The command had ended as unknown; what is known now stands beside that end."""
+    REPEATED = "repeated"
+    """It was known already."""
+    CONTRADICTED = "contradicted"
+    """The command has ended otherwise, and stays so; noted in the journal."""
+    UNMATCHED = "unmatched"
+    """There is no such command."""
 
 
 class Context(Protocol):
@@ -136,6 +169,53 @@ class Context(Protocol):
         """Ask for setpoints to be set: all of them, or none. Answers `accepted` or `rejected` for each.
 
         Later steps reach every sink. A command whose id is known already is answered with where it stands.
+        """
+        ...
+
+    def explain(self, command: Command) -> Verdict:
+        """Return what `submit` would say of a command, check by check. Nothing is counted or done."""
+        ...
+
+    @property
+    def halted(self) -> Halt | None:
+        """Since when, by whom and why no new command is taken; None while they are."""
+        ...
+
+    async def halt(self, by: str, reason: str = "") -> Halt:
+        """Stop control: no new command is taken, none that waits leaves; reverts go on. Kept over restarts.
+
+        `by` is an origin. Raises HaltError where it can't be stored: it holds all the same, until the process ends.
+        """
+        ...
+
+    async def resume(self, by: str) -> None:
+        """Let commands in again. Raises HaltError where this origin may not, or it can't be stored."""
+        ...
+
+    async def cancel(self, *ids: str, by: str) -> int:
+        """End commands that have not left yet, as expired. Returns how many that were."""
+        ...
+
+    async def steps(self, command_id: str) -> list[CommandEvent]:
+        """Return all steps of a command, oldest first; none where the id is not known. Raises JournalError."""
+        ...
+
+    async def keep_receipt(self, receipt: str, *ids: str) -> None:
+        """Journal, before they leave, by what the results of these commands will be told. Raises JournalError."""
+        ...
+
+    async def command_of(self, receipt: str, serial: str) -> str | None:
+        """Return the id of the command that has this receipt and device, also long after its end."""
+        ...
+
+    async def told(self, command_id: str, outcome: Outcome) -> Told:
+        """Take in a result that the far side told by itself; journaled when this returns. Raises JournalError."""
+        ...
+
+    def effort(self, setpoint: str, serials: Sequence[str]) -> Mapping[str, "Effort | None"]:
+        """Return what it takes to set a setpoint of these devices, by the bridge that would.
+
+        None where it can't tell. Devices that none can set are counted nowhere.
         """
         ...
 
@@ -261,4 +341,42 @@ class Controller(Protocol):
 
         May take as long as the far side needs. Raises NotSentError when the far side can't be asked now.
         """
+        ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A controller that has commands wait for their turn while nothing of them has left.
+
+    They can be cancelled and superseded until then. A revert does not ask.
+    """
+
+    def turn(self, command: Command) -> "asyncio.Future[None]":
+        """Return what is done once there is room for the command; for the same command, the same."""
+        ...
+
+    def leave(self, command: Command) -> None:
+        """Give a command's turn away, before it came or after its end. Also called for one that never asked."""
+        ...
+
+
+class Effort(msgspec.Struct, frozen=True):
+    """What it takes to set one setpoint of many devices."""
+
+    devices: int
+    """How many of them the controller can reach."""
+    calls: int
+    """To the far side, without questions for results."""
+    seconds: float
+    """Until there are calls for the last of them."""
+    left: int
+    """Calls that may be made now."""
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """A controller whose calls are limited, and that can tell how far they reach."""
+
+    def effort(self, setpoint: str, serials: Sequence[str]) -> Effort:
+        """Return what it takes."""
         ...

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.core.bridge import Updates
 from gateway.core.errors import GatewayError
-from gateway.core.model import Alarm, BridgeStatus, CommandEvent, DeviceState, Snapshot
+from gateway.core.model import Alarm, BridgeStatus, Command, CommandEvent, DeviceState, Snapshot
 
 EVENT_BACKLOG: Final = 10_000
 """Steps of commands, and as many alarms."""
@@ -44,6 +44,12 @@ class Mailbox:
         self._updates.events.append(event)
         self._mail.set()
 
+    def put_done(self, command: Command) -> None:
+        """Queue that a command is done, says the far side. Past the backlog it is not told; its end will be."""
+        if len(self._updates.done) < EVENT_BACKLOG:
+            self._updates.done.append(command)
+            self._mail.set()
+
     def put_alarm(self, alarm: Alarm) -> None:
         """Queue an alarm that was raised or cleared. Past the backlog the oldest is dropped and counted."""
         if len(self._updates.alarms) >= EVENT_BACKLOG:
@@ -55,6 +61,11 @@ class Mailbox:
     def put_bridge(self, status: BridgeStatus) -> None:
         """Replace what waits for this bridge."""
         self._updates.bridges[status.name] = status
+        self._mail.set()
+
+    def put_halt(self) -> None:
+        """Say that control was halted or resumed."""
+        self._updates.halt = True
         self._mail.set()
 
     async def take(self) -> Updates:

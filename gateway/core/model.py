@@ -42,6 +42,8 @@ class Range(msgspec.Struct, frozen=True):
 
     low: float | None = None
     high: float | None = None
+    step: float | None = None
+    """Values are multiples of this; None: all between the bounds."""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,13 +181,29 @@ class Reason(StrEnum):
     NOT_PERMITTED = "not_permitted"
     BAD_VALUE = "bad_value"
     OUT_OF_RANGE = "out_of_range"
+    BAD_STEP = "bad_step"
+    """Between two of the steps that are permitted."""
+    RAMP_LIMITED = "ramp_limited"
+    """Too far from what was in force within the last minute."""
     RATE_LIMITED = "rate_limited"
+    HALTED = "halted"
+    """Somebody has stopped all control. Nothing new is taken until it is resumed."""
     EXPIRED = "expired"
     DUPLICATE = "duplicate"
     NO_CONTROLLER = "no_controller"
     BAD_REQUEST = "bad_request"
     NOT_STORED = "not_stored"
     """The journal cannot be written. Nothing is executed that could be forgotten."""
+
+
+class Halt(msgspec.Struct, frozen=True, kw_only=True):
+    """All control is stopped: no new command is taken. Reverts go on."""
+
+    by: str
+    """Who stopped it, as in `Command.origin`."""
+    reason: str = ""
+    """Why, in the words of who did it."""
+    since: datetime
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,7 +214,10 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     setpoint: str
     value: Value
     origin: str
-    """Who asked: `<bridge>` or `<bridge>:<detail>`, e.g. `modbus:127.0.0.1:40122`."""
+    """Who asked: `<bridge>[/<role>][:<detail>]`, e.g. `modbus/operator:127.0.0.1:40122`.
+
+    Policy knows the bridge and the role; the detail (address, user) is for people.
+    """
     created: datetime
     expires: datetime
     """Not executed after this time, whatever happens."""
@@ -215,6 +236,10 @@ class CommandEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Set when rejected."""
     detail: str = ""
     """What happened, in words for a person."""
+    verified: bool = False
+    """Of a success: true where a read-back showed the value in force, false where the far side only said it is done."""
+    correction: bool = False
+    """True where this is no step, but what became known of an `unknown` after its end."""
 
 
 class BridgeStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,6 +60,15 @@ class Point(msgspec.Struct, frozen=True):
     """Setpoints of one group are set by one call to the cloud, so they take turns."""
     neutral: Value = None
     """What a dead-man's timer falls back to when the command names nothing."""
+    tolerance: float = 0.0
+    """How far a read-back of a setpoint may be from what was asked for, in `unit`, to be the same."""
+
+    def same(self, found: Value, wanted: Value) -> bool:
+        """Return whether a value that was read back is the one asked for, within the tolerance."""
+        numbers = isinstance(found, (int, float)) and isinstance(wanted, (int, float))
+        if numbers and not isinstance(found, bool) and not isinstance(wanted, bool):
+            return math.isclose(float(found or 0), float(wanted or 0), rel_tol=0.0, abs_tol=self.tolerance)
+        return found == wanted
 
     def parse(self, raw: object) -> Value:
         """Return `raw` as this point's value.
@@ -177,6 +186,10 @@ ALARM_SEVERITIES: Final = ("none", "info", "warning", "fault")
 EV_STATUS_OPTIONS: Final = ("unplugged", "plugged", "charging")
 BATTERY: Final = "battery"
 PERCENT: Final = (0.0, 100.0)
+ROUNDED: Final = 0.5
+"""Of %, W and the like SEMS gives whole ones."""
+ROUNDED_HUNDREDTHS: Final = 0.006
+"""Of a power factor SEMS gives hundredths."""
 
 _ROWS: Final[tuple[Point, ...]] = (
     # state
@@ -249,19 +262,21 @@ _ROWS: Final[tuple[Point, ...]] = (
     # setpoints
     Point("running", "", Kind.SETPOINT, Type.BOOLEAN, "Inverter runs or stands still", neutral=True),
     Point("active_power_limit", "%", Kind.SETPOINT, Type.FLOAT, "Limit of active power, of rated power",
-          *PERCENT, neutral=100.0),
+          *PERCENT, neutral=100.0, tolerance=ROUNDED),
     Point("reactive_power", "%", Kind.SETPOINT, Type.FLOAT, "Reactive power, of rated power; > 0 over-excited",
-          -100, 100, neutral=0.0),
-    Point("power_factor", "", Kind.SETPOINT, Type.FLOAT, "Power factor; < 0 under-excited", -1, 1, neutral=1.0),
-    Point("export_limit", "W", Kind.SETPOINT, Type.FLOAT, "Limit of the power fed into the grid", 0),
+          -100, 100, neutral=0.0, tolerance=ROUNDED),
+    Point("power_factor", "", Kind.SETPOINT, Type.FLOAT, "Power factor; < 0 under-excited", -1, 1, neutral=1.0,
+          tolerance=ROUNDED_HUNDREDTHS),
+    Point("export_limit", "W", Kind.SETPOINT, Type.FLOAT, "Limit of the power fed into the grid", 0,
+          tolerance=ROUNDED),
     Point("work_mode", "", Kind.SETPOINT, Type.ENUM, "Operating strategy of a storage system",
           options=WORK_MODES, neutral="general"),
     Point("battery_mode", "", Kind.SETPOINT, Type.ENUM, "What the battery is told to do",
           options=BATTERY_MODES, group=BATTERY, neutral="idle"),
     Point("battery_power_target", "W", Kind.SETPOINT, Type.FLOAT, "Power to charge or discharge with",
-          0, group=BATTERY, neutral=0.0),
+          0, group=BATTERY, neutral=0.0, tolerance=ROUNDED),
     Point("battery_target_soc", "%", Kind.SETPOINT, Type.FLOAT, "State of charge to stop at",
-          *PERCENT, group=BATTERY),
+          *PERCENT, group=BATTERY, tolerance=ROUNDED),
     Point("charging", "", Kind.SETPOINT, Type.BOOLEAN, "EV charger charges or waits", neutral=False),
 )  # fmt: skip
 

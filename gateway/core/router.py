@@ -4,7 +4,7 @@
 which keeps the newest state per device. A slow or dead sink delays nobody.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,6 +16,7 @@ from gateway.core.mailbox import HistoryMailbox, Mailbox
 from gateway.core.model import (
     Alarm,
     BridgeStatus,
+    Command,
     CommandEvent,
     Device,
     DeviceKind,
@@ -58,6 +59,8 @@ class Router:
         """Those of the mailboxes that keep every snapshot."""
         self._published = 0
         self._bridges: dict[str, BridgeStatus] = {}
+        self.measured: Callable[[Snapshot], None] = lambda _: None
+        """Told of what is the newest from its source, once it is stored."""
         self.alarm_book: Final = Alarms(clock, self._tell_alarm)
         """Which alarms are active. Its owner restores and keeps it."""
 
@@ -105,6 +108,7 @@ class Router:
         if known is None or snapshot.time >= known.time:
             entry.snapshots[snapshot.source] = snapshot
             self._refresh(entry)
+            self.measured(snapshot)
         return self._published
 
     def record(self, snapshot: Snapshot) -> int:
@@ -202,11 +206,21 @@ class Router:
         for mailbox in self._mailboxes.values():
             mailbox.put_event(event)
 
+    def command_done(self, command: Command) -> None:
+        """Tell every sink that the far side says a command is done, while a read-back is waited for."""
+        for mailbox in self._mailboxes.values():
+            mailbox.put_done(command)
+
     def bridge_status(self, status: BridgeStatus) -> None:
         """Tell every sink how a bridge does."""
         self._bridges[status.name] = status
         for mailbox in self._mailboxes.values():
             mailbox.put_bridge(status)
+
+    def halt_changed(self) -> None:
+        """Tell every sink that control was halted or resumed."""
+        for mailbox in self._mailboxes.values():
+            mailbox.put_halt()
 
     def _tell_alarm(self, alarm: Alarm) -> None:
         for mailbox in self._mailboxes.values():

@@ -10,12 +10,13 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from gateway.core.bridge import Bridge, BridgeSettings, Historian, HistorySink, Sink
+from gateway.core.bridge import Bridge, BridgeSettings, Effort, Historian, HistorySink, Outcome, Sink, Told
 from gateway.core.clock import Clock
-from gateway.core.dispatch import Dispatcher
+from gateway.core.control.dispatch import Dispatcher
 from gateway.core.mailbox import Mailbox
-from gateway.core.model import Alarm, BridgeStatus, Command, CommandEvent, Device, DeviceState, Range, Snapshot
-from gateway.core.policy import Policy
+from gateway.core.model import Alarm, BridgeStatus, Command, CommandEvent, Device, DeviceState, Halt, Range, Snapshot
+from gateway.core.policy.checks import Verdict
+from gateway.core.policy.policy import Policy
 from gateway.core.router import Router
 
 RESTART_FIRST: Final = 1.0
@@ -73,6 +74,10 @@ class Runner:
         services.runners[name] = self
 
     # the supervisor's side
+
+    def attach(self) -> None:
+        """Have a sink miss nothing from now on, though it has not started."""
+        self._attach()
 
     def start(self) -> None:
         """Begin to run the bridge, in a task of its own. A sink misses nothing from now on."""
@@ -213,6 +218,30 @@ class Runner:
         """See `Context.submit`."""
         return await self._services.dispatcher.submit(*commands)
 
+    async def steps(self, command_id: str) -> list[CommandEvent]:
+        """See `Context.steps`."""
+        return await self._services.dispatcher.steps(command_id)
+
+    async def cancel(self, *ids: str, by: str) -> int:
+        """See `Context.cancel`."""
+        return await self._services.dispatcher.cancel(ids, by)
+
+    async def keep_receipt(self, receipt: str, *ids: str) -> None:
+        """See `Context.keep_receipt`."""
+        await self._services.dispatcher.keep_receipt(receipt, *ids)
+
+    async def command_of(self, receipt: str, serial: str) -> str | None:
+        """See `Context.command_of`."""
+        return await self._services.dispatcher.command_of(receipt, serial)
+
+    async def told(self, command_id: str, outcome: Outcome) -> Told:
+        """See `Context.told`."""
+        return await self._services.dispatcher.told(command_id, outcome)
+
+    def effort(self, setpoint: str, serials: Sequence[str]) -> Mapping[str, Effort | None]:
+        """See `Context.effort`."""
+        return self._services.dispatcher.effort(setpoint, serials)
+
     def state(self, serial: str) -> DeviceState | None:
         """See `Context.state`."""
         return self._router.state(serial)
@@ -228,6 +257,23 @@ class Runner:
     def permitted(self, device: Device, origin: str) -> Mapping[str, Range]:
         """See `Context.permitted`."""
         return self._services.policy.permitted(device, origin)
+
+    def explain(self, command: Command) -> Verdict:
+        """See `Context.explain`."""
+        return self._services.dispatcher.explain(command)
+
+    @property
+    def halted(self) -> Halt | None:
+        """See `Context.halted`."""
+        return self._services.policy.halting.current
+
+    async def halt(self, by: str, reason: str = "") -> Halt:
+        """See `Context.halt`."""
+        return await self._services.policy.halting.halt(by, reason)
+
+    async def resume(self, by: str) -> None:
+        """See `Context.resume`."""
+        await self._services.policy.resume(by)
 
     def restart(self, name: str) -> None:
         """See `Context.restart`."""

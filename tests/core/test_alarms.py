@@ -280,7 +280,7 @@ async def test_without_a_place_nothing_is_written():
 IDS = st.lists(st.sampled_from("1234"), unique=True)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.lists(st.tuples(st.sampled_from(SOURCES), IDS, st.booleans()), max_size=30))
 def test_every_raise_has_one_clear_whatever_sources_say_and_however_often_it_restarts(steps):
     @virtual

@@ -246,7 +246,7 @@ async def test_all_of_several_must_have_it(tmp_path):
         assert other.kept == [1]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     st.lists(
         st.one_of(

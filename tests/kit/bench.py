@@ -8,10 +8,11 @@ import msgspec
 
 from gateway.core.bridge import Outcome
 from gateway.core.clock import SystemClock
-from gateway.core.dispatch import Dispatcher
-from gateway.core.journal import Journal
+from gateway.core.control.dispatch import Dispatcher
+from gateway.core.journal.journal import Journal
 from gateway.core.model import Command, CommandState, Device, DeviceKind, Range, Snapshot, new_command_id
-from gateway.core.policy import ControlSettings, Policy, Rule
+from gateway.core.policy.halt import Halting
+from gateway.core.policy.policy import ControlSettings, Policy, Rule
 from gateway.core.router import Router
 from gateway.core.supervisor import Runner, Services
 
@@ -75,8 +76,9 @@ class Bench:
         self.data_dir = data_dir
         self.controller = ScriptedController()
         self.router = Router(self.clock)
-        self.policy = Policy(control, self.clock)
         self.journal = Journal(data_dir / "journal.sqlite")
+        self.halting = Halting(self.clock, data_dir / "halt.json", self.journal.note)
+        self.policy = Policy(control, self.clock, self.router.state, self.halting)
         self.dispatcher = Dispatcher(self.router, self.policy, self.journal, self.clock)
         self.dispatcher.use({"scripted": self.controller})
         self.services = Services("test-gateway", data_dir, self.clock, self.router, self.policy, self.dispatcher)
@@ -84,6 +86,7 @@ class Bench:
 
     async def __aenter__(self):
         await self.journal.open()
+        self.halting.load()
         await self.dispatcher.start()
         return self
 

@@ -42,7 +42,7 @@ class _Selector(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout=None):
-        if self._loop._threads:
+        if self._loop._threads and timeout != 0:  # 0: something is to be run at once
             return super().select(0.05)
         events = super().select(0)
         if not events and timeout:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.core.model import Range, Reason
-from gateway.core.policy import ControlSettings, Refusal, Rule
+from gateway.core.policy.policy import ControlSettings, Refusal, Rule
 from tests.kit.bench import INVERTER, Bench
 from tests.kit.clock import FakeClock, virtual
 

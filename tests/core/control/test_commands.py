@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from gateway.core.bridge import Outcome
-from gateway.core.dispatch import RESULT_TIMEOUT, TRANSITIONS
+from gateway.core.control.carry import RESULT_TIMEOUT
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
-from gateway.core.journal import JournalError
+from gateway.core.journal.journal import JournalError
 from gateway.core.model import CommandState, Reason
 from tests.kit.bench import EVERYTHING, INVERTER, Bench, ScriptedController, collected
 from tests.kit.clock import FakeClock, virtual
@@ -362,7 +362,7 @@ async def test_what_cannot_be_journaled_is_refused_and_not_sent(tmp_path):
 async def test_a_journal_that_cannot_be_read_refuses_too(tmp_path):
     async with Bench(tmp_path, clock=FakeClock()) as bench:
         bench.announce()
-        await bench.journal._write(lambda db: db.execute("DROP TABLE event"))
+        await bench.journal._write(lambda db: db.execute("DROP TABLE audit"))
         (answer,) = await bench.dispatcher.submit(bench.command())
         assert answer.reason is Reason.NOT_STORED
         assert bench.controller.sent == []
@@ -558,6 +558,25 @@ async def test_a_timer_fires_also_across_a_restart(tmp_path, away):
 
 
 @virtual
+async def test_a_revert_that_was_sent_before_a_restart_is_not_sent_once_more(tmp_path):
+    async def prepare(bench):
+        await bench.dispatcher.submit(bench.command(value=30, revert_after=10.0))
+        await quiet()
+        bench.controller.gate.clear()
+        await asyncio.sleep(20)
+        assert [c.value for c in bench.controller.sent] == [30.0, 100.0]
+        return bench.controller.sent[-1]
+
+    command, reborn = await after_restart(tmp_path, FakeClock(), prepare, away=10)
+    async with reborn, collected(reborn.router) as (events, _):
+        reborn.announce()
+        await asyncio.sleep(500)
+        assert steps(events, command) == [SUCCEEDED]
+        assert reborn.controller.sent == []
+        assert not await reborn.journal.reverts()
+
+
+@virtual
 async def test_a_timer_waits_for_a_command_under_way_that_may_refresh_it(tmp_path):
     async with Bench(tmp_path, clock=FakeClock()) as bench, collected(bench.router) as (events, _):
         bench.announce()
@@ -573,8 +592,3 @@ async def test_a_timer_waits_for_a_command_under_way_that_may_refresh_it(tmp_pat
         await asyncio.sleep(300)
         assert bench.controller.sent[-1].value == 100.0
         assert events[-1].command.origin == "revert"
-
-
-def test_no_state_can_be_left_once_it_is_final():
-    for state in CommandState:
-        assert (state in TRANSITIONS) == (not state.final)

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from gateway.core.bridge import Outcome
-from gateway.core.dispatch import UNCHANGED
+from gateway.core.control.carry import UNCHANGED
 from gateway.core.errors import NotSentError, RefusedError
 from gateway.core.model import CommandState
-from gateway.core.policy import ControlSettings
-from tests.core.test_commands import ACCEPTED, EXPIRED, SENT, SUCCEEDED, SUPERSEDED, last, quiet, steps
+from gateway.core.policy.policy import ControlSettings
+from tests.core.control.test_commands import ACCEPTED, EXPIRED, SENT, SUCCEEDED, SUPERSEDED, last, quiet, steps
 from tests.kit.bench import EVERYTHING, INVERTER, Bench, collected
 from tests.kit.clock import FakeClock, virtual
 

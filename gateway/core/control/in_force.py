@@ -5,7 +5,7 @@ only while all of this holds; in every other case the command is sent:
 
 - the last command handed to a controller for this setpoint succeeded, with this value;
 - no call for another setpoint of its group has carried another value since (one call sets them all);
-- no source has read back another value since, and the device's data are good;
+- no source has read back another value since (beyond the setpoint's tolerance), and the device's data are good;
 - that success, or a read-back of the value since, is not older than `control.refresh_within`.
 
 After a restart nothing is known.
@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 
 from gateway.core.clock import Clock
 from gateway.core.model import Command, Quality, Value
-from gateway.core.policy import Policy
+from gateway.core.points import SETPOINTS
+from gateway.core.policy.policy import Policy
 from gateway.core.router import Router
 
 
@@ -57,7 +58,7 @@ class InForce:
         read_back = self._router.read_back(command.serial, command.setpoint)
         if read_back is not None and read_back[0] > set_at:
             time, value = read_back
-            if value != command.value:
+            if not SETPOINTS[command.setpoint].same(value, command.value):
                 return False
             age = min(age, max(timedelta(0), self._clock.now() - time).total_seconds())
         return age < self._policy.refresh_within

@@ -1,0 +1,1 @@
+"""The way of a command, from the wish to its end."""

@@ -1,0 +1,1 @@
+"""Who may set what: rules, rates, ramps, and the global stop."""
