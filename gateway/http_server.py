@@ -6,10 +6,12 @@ import socket
 import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+from cryptography import x509
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -46,8 +48,12 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
     return listener
 
 
-def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return what a listener with TLS 1.2 or newer needs. Raises OSError, which says which file is wrong."""
+def tls_context(certificate: Path, key: Path, now: datetime | None = None) -> ssl.SSLContext:
+    """Return what a listener with TLS 1.2 or newer needs. Raises OSError, which says which file is wrong.
+
+    With `now`, a certificate whose time is over is wrong too: the listener stays closed, and says why. The
+    configuration is judged without: a whole gateway must not stand still because one certificate was forgotten.
+    """
     for setting, path in (("certificate", certificate), ("key", key)):
         try:
             path.read_bytes()
@@ -65,7 +71,15 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
             f"tls: {certificate} and {key} can't be used ({error.reason or error}); name a certificate with its chain, "
             "and the key it was made with, both in PEM form"
         ) from error
+    if now is not None:
+        _refuse_expired(certificate, now)
     return made
+
+
+def _refuse_expired(certificate: Path, now: datetime) -> None:
+    ends = x509.load_pem_x509_certificates(certificate.read_bytes())[0].not_valid_after_utc
+    if ends < now:
+        raise OSError(f"tls.certificate: {certificate} expired on {ends:%Y-%m-%d}; renew it")
 
 
 def _no_password() -> str:

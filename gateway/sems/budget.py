@@ -6,7 +6,7 @@ What is most urgent goes first: each priority leaves free what those above it ma
 |---|---|
 | revert | every call |
 | control | all but `REVERT_RESERVE` of them |
-| polling | `POLLING_MOST` of them, and of these leaves `HISTORY_LEAST` to history |
+| polling | `POLLING_MOST` of them, less what commands under way want; of these leaves `HISTORY_LEAST` to history |
 | history | what polling does not plan with, but at least `HISTORY_LEAST` |
 """
 
@@ -62,8 +62,10 @@ class Budget:
 
     def __init__(self, per_hour: int, clock: Clock, ledger: Ledger | None = None) -> None:
         self.per_hour = per_hour
-        self.planned = 0.0
-        """Calls an hour that polling plans to make; history takes what is left."""
+        self.wanted = 0
+        """Calls that commands under way need yet; polling and history leave them free."""
+        self._plans: dict[str, float] = {}
+        """Bridge → calls an hour that its polling plans to make."""
         self._clock = clock
         self._ledger = ledger
         self._user = uuid.uuid4().hex
@@ -90,6 +92,23 @@ class Budget:
     # Shares
 
     @property
+    def planned(self) -> float:
+        """Calls an hour that polling plans to make; history takes what is left."""
+        return sum(self._plans.values())
+
+    def plan(self, bridge: str, per_hour: float) -> None:
+        """Take note of how many calls an hour the polling of a bridge plans to make; 0 where it ends."""
+        self._plans.pop(bridge, None)
+        if per_hour:
+            self._plans[bridge] = per_hour
+
+    def share(self, bridge: str) -> float:
+        """Return how many calls an hour a bridge may plan with: what others leave, and an even share at least."""
+        others = self.planned - self._plans.get(bridge, 0.0)
+        users = len(self._plans.keys() | {bridge})
+        return max(self.for_polling - others, self.for_polling / users)
+
+    @property
     def for_polling(self) -> int:
         """Calls an hour that polling may plan with."""
         return max(1, min(int(self.per_hour * PLANNED_MOST), self._polling_most - self._history_least))
@@ -106,6 +125,10 @@ class Budget:
     def _history_least(self) -> int:
         return min(max(1, int(self.per_hour * HISTORY_LEAST)), self._polling_most - 1)
 
+    @property
+    def _unwanted(self) -> int:
+        return max(0, min(self._polling_most, self._control_most - self.wanted))
+
     def _limits(self, priority: Priority) -> tuple[int, int]:
         """Return how many calls there may be of all priorities together, and how many of this one."""
         match priority:
@@ -114,10 +137,10 @@ class Budget:
             case Priority.CONTROL:
                 return self._control_most, self.per_hour
             case Priority.POLLING:
-                return self._polling_most, self._polling_most - self._history_least
+                return self._unwanted, self._polling_most - self._history_least
             case Priority.HISTORY:
                 unplanned = math.floor(self._polling_most - self.planned * (HOUR + TRANSIT) / HOUR)
-                return self._polling_most, max(self._history_least, unplanned)
+                return self._unwanted, max(self._history_least, unplanned)
 
     # Asking
 
@@ -130,6 +153,30 @@ class Budget:
         """Return the seconds until a call may be made; 0 when it may be made now."""
         now = self._clock.monotonic()
         return max(self._held_until - now, self._own_wait(priority, now), 0.0)
+
+    def most(self, priority: Priority) -> int:
+        """Return how many calls an hour there may be when nobody else makes any."""
+        return min(self._limits(priority))
+
+    def room(self, priority: Priority) -> int:
+        """Return how many calls may be made now."""
+        now = self._clock.monotonic()
+        if self._held_until > now:
+            return 0
+        total_most, most = self._limits(priority)
+        return max(0, min(total_most - self._count(now), most - self._by_priority[priority]))
+
+    def until(self, calls: int, priority: Priority) -> float:
+        """Return the seconds until so many calls may be made, if nobody makes any before.
+
+        Of more calls than an hour has, those of the hours after the first follow in whole hours.
+        """
+        now = self._clock.monotonic()
+        most = max(1, self.most(priority))
+        hours, left = divmod(max(calls, 1) - 1, most)
+        gone = self._count(now) + left + 1 - most
+        wait = self._when_gone(gone, now) - now if gone > 0 else 0.0
+        return max(self._held_until - now, wait, 0.0) + hours * (HOUR + TRANSIT)
 
     def check(self, priority: Priority) -> None:
         """Raise BudgetSpentError or RateLimitedError unless a call may be made now."""

@@ -3,7 +3,7 @@
 Calls are made, answers are understood, and the simulator answers by the rows of these files.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
@@ -61,6 +61,12 @@ class SemsError(StrEnum):
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - the name of an error
     LOGIN_REFUSED = "login_refused"
     RATE_LIMITED = "rate_limited"
+    NO_LICENCE = "no_licence"
+    """The account may not use this API, or not any more."""
+    UNAUTHORISED = "unauthorised"
+    """Of one device: it is not in the whitelist, or its owner has not agreed."""
+    DISOBEYED = "disobeyed"
+    """Of one device: it was told, and did not do it."""
 
 
 class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,9 +143,9 @@ class Interface(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=Tru
 
     name: str
     form: str
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "KAFKA"]
     path: str
-    """Below the catalogue's base; from the host on where it begins with a slash."""
+    """Below the catalogue's base; from the host on where it begins with a slash. For Kafka, the topic it is sent to."""
     use: Use
     standing: Standing
     request: tuple[RequestField, ...] = ()
@@ -156,7 +162,7 @@ class Interface(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=Tru
     rounds: int = 1
     """It is called every that many rounds of polling."""
     batch: int = 1
-    """How many serials one call takes."""
+    """How many serials one call takes; of one that sets, how many items."""
     span: Literal["", "day", "month", "year"] = ""
     """How much time one call of a series covers."""
     step: Literal["", "minutes", "day", "month"] = ""
@@ -165,6 +171,8 @@ class Interface(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=Tru
     body: Literal["json", "form"] = "json"
     bare: bool = False
     """The answer has no envelope."""
+    answers: str = ""
+    """For Kafka, the topic that results come by."""
 
     def parameters(self, args: Mapping[str, object], setpoint: str = "") -> dict[str, Json]:
         """Return the request's fields, filled from `args`, for the setpoint commanded if there is one.
@@ -175,6 +183,19 @@ class Interface(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=Tru
         for row in self.request:
             if not row.only or row.only == setpoint:
                 _put(fields, row.field.split("."), row.const if row.const is not None else row.encode(args[row.arg]))
+        return fields
+
+    def together(self, each: Sequence[Mapping[str, object]], setpoint: str = "") -> dict[str, Json]:
+        """Return the fields of one call for several: their lists are joined, the rest is the first one's.
+
+        Raises KeyError for an argument that is missing.
+        """
+        fields, *others = [self.parameters(args, setpoint) for args in each]
+        for other in others:
+            for name, value in other.items():
+                listed = fields[name]
+                if isinstance(listed, list) and isinstance(value, list):
+                    listed.extend(value)
         return fields
 
     @property
@@ -188,16 +209,16 @@ class Interface(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=Tru
         return frozenset(row.point for row in self.response if row.point)
 
 
-class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One API."""
+class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One API. One that is no HTTP has no base, token and calls an hour."""
 
     api: str
     title: str
-    base: str
+    base: str = ""
     success: tuple[str, ...]
     codes: tuple[Code, ...]
-    token: Token
-    calls_per_hour: int
+    token: Token = Token("")
+    calls_per_hour: int = 0
     interfaces: tuple[Interface, ...]
     types: Mapping[str, DeviceKind] = {}
     """Type of device → its kind, for types that are no kind themselves."""

@@ -173,3 +173,19 @@ class SemsRefusedError(CallError, RefusedError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"SEMS said {code}: {message or 'no reason given'}")
         self.code = code
+
+
+class NoLicenceError(SemsRefusedError):
+    """SEMS says that the account may not use the API at all."""
+
+    kind = "no_licence"
+    words = "SEMS says that this account has no licence for what it asks"
+    advice = "ask GoodWe whether the licence agreement of this API account is in force, and for this API"
+
+
+class UnauthorisedError(SemsRefusedError):
+    """SEMS says that the account may not read or set a device."""
+
+    kind = "unauthorised"
+    words = "SEMS does not let this account have a device"
+    advice = "have GoodWe put the number on your whitelist, and the owner agree; or take it out of the configuration"

@@ -21,6 +21,7 @@ from gateway.sems.errors import (
     HttpStatusError,
     NoCodeError,
     NoDataError,
+    NoLicenceError,
     NotJsonError,
     RateLimitedError,
     SemsRefusedError,
@@ -29,6 +30,7 @@ from gateway.sems.errors import (
     TokenExpiredError,
     TooLongError,
     TruncatedError,
+    UnauthorisedError,
     UnreachableError,
     WebPageError,
 )
@@ -188,6 +190,10 @@ class Exchange:
                 return TokenExpiredError(f"the token has expired ({code})")
             case SemsError.RATE_LIMITED:
                 return self._rate_limited(RATE_LIMIT_WAIT)
+            case SemsError.NO_LICENCE:
+                return NoLicenceError(code, message)
+            case SemsError.UNAUTHORISED:
+                return UnauthorisedError(code, message)
             case _:
                 return SemsRefusedError(code, message)
 

@@ -7,6 +7,7 @@ from collections import deque
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 import httpx
 import msgspec
@@ -114,11 +115,20 @@ class Login:
         self._expires = -math.inf
         self._no_login_before = -math.inf
         self._logins: deque[float] = deque(maxlen=LOGINS_MOST)
+        self._stored = b""
+        """What is in the file, as far as we know; another session of the account may have written since."""
+        self._turn = _turn(store)
         self._task: asyncio.Task[Pass] | None = None
 
     async def start(self) -> None:
         """Read what was kept."""
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Go by what the file says, where that is not what we wrote ourselves."""
         kept = self._read_store()
+        if kept is None:
+            return
         self._pass = Pass(kept.token) if kept.token else None
         self._refusals, self._useless = kept.refusals, kept.useless
         self._expires = self._monotonic(kept.expires, self._lifetime)
@@ -168,6 +178,14 @@ class Login:
             self._back_off(useless=True)
 
     async def _log_in(self) -> Pass:
+        async with self._turn:
+            found = self._pass
+            self._adopt()  # another bridge of the account may have logged in, or been refused
+            if self._pass is not None and self._pass is not found and self._clock.monotonic() < self._expires:
+                return self._pass
+            return await self._log_in_alone()
+
+    async def _log_in_alone(self) -> Pass:
         with self._troubles.watch(self._interface.name):
             self._check()
             try:
@@ -245,20 +263,27 @@ class Login:
             no_login_before=self._wall(self._no_login_before),
             useless=self._useless,
         )
+        raw = msgspec.json.encode(kept)
         try:
-            files.replace(self._store, msgspec.json.encode(kept), 0o600)
+            files.replace(self._store, raw, 0o600)
+            self._stored = raw
         except OSError as error:
             self._log.warning("the token can't be kept over a restart", file=str(self._store), error=str(error))
 
-    def _read_store(self) -> _Kept:
+    def _read_store(self) -> _Kept | None:
+        """Return what was kept with these credentials, unless it is what is known already."""
         try:
-            kept = msgspec.json.decode(self._store.read_bytes(), type=_Kept)
+            raw = self._store.read_bytes()
+            if raw == self._stored:
+                return None
+            self._stored = raw
+            kept = msgspec.json.decode(raw, type=_Kept)
         except FileNotFoundError:
-            return _Kept()
+            return None
         except (OSError, msgspec.MsgspecError) as error:
             self._log.warning("what was kept of the last login can't be read", file=str(self._store), error=str(error))
-            return _Kept()
-        return kept if kept.fingerprint == self._credentials.fingerprint else _Kept()
+            return None
+        return kept if kept.fingerprint == self._credentials.fingerprint else None
 
     def _wall(self, monotonic: float) -> datetime | None:
         left = monotonic - self._clock.monotonic()
@@ -277,6 +302,18 @@ class Login:
 def _backoff(refusals: int) -> float:
     """Return the seconds without a login after so many refused ones."""
     return min(BACKOFF_FIRST * 2.0 ** min(max(refusals - 1, 0), 30), BACKOFF_MOST)
+
+
+def _turn(store: Path) -> asyncio.Lock:
+    """Return what has the sessions of one account log in one after the other."""
+    path = store.absolute()
+    turn = _TURNS.get(path)
+    if turn is None:
+        turn = _TURNS[path] = asyncio.Lock()
+    return turn
+
+
+_TURNS: Final[WeakValueDictionary[Path, asyncio.Lock]] = WeakValueDictionary()
 
 
 def _heard(task: asyncio.Task[Pass]) -> None:

@@ -88,6 +88,7 @@ class InterfaceOverride(_Part):
     path: str = Field(
         default="", pattern=r"^[^\s?#]+$", description="below `base`; from the host on with a slash first"
     )
+    answers: str = Field(default="", pattern=r"^[A-Za-z0-9._{}-]+$", description="Kafka: the topic of its results")
     lists: list[str] = Field(default=[], description='where in `data` the entries are, e.g. [list, ""]')
     rounds: int = Field(default=1, ge=1, description="it is called every that many rounds of polling")
     batch: int = Field(default=1, ge=1, description="how many serial numbers one call takes")

@@ -5,7 +5,7 @@ overruns.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -68,15 +68,17 @@ class Session:
         priority: Priority = Priority.POLLING,
         timeout: float | None = None,
         setpoint: str = "",
+        more: Sequence[Mapping[str, object]] = (),
     ) -> Json:
         """Call an interface of the catalogue and return `data` of its answer.
 
         A token that has expired is renewed once, and the call repeated once. `priority` says which share of the
-        account's calls it may use; `setpoint` is the one commanded. Past `timeout` seconds nothing is sent any more.
+        account's calls it may use; `setpoint` is the one commanded; `more` is for whom else the call is, see
+        `Interface.together`. Past `timeout` seconds nothing is sent any more.
         Raises the errors of `gateway.sems.errors`; KeyError for an interface or argument that is not there.
         """
         interface = self._catalogue.interface(name)
-        fields = interface.parameters(args, setpoint)
+        fields = interface.together([args, *more], setpoint)
         # Calls for history may have to wait while control goes on, so they are not of one subject.
         subject = (priority, *(hash(str(args[arg])) for arg in SUBJECT_ARGS if arg in args))
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout

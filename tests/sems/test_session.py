@@ -416,7 +416,7 @@ async def test_a_limit_holds_for_both_sessions_of_an_account(tmp_path, clock):
 
 async def test_the_budget_is_never_overrun_and_each_priority_has_its_share(tmp_path, clock):
     async with both(tmp_path, clock, per_hour=20) as (server, it):
-        it.budget.planned = it.budget.for_polling
+        it.budget.plan("sems", it.budget.for_polling)
         made = dict.fromkeys(Priority, 0)
         for priority in Priority:
             while not it.budget.wait(priority):

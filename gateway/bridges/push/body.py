@@ -1,14 +1,15 @@
 """From a request to the objects in its body, however it is packed. Everything is bounded."""
 
-import asyncio
 import zlib
 from typing import Final, cast
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from gateway.bridges.push.refusal import Outcome, RefusalError
+from gateway.bridges.push.refusal import RefusalError
+from gateway.http_body import BodyError, read_body, too_large
 from gateway.sems.catalogue import Json
+from gateway.sems.pushed import Outcome
 
 TYPES: Final = ("", "application/json", "text/json", "text/plain")
 """Content types that are taken for JSON. Nothing public says which one GoodWe sends."""
@@ -44,21 +45,10 @@ def objects(raw: bytes) -> list[Json]:
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
-    announced = request.headers.get("content-length", "")
-    if announced.isascii() and announced.isdigit() and int(announced) > max_bytes:
-        raise _too_large(max_bytes)
-    raw = bytearray()
     try:
-        async with asyncio.timeout(READ_TIMEOUT):
-            async for chunk in request.stream():
-                raw += chunk
-                if len(raw) > max_bytes:
-                    raise _too_large(max_bytes)
-    except TimeoutError:
-        raise RefusalError(408, f"the body took longer than {READ_TIMEOUT:g} s", Outcome.BAD) from None
-    except ClientDisconnect:
-        raise RefusalError(400, "the body was cut off", Outcome.BAD) from None
-    return bytes(raw)
+        return await read_body(request, max_bytes, READ_TIMEOUT)
+    except BodyError as error:
+        raise _refusal(error) from None
 
 
 def _unpacked(raw: bytes, max_bytes: int) -> bytes:
@@ -68,11 +58,11 @@ def _unpacked(raw: bytes, max_bytes: int) -> bytes:
     except zlib.error as error:
         raise RefusalError(422, f"this is no gzip: {error}", Outcome.BAD) from error
     if len(data) > max_bytes:
-        raise _too_large(max_bytes)
+        raise _refusal(too_large(max_bytes))
     if not unpacker.eof or unpacker.unused_data:
         raise RefusalError(422, "the gzip data are cut off, or something follows them", Outcome.BAD)
     return data
 
 
-def _too_large(max_bytes: int) -> RefusalError:
-    return RefusalError(413, f"more than {max_bytes} bytes; send it in parts", Outcome.TOO_LARGE)
+def _refusal(error: BodyError) -> RefusalError:
+    return RefusalError(error.status, str(error), Outcome.TOO_LARGE if error.status == 413 else Outcome.BAD)

@@ -11,14 +11,14 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.bridges.push import body
 from gateway.bridges.push.door import Door
-from gateway.bridges.push.intake import Intake
 from gateway.bridges.push.metrics import METRICS
-from gateway.bridges.push.refusal import BadPushError, Outcome, RefusalError
+from gateway.bridges.push.refusal import RefusalError
 from gateway.bridges.push.settings import PushSettings
 from gateway.core.bridge import BridgeSettings, Context
 from gateway.core.errors import GatewayError
 from gateway.http_server import HttpServer, is_loopback, listen, tls_context
 from gateway.sems.catalogue import Json
+from gateway.sems.pushed import BadPushError, Intake, Outcome
 
 RETRY_AFTER: Final = 30
 """Seconds after which a push that was not stored may come again."""
@@ -63,7 +63,8 @@ class PushBridge:
     async def start(self) -> None:
         """Listen. Raises OSError where the port is taken, or a file of `tls` can't be used."""
         settings = self._settings
-        tls = tls_context(settings.tls.certificate, settings.tls.key) if settings.tls else None
+        now = self._context.clock.now()
+        tls = tls_context(settings.tls.certificate, settings.tls.key, now) if settings.tls else None
         listener = listen(settings.host, settings.port, f"bridges.{self._context.name}.port")
         self.port = listener.getsockname()[1]
         server = HttpServer(self.serve, tls, limit_concurrency=settings.max_connections)

@@ -1,34 +1,17 @@
 """Who may push: by network, and by a secret in the address or in a header."""
 
 import hmac
-from collections import OrderedDict
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final
+from ipaddress import ip_address
 
-import msgspec
 import structlog
 from starlette.requests import Request
 
-from gateway.bridges.push.refusal import Outcome, RefusalError
+from gateway.bridges.push.refusal import RefusalError
 from gateway.bridges.push.settings import Network, PushSettings
 from gateway.core.clock import Clock
-
-FAILURES: Final = 10
-"""Wrong secrets within WINDOW after which a source is not listened to until it is over."""
-WINDOW: Final = 60.0
-SOURCES: Final = 10_000
-"""Sources whose failures are remembered; the one that failed longest ago is forgotten first."""
-V6_HOME: Final = 64
-"""Bits of an IPv6 address that one subscriber can't change."""
-
-Address = IPv4Address | IPv6Address
-
-
-class _Failures(msgspec.Struct):
-    count: int
-    until: float
-    """Monotonic seconds."""
+from gateway.http_guesses import Address, Guesses
+from gateway.sems.pushed import Outcome
 
 
 class Door:
@@ -36,10 +19,9 @@ class Door:
 
     def __init__(self, settings: PushSettings, clock: Clock, log: structlog.stdlib.BoundLogger) -> None:
         self._settings = settings
-        self._clock = clock
         self._log = log
         self._secret = settings.secret.get_secret_value().encode() if settings.secret else None
-        self._failures: OrderedDict[str, _Failures] = OrderedDict()
+        self._guesses = Guesses(clock, log)
         self._told_of_proxy = False
 
     def admit(self, request: Request) -> None:
@@ -57,37 +39,16 @@ class Door:
             last = path.removeprefix(below)
         if self._secret is None:
             return
-        key = _home(source)
-        self._refuse_guessers(key)
+        if wait := self._guesses.wait(source):
+            raise RefusalError(429, "too many wrong secrets from there", Outcome.UNAUTHORISED, retry_after=wait)
         # Both are compared, however the first one ends.
         right = [
             hmac.compare_digest(given.encode("utf-8", "replace"), self._secret)
             for given in (last, request.headers.get(self._settings.header, ""))
         ]
         if not any(right):
-            self._note_failure(key)
+            self._guesses.note(source)
             raise RefusalError(401, "the secret is missing or wrong", Outcome.UNAUTHORISED)
-
-    def _refuse_guessers(self, key: str) -> None:
-        known = self._failures.get(key)
-        now = self._clock.monotonic()
-        if known is None:
-            return
-        if known.until <= now:
-            del self._failures[key]
-        elif known.count >= FAILURES:
-            raise RefusalError(
-                429, "too many wrong secrets from there", Outcome.UNAUTHORISED, retry_after=int(known.until - now) + 1
-            )
-
-    def _note_failure(self, key: str) -> None:
-        known = self._failures.setdefault(key, _Failures(0, self._clock.monotonic() + WINDOW))
-        self._failures.move_to_end(key)
-        known.count += 1
-        if known.count == FAILURES:
-            self._log.warning("too many wrong secrets; not listened to for a while", source=key, seconds=WINDOW)
-        if len(self._failures) > SOURCES:
-            self._failures.popitem(last=False)
 
     def _source(self, request: Request) -> Address | None:
         """Return who sends: the peer, or whom the trusted proxies name."""
@@ -128,10 +89,3 @@ def _address(text: str) -> Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
-
-
-def _home(address: Address | None) -> str:
-    """Return under what name failures are counted: who has one IPv6 address has many."""
-    if isinstance(address, IPv6Address):
-        return str(ip_network((address, V6_HOME), strict=False))
-    return str(address)

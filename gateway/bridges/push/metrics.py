@@ -6,8 +6,8 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily
 
-from gateway.bridges.push.refusal import Outcome
 from gateway.core.metrics import BridgeMetrics, Family, Samples
+from gateway.sems.pushed import Outcome
 
 
 class PushMetrics(BridgeMetrics[Counter[Outcome]]):

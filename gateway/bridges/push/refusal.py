@@ -1,19 +1,6 @@
 """Why a request is not taken."""
 
-from enum import StrEnum
-
-
-class Outcome(StrEnum):
-    """What became of a push."""
-
-    TAKEN = "taken"
-    DUPLICATE = "duplicate"
-    LATE = "late"
-    """Older than what is known: for histories alone."""
-    BAD = "bad"
-    UNAUTHORISED = "unauthorised"
-    TOO_LARGE = "too_large"
-    NOT_STORED = "not_stored"
+from gateway.sems.pushed import Outcome
 
 
 class RefusalError(Exception):
@@ -25,12 +12,3 @@ class RefusalError(Exception):
         self.outcome = outcome
         self.retry_after = retry_after
         """Seconds."""
-
-
-class BadPushError(Exception):
-    """A push that can't be used, and could not if it came again. The text is for the sender."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
-        """Few words, the same for all of their kind: logged once."""

@@ -1,35 +1,19 @@
 """`type: push`, as the configuration has it."""
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Any, Final, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from gateway.core.bridge import BridgeSettings
 from gateway.core.secret import Secret
-from gateway.http_server import is_loopback, tls_context
+from gateway.http_server import is_loopback
+from gateway.http_settings import TlsSettings
 from gateway.sems.catalogue import Catalogue, load
 from gateway.sems.overrides import NO_OVERRIDES, OVERRIDES_HELP, CatalogueOverrides, Overrides, checked, overridden
+from gateway.sems.platform import Platform, ZoneName
 
 SECRET_LEAST: Final = 16
-APIS: Final = {"classic": "open_api", "developer": "developer"}
-"""Platform → name of its catalogue."""
-
-
-def _beside_the_configuration(path: Path, info: ValidationInfo) -> Path:
-    directory = (info.context or {}).get("directory")
-    return directory / path if isinstance(directory, Path) else path
 
 
 def _network(raw: Any) -> Any:
@@ -39,26 +23,7 @@ def _network(raw: Any) -> Any:
         raise ValueError("this is no network; write e.g. 203.0.113.0/24, or 203.0.113.7 for one machine") from None
 
 
-LocalFile = Annotated[Path, AfterValidator(_beside_the_configuration)]
-"""A file's path; a relative one starts at the configuration's directory."""
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
-
-
-class TlsSettings(BaseModel):
-    """`tls:`, where no proxy ends it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    certificate: LocalFile = Field(description="PEM file: this server's certificate, with its chain")
-    key: LocalFile = Field(description="PEM file: its private key, not encrypted")
-
-    @model_validator(mode="after")
-    def _files_are_good(self) -> Self:
-        try:
-            tls_context(self.certificate, self.key)
-        except OSError as error:
-            raise ValueError(str(error)) from error
-        return self
 
 
 class PushSettings(BridgeSettings):
@@ -82,21 +47,12 @@ class PushSettings(BridgeSettings):
     max_bytes: int = Field(
         default=1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="of a body, as sent and when unpacked"
     )
-    platform: Literal["classic", "developer"] = Field(default="classic", description="which API's bodies are pushed")
+    platform: Platform = Field(default=Platform.CLASSIC, description="which API's bodies are pushed")
     overrides: Overrides = Field(default=NO_OVERRIDES, description=OVERRIDES_HELP)
     devices: list[str] = Field(default=["*"], description="serial numbers, or patterns, that are taken")
-    time_zone: str = Field(default="UTC", description="for plants that do not say theirs, e.g. Europe/Berlin")
+    time_zone: ZoneName = Field(default="UTC", description="for plants that do not say theirs, e.g. Europe/Berlin")
     interval: float = Field(default=300, ge=1, le=86_400, description="seconds that usually lie between two pushes")
     timeout: float = Field(default=10, gt=0, le=300, description="seconds to wait until histories have stored a push")
-
-    @field_validator("time_zone")
-    @classmethod
-    def _exists(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{name!r} is no time zone; write one like Europe/Berlin") from None
-        return name
 
     @field_validator("secret")
     @classmethod
@@ -109,7 +65,7 @@ class PushSettings(BridgeSettings):
     @classmethod
     def _fit(cls, overrides: CatalogueOverrides, info: ValidationInfo) -> CatalogueOverrides:
         platform = info.data.get("platform")
-        return overrides if platform is None else checked(overrides, APIS[platform])
+        return overrides if platform is None else checked(overrides, platform.api)
 
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> Self:
@@ -122,4 +78,4 @@ class PushSettings(BridgeSettings):
     @property
     def catalogue(self) -> Catalogue:
         """Interfaces as the user's GoodWe has them."""
-        return overridden(load(APIS[self.platform]), self.overrides)
+        return overridden(load(self.platform.api), self.overrides)

@@ -114,7 +114,7 @@ class Served(PushBridge):
         self.port = 1
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(STEPS)
 def test_whatever_comes_twice_late_or_fails_nothing_acknowledged_is_lost(steps):
     @virtual

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 import gateway.bridges.push.body as body_module
-import gateway.bridges.push.door as door_module
+import gateway.http_guesses as guesses_module
 import gateway.http_server as server_module
 from gateway.bridges.push import PushBridge, PushSettings
 from gateway.core.clock import SystemClock
@@ -144,7 +144,7 @@ async def test_who_guesses_is_not_listened_to_for_a_while(tmp_path, capsys):
         async def push(secret, source="192.0.2.7"):
             return await it.post(it.inverter(1), f"/push/{secret}", headers={"X-Forwarded-For": source})
 
-        for n in range(door_module.FAILURES):
+        for n in range(guesses_module.FAILURES):
             assert (await push(f"guess-{n}")).status_code == 401
         answer = await push(SECRET)
         assert (answer.status_code, 0 < int(answer.headers["retry-after"]) <= 60) == (429, True)
@@ -155,8 +155,8 @@ async def test_who_guesses_is_not_listened_to_for_a_while(tmp_path, capsys):
 
 
 async def test_who_has_an_ipv6_network_has_one_try_as_all_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(door_module, "FAILURES", 2)
-    monkeypatch.setattr(door_module, "SOURCES", 3)
+    monkeypatch.setattr(guesses_module, "FAILURES", 2)
+    monkeypatch.setattr(guesses_module, "SOURCES", 3)
     async with pushed_to(tmp_path, trusted_proxies=["127.0.0.0/8"]) as it:
 
         async def guess(source):
@@ -166,7 +166,7 @@ async def test_who_has_an_ipv6_network_has_one_try_as_all_others(tmp_path, monke
         assert await guess("2001:db8:0:1::1") == 401
         for n in range(5):
             await guess(f"192.0.2.{n}")
-        assert len(it.bridge._door._failures) == 3
+        assert len(it.bridge._door._guesses._failures) == 3
 
 
 # bodies

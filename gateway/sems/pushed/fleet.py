@@ -7,14 +7,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from gateway.bridges.push.message import SHOWN, Message, is_serial
-from gateway.bridges.push.refusal import BadPushError
-from gateway.bridges.push.settings import PushSettings
 from gateway.core.bridge import Context
 from gateway.core.model import Device, DeviceKind, Value
 from gateway.sems.catalogue import Catalogue, Use
 from gateway.sems.composite import Composite
 from gateway.sems.normalise import Reading
+from gateway.sems.pushed.message import SHOWN, Message, is_serial
+from gateway.sems.pushed.outcome import BadPushError
+from gateway.sems.pushed.settings import IntakeSettings
 
 DEVICES_MOST: Final = 20_000
 """Who has the secret may still make up serial numbers; beyond this many they are refused."""
@@ -26,7 +26,7 @@ INVERTERS: Final = frozenset({"inverter", "storage"})
 class Fleet:
     """What the pushes themselves have told of devices, beside what other bridges know of them."""
 
-    def __init__(self, settings: PushSettings, catalogue: Catalogue, context: Context) -> None:
+    def __init__(self, settings: IntakeSettings, catalogue: Catalogue, context: Context) -> None:
         self._patterns = settings.devices
         self._catalogue = catalogue
         self._context = context

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from gateway.bridges.push.refusal import BadPushError
 from gateway.sems.catalogue import Catalogue, Interface, Json, Use
+from gateway.sems.pushed.outcome import BadPushError
 
 USES: Final = frozenset({Use.PLANTS, Use.DEVICES, Use.DETAIL, Use.LIVE, Use.ALARMS, Use.SERIES, Use.PARAMETERS})
 """What brings data. The others are for a client's own calls."""

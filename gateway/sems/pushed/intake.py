@@ -7,15 +7,15 @@ from typing import Final
 
 import msgspec
 
-from gateway.bridges.push.fleet import Fleet, type_of
-from gateway.bridges.push.memory import STORED, Memory
-from gateway.bridges.push.message import Message, Reader, has_list
-from gateway.bridges.push.refusal import BadPushError, Outcome
-from gateway.bridges.push.settings import PushSettings
 from gateway.core.bridge import Context
 from gateway.core.model import Alarm, Severity, Snapshot
 from gateway.sems.catalogue import Json, Use
 from gateway.sems.normalise import Reading, entries, read
+from gateway.sems.pushed.fleet import Fleet, type_of
+from gateway.sems.pushed.memory import STORED, Memory
+from gateway.sems.pushed.message import Message, Reader, has_list
+from gateway.sems.pushed.outcome import BadPushError, Outcome
+from gateway.sems.pushed.settings import IntakeSettings
 
 AT_ONCE: Final = 10
 """Entries after which others get their turn: about two milliseconds."""
@@ -40,7 +40,7 @@ class Taken(msgspec.Struct):
 class Intake:
     """Takes pushes, one after another or several at a time."""
 
-    def __init__(self, settings: PushSettings, context: Context) -> None:
+    def __init__(self, settings: IntakeSettings, context: Context) -> None:
         self._context = context
         self._interval = settings.interval
         catalogue = settings.catalogue
