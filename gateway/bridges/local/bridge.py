@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import ClassVar, Final
@@ -9,22 +10,32 @@ from typing import ClassVar, Final
 import msgspec
 from pydantic import Field
 
+from gateway.bridges.local.fleet import FleetCommand, serve_fleet
 from gateway.bridges.local.history import tell
 from gateway.bridges.local.protocol import (
     MAX_LINE,
     SOCKET_NAME,
+    ControlState,
     Devices,
+    Explain,
+    Explained,
+    Failed,
     History,
     Inventory,
     Refused,
     Reply,
     Request,
+    ResumeControl,
     Send,
+    SendFleet,
     Step,
+    StopControl,
     socket_path,
 )
 from gateway.core.bridge import BridgeSettings, Context, Updates
 from gateway.core.model import Command, CommandEvent, new_command_id
+from gateway.core.policy.halt import HaltError
+from gateway.core.policy.origins import origin
 
 DEFAULT_TTL: Final = 60.0
 REQUEST_TIMEOUT: Final = 10.0
@@ -45,8 +56,8 @@ class LocalBridge:
         self._settings = settings
         self._context = context
         self._server: asyncio.Server | None = None
-        self._followers: dict[str, asyncio.Queue[CommandEvent]] = {}
-        """Command id → the connection that follows it."""
+        self._followers: dict[str, Callable[[CommandEvent], None]] = {}
+        """Command id → what tells the connection that follows it."""
         self._serving: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -77,7 +88,7 @@ class LocalBridge:
         for event in updates.events:
             follower = self._followers.get(event.command.id)
             if follower is not None:
-                follower.put_nowait(event)
+                follower(event)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -91,7 +102,7 @@ class LocalBridge:
             except msgspec.MsgspecError as error:
                 _put(writer, Refused(f"not understood: {error}"))
             else:
-                await self._answer(request, writer)
+                await self._answer(request, reader, writer)
             await writer.drain()
         except (OSError, TimeoutError, ValueError):
             self._context.log.debug("command line went away")
@@ -99,33 +110,42 @@ class LocalBridge:
             self._serving.discard(task)
             writer.close()
 
-    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         match request:
+            case SendFleet():
+                await self._send_fleet(request, reader, writer)
             case Devices():
                 _put(writer, Inventory(list(self._context.states()), list(self._context.bridges())))
             case Send():
                 await self._send(request, writer)
+            case Explain():
+                _put(writer, Explained(self._context.explain(self._command(request, request.origin))))
+            case StopControl() | ResumeControl():
+                await self._control(request, writer)
             case History():
                 async with aclosing(tell(self._context, request)) as replies:
                     async for reply in replies:
                         _put(writer, reply)
                         await writer.drain()
 
+    async def _send_fleet(self, request: SendFleet, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        fleet = FleetCommand(self._context, request, self._settings.ttl)
+
+        def follow(ids: list[str], tell: Callable[[CommandEvent], None]) -> None:
+            self._followers.update(dict.fromkeys(ids, tell))
+
+        try:
+            await serve_fleet(fleet, reader, writer, follow)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            for id_ in fleet.ids:
+                self._followers.pop(id_, None)
+
     async def _send(self, request: Send, writer: asyncio.StreamWriter) -> None:
-        now = self._context.clock.now()
-        command = Command(
-            id=request.id or new_command_id(),
-            serial=request.serial,
-            setpoint=request.setpoint,
-            value=request.value,
-            origin=f"{self._context.name}:{request.user}",
-            created=now,
-            expires=now + timedelta(seconds=request.ttl or self._settings.ttl),
-            revert_after=request.revert_after,
-            revert_value=request.revert_value,
-        )
+        command = self._command(request, origin(self._context.name, detail=request.user), request.id, request.ttl)
         steps: asyncio.Queue[CommandEvent] = asyncio.Queue()
-        self._followers[command.id] = steps
+        self._followers[command.id] = steps.put_nowait
         try:
             (event,) = await self._context.submit(command)
             _put(writer, Step(event))
@@ -137,6 +157,32 @@ class LocalBridge:
                     _put(writer, Step(event))
         finally:
             del self._followers[command.id]
+
+    def _command(self, request: Send | Explain, who: str, id_: str = "", ttl: float | None = None) -> Command:
+        now = self._context.clock.now()
+        return Command(
+            id=id_ or new_command_id(),
+            serial=request.serial,
+            setpoint=request.setpoint,
+            value=request.value,
+            origin=who,
+            created=now,
+            expires=now + timedelta(seconds=ttl or self._settings.ttl),
+            revert_after=request.revert_after,
+            revert_value=request.revert_value,
+        )
+
+    async def _control(self, request: StopControl | ResumeControl, writer: asyncio.StreamWriter) -> None:
+        by = origin(self._context.name, detail=request.user)
+        try:
+            if isinstance(request, StopControl):
+                await self._context.halt(by, request.reason)
+            else:
+                await self._context.resume(by)
+        except HaltError as error:
+            _put(writer, Failed(str(error)))
+        else:
+            _put(writer, ControlState(self._context.halted))
 
 
 def _put(writer: asyncio.StreamWriter, reply: Reply) -> None:

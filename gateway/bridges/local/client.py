@@ -1,16 +1,35 @@
 """The command line's side of the socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
-from gateway.bridges.local.protocol import MAX_LINE, Reply, Request, socket_path
+from gateway.bridges.local.protocol import MAX_LINE, Answer, Reply, Request, socket_path
 
 
 class NotRunningError(Exception):
     """No gateway listens there."""
+
+
+class Conversation:
+    """A request, its replies, and what is said in between."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def say(self, message: Request | Answer) -> None:
+        """Send something."""
+        self._writer.write(msgspec.json.encode(message) + b"\n")
+        await self._writer.drain()
+
+    async def replies(self) -> AsyncGenerator[Reply, None]:
+        """Yield what comes, until the gateway closes."""
+        while line := await self._reader.readline():
+            yield msgspec.json.decode(line, type=Reply)
 
 
 class LocalClient:
@@ -19,8 +38,9 @@ class LocalClient:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
 
-    async def ask(self, request: Request) -> AsyncIterator[Reply]:
-        """Send a request and yield the replies. Raises NotRunningError."""
+    @asynccontextmanager
+    async def converse(self, request: Request) -> AsyncGenerator[Conversation, None]:
+        """Send a request. Raises NotRunningError."""
         try:
             with socket_path(self._data_dir) as path:
                 reader, writer = await asyncio.open_unix_connection(path, limit=64 * MAX_LINE)
@@ -29,9 +49,14 @@ class LocalClient:
                 f"no gateway runs with data_dir {self._data_dir}; start it with `sems-gateway run`"
             ) from error
         try:
-            writer.write(msgspec.json.encode(request) + b"\n")
-            await writer.drain()
-            while line := await reader.readline():
-                yield msgspec.json.decode(line, type=Reply)
+            conversation = Conversation(reader, writer)
+            await conversation.say(request)
+            yield conversation
         finally:
             writer.close()
+
+    async def ask(self, request: Request) -> AsyncGenerator[Reply, None]:
+        """Send a request and yield the replies. Raises NotRunningError."""
+        async with self.converse(request) as conversation:
+            async for reply in conversation.replies():
+                yield reply

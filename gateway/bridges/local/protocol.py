@@ -13,7 +13,19 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.model import BridgeStatus, CommandEvent, DeviceState, Outline, Page, Pause, Resolution, Value
+from gateway.core.bridge import Effort
+from gateway.core.model import (
+    BridgeStatus,
+    CommandEvent,
+    DeviceState,
+    Halt,
+    Outline,
+    Page,
+    Pause,
+    Resolution,
+    Value,
+)
+from gateway.core.policy.checks import Verdict
 
 SOCKET_NAME: Final = "control.sock"
 MAX_LINE: Final = 1 << 20
@@ -34,6 +46,32 @@ class Send(msgspec.Struct, frozen=True, tag="send"):
     revert_value: Value = None
 
 
+class SendFleet(msgspec.Struct, frozen=True, tag="send_fleet"):
+    """Submit a command for each of many devices. Answered by a `FleetPlan`; `Go` has it carried out."""
+
+    setpoint: str
+    value: Value
+    user: str
+    plant: str = ""
+    kind: str = ""
+    devices: tuple[str, ...] = ("*",)
+    """Serial numbers or patterns."""
+    ttl: float | None = None
+    """Seconds; None for as long as the calls there are will take."""
+    spread: float = 0.0
+    """Seconds to spread the commands over."""
+    revert_after: float | None = None
+    revert_value: Value = None
+
+
+class Go(msgspec.Struct, frozen=True, tag="go"):
+    """Carry the plan out."""
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """End what has not left yet."""
+
+
 class Devices(msgspec.Struct, frozen=True, tag="devices"):
     """Ask for all devices and bridges."""
 
@@ -51,10 +89,56 @@ class History(msgspec.Struct, frozen=True, tag="history"):
     """What is before this time is there already."""
 
 
+class Explain(msgspec.Struct, frozen=True, tag="explain"):
+    """Ask what would become of a command."""
+
+    serial: str
+    setpoint: str
+    value: Value
+    origin: str
+    revert_after: float | None = None
+    revert_value: Value = None
+
+
+class StopControl(msgspec.Struct, frozen=True, tag="halt"):
+    """Have all control stopped."""
+
+    user: str
+    reason: str = ""
+
+
+class ResumeControl(msgspec.Struct, frozen=True, tag="resume"):
+    """Have commands let in again."""
+
+    user: str
+
+
 class Step(msgspec.Struct, frozen=True, tag="step"):
     """One step of the command that was submitted."""
 
     event: CommandEvent
+
+
+class FleetPlan(msgspec.Struct, frozen=True, tag="fleet_plan"):
+    """What a command for many devices takes."""
+
+    serials: list[str]
+    without: int
+    """Devices that match, but have no such setpoint."""
+    efforts: dict[str, Effort]
+    """Bridge → what it takes there, where it can tell."""
+    seconds: float
+    """About how long until the last has left."""
+    ttl: float
+    """Seconds after which what has not left expires."""
+    known: bool
+    """Whether there is a setpoint of that name at all."""
+
+
+class FleetCancelled(msgspec.Struct, frozen=True, tag="fleet_cancelled"):
+    """So many had not left."""
+
+    count: int
 
 
 class Inventory(msgspec.Struct, frozen=True, tag="inventory"):
@@ -62,6 +146,18 @@ class Inventory(msgspec.Struct, frozen=True, tag="inventory"):
 
     states: list[DeviceState]
     bridges: list[BridgeStatus]
+
+
+class Explained(msgspec.Struct, frozen=True, tag="explained"):
+    """What would become of it."""
+
+    verdict: Verdict
+
+
+class ControlState(msgspec.Struct, frozen=True, tag="control"):
+    """Whether control is halted now, after what was asked for."""
+
+    halted: Halt | None
 
 
 class HistoryOutline(msgspec.Struct, frozen=True, tag="history_outline"):
@@ -98,8 +194,23 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     detail: str
 
 
-Request = Send | Devices | History
-Reply = Step | Inventory | HistoryOutline | HistoryPage | HistoryPause | HistoryEnd | Failed | Refused
+Request = Send | SendFleet | Devices | History | Explain | StopControl | ResumeControl
+Answer = Go | Cancel
+"""What a client says after a `FleetPlan`."""
+Reply = (
+    Step
+    | FleetPlan
+    | FleetCancelled
+    | Inventory
+    | Explained
+    | ControlState
+    | HistoryOutline
+    | HistoryPage
+    | HistoryPause
+    | HistoryEnd
+    | Failed
+    | Refused
+)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """One SEMS account over an Open API, as source, controller and historian."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar, Final
 from zoneinfo import ZoneInfo
@@ -11,13 +11,13 @@ from gateway.bridges.open_api.discovery import Discovery
 from gateway.bridges.open_api.history import History
 from gateway.bridges.open_api.metrics import METRICS
 from gateway.bridges.open_api.planner import Wishes
-from gateway.bridges.open_api.plants import Plants
 from gateway.bridges.open_api.polling import Poller
 from gateway.bridges.open_api.settings import OpenApiSettings
-from gateway.core.bridge import BridgeSettings, Context, Outcome
+from gateway.core.bridge import BridgeSettings, Context, Effort, Outcome
 from gateway.core.errors import GatewayError, NotSentError
 from gateway.core.model import Command, Outline, Page, Pause, Resolution, Value
 from gateway.sems.budget import Budget
+from gateway.sems.plants import Plants
 from gateway.sems.session import Session
 
 RETRY_FIRST: Final = 2.0
@@ -61,6 +61,7 @@ class OpenApiBridge:
             context,
             self._plants,
             take_dispatch=settings.take_dispatch,
+            read_back=settings.read_back,
             unsettle=self._poller.unsettle,
         )
         self._history = History(catalogue, self._session, context, self._plants)
@@ -81,6 +82,18 @@ class OpenApiBridge:
     def takes(self, serial: str, setpoint: str) -> bool:
         """See `Controller.takes`."""
         return self._control.takes(serial, setpoint)
+
+    def turn(self, command: Command) -> asyncio.Future[None]:
+        """See `Paced.turn`."""
+        return self._control.turn(command)
+
+    def leave(self, command: Command) -> None:
+        """See `Paced.leave`."""
+        self._control.leave(command)
+
+    def effort(self, setpoint: str, serials: Sequence[str]) -> Effort:
+        """See `Estimator.effort`."""
+        return self._control.effort(setpoint, serials)
 
     async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:
         """See `Controller.send`."""
@@ -125,6 +138,7 @@ class OpenApiBridge:
             if trouble and len(self._plants):
                 self._context.log.info("devices can be looked for again")
             pause, trouble = RETRY_FIRST, False
+            self._plants.looked_for = self._plants.looked_for or self._discovery.complete
             self._poller.discovered()
             every = self._settings.discovery_interval
             if not self._discovery.complete:

@@ -2,31 +2,31 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, timedelta
 from typing import Final
 
-from gateway.bridges.open_api.calls import Entry, arguments, told
-from gateway.bridges.open_api.plants import Plants, Target
-from gateway.core.bridge import Context, Outcome
-from gateway.core.dispatch import REVERT_ORIGIN
+from gateway.bridges.open_api.gather import Gatherer
+from gateway.bridges.open_api.results import Results
+from gateway.bridges.open_api.turns import CALLS_EACH, Slots, Turns
+from gateway.core.bridge import Context, Effort, Outcome
+from gateway.core.control.dispatch import REVERT_ORIGIN
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
 from gateway.core.model import Command, CommandState, Value
 from gateway.core.points import BATTERY, SETPOINTS
 from gateway.sems.budget import Priority
+from gateway.sems.calls import Entry, arguments, told
 from gateway.sems.catalogue import Catalogue, Interface, Json, Use
 from gateway.sems.errors import NoDataError
 from gateway.sems.normalise import entries, read
+from gateway.sems.plants import Plants, Target
 from gateway.sems.session import Session
 
-ASK_FIRST: Final = 0.5
-ASK_MOST: Final = 10.0
 READ_BACK_TRIES: Final = 4
 READ_BACK_PAUSE: Final = 5.0
-TOLERANCE: Final = 0.5
-"""In %, W and the like: SEMS rounds to whole ones."""
-FINE_TOLERANCE: Final = 0.006
-"""Of a setpoint without a unit, i.e. the power factor: SEMS rounds to hundredths."""
+READ_BACK_AT_ONCE: Final = 10
+"""Above so many commands under way none is read back for itself: polling confirms them, and costs a fleet less."""
 WINDOW: Final = timedelta(days=365)
 """How long a battery command holds where SEMS wants an end. Ours: until the next one, which a year stands for."""
 FULL: Final = 100.0
@@ -44,6 +44,7 @@ class Control:
         plants: Plants,
         *,
         take_dispatch: bool = False,
+        read_back: bool = True,
         unsettle: Callable[[str, set[str]], None] = lambda _, __: None,
     ) -> None:
         self._catalogue = catalogue
@@ -51,8 +52,15 @@ class Control:
         self._context = context
         self._plants = plants
         self._take_dispatch = take_dispatch
+        self._reads_back = read_back
+        self._asking = 0
+        """Commands whose result is waited for."""
         self._unsettle = unsettle
         """Told of setpoints that a command may have changed."""
+        self._slots = Slots()
+        self._gatherer = Gatherer(self._call_each, context.clock, context.log)
+        self._results = Results(self._ask_each, context.clock)
+        self._turns = Turns(session.budget)
         self._dispatched: set[str] = set()
         """Serials of what has been handed over to the gateway in this run."""
 
@@ -60,6 +68,33 @@ class Control:
         """Return whether the account has the device and SEMS an interface for the setpoint."""
         target = self._plants.get(serial)
         return target is not None and setpoint in target.device.setpoints
+
+    def turn(self, command: Command) -> asyncio.Future[None]:
+        """Return what is done once there are calls for the command. See `Paced`."""
+        target = self._plants.get(command.serial)
+        interface = self._catalogue.control_of(command.setpoint, target.type) if target else None
+        return self._turns.ask(command.id, interface.batch if interface else 1)
+
+    def leave(self, command: Command) -> None:
+        """Let others have the command's turn. See `Paced`."""
+        self._turns.leave(command.id)
+
+    def effort(self, setpoint: str, serials: Sequence[str]) -> Effort:
+        """Return what it takes to set a setpoint of so many devices. See `Estimator`."""
+        batches: Counter[str] = Counter()
+        for serial in serials:
+            target = self._plants.get(serial)
+            interface = self._catalogue.control_of(setpoint, target.type) if target else None
+            if interface is not None:
+                batches[interface.name] += 1
+        together = sum(math.ceil(count / self._catalogue.interface(name).batch) for name, count in batches.items())
+        budget = self._session.budget
+        return Effort(
+            devices=batches.total(),
+            calls=together,
+            seconds=budget.until(CALLS_EACH * together, Priority.CONTROL),
+            left=budget.room(Priority.CONTROL),
+        )
 
     async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:
         """Make the call. Returns SEMS's task id, or "" where the interface gives none."""
@@ -76,21 +111,29 @@ class Control:
         left = deadline - self._context.clock.monotonic()
         if left <= 0:
             raise NotSentError("handing the system over took all the time there was")
-        data = await self._call(interface, args, command, timeout=left, setpoint=command.setpoint)
+        data = await self._gatherer.send(interface, args, command.setpoint, _priority(command), left)
         self._unsettle(target.serial, set(interface.setpoints))
         return self._receipt(interface, data)
 
     async def result(self, command: Command, receipt: str) -> Outcome:
         """Ask for the task's result, ever more seldom; without a task id, read the setpoint back."""
         target = self._plants.get(command.serial)
+        if target is None and not self._plants.looked_for:
+            raise NotSentError("the account's devices are not known yet")
         if target is None and not receipt:
             return Outcome(CommandState.UNKNOWN, "the device is known no more")
         if target is None or not receipt:
             return await self._ask(command, receipt) if target is None else await self._read_back(command, target)
-        outcome = await self._ask(command, receipt)
-        interface = self._catalogue.control_of(command.setpoint, target.type)
-        self._unsettle(target.serial, set(interface.setpoints) if interface else {command.setpoint})
-        return outcome
+        self._asking += 1
+        try:
+            outcome = await self._ask(command, receipt)
+            interface = self._catalogue.control_of(command.setpoint, target.type)
+            self._unsettle(target.serial, set(interface.setpoints) if interface else {command.setpoint})
+            if outcome.state is CommandState.SUCCEEDED and self._reads_back and self._asking <= READ_BACK_AT_ONCE:
+                return await self._confirmed(command, target, outcome)
+            return outcome
+        finally:
+            self._asking -= 1
 
     # sending
 
@@ -139,22 +182,23 @@ class Control:
         interface = next(self._catalogue.using(Use.RESULT), None)
         if interface is None:
             return Outcome(CommandState.UNKNOWN, "SEMS has no interface for results")
-        entry = await self._settled(interface, command, receipt)
+        entry = await self._results.settled(interface, receipt, command)
         detail = entry.reading.text("detail")
         if entry.reading.text("state") == "succeeded":
             return Outcome(CommandState.SUCCEEDED, detail or "SEMS says it is done")
         return Outcome(CommandState.FAILED, detail or "SEMS says it failed")
 
-    async def _settled(self, interface: Interface, command: Command, receipt: str) -> Entry:
-        """Ask about a task until it is pending no more; return what is said of the command's device."""
-        pause = ASK_FIRST
-        while True:
-            data = await self._call(interface, {"receipt": receipt, "serial": command.serial}, command)
-            entry = await self._mine(interface, data, command)
-            if entry is not None and entry.reading.text("state") in ("succeeded", "failed"):
-                return entry
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, ASK_MOST)
+    async def _ask_each(self, interface: Interface, receipt: str, commands: Mapping[str, Command]) -> dict[str, Entry]:
+        """Ask once about a task; return what is said of each device of these commands, by its serial."""
+        targets = [target for serial in commands if (target := self._plants.get(serial)) is not None]
+        first = next(iter(commands.values()))
+        priority = max(_priority(command) for command in commands.values())
+        args = {"receipt": receipt, "serial": first.serial}
+        data = await self._call_each(interface, [args], "", priority, None)
+        if not targets:
+            return {}
+        now = self._context.clock.now()
+        return {entry.serial: entry async for entry in told(interface, data, targets, self._plants, now)}
 
     async def _mine(self, interface: Interface, data: Json, command: Command) -> Entry | None:
         """Return the entry about the command's device; one without a serial number is."""
@@ -164,18 +208,43 @@ class Control:
         found = [entry async for entry in told(interface, data, [known], self._plants, self._context.clock.now())]
         return next((entry for entry in found if entry.serial == command.serial), None)
 
+    async def _confirmed(self, command: Command, target: Target, outcome: Outcome) -> Outcome:
+        """Return a success with what SEMS's parameters say of it.
+
+        Other values may only be older than the device's obedience, so they prove nothing here: the gateway waits for
+        what is measured later. Neither does a read-back that fails.
+        """
+        try:
+            found = await self._parameter(command, target)
+        except (NotSentError, RefusedError, UnsureError) as error:
+            self._context.log.debug("a command could not be read back", serial=target.serial, error=str(error))
+            return outcome
+        if found is None or not SETPOINTS[command.setpoint].same(found, command.value):
+            return outcome
+        return Outcome(CommandState.SUCCEEDED, f"{outcome.detail}; read back", verified=True)
+
     async def _read_back(self, command: Command, target: Target) -> Outcome:
         found: Value = None
         for attempt in range(READ_BACK_TRIES):
             if attempt:
                 await asyncio.sleep(READ_BACK_PAUSE)
             found = await self._found(command, target)
-            if _same(command.setpoint, found, command.value):
-                return Outcome(CommandState.SUCCEEDED, "read back")
+            if SETPOINTS[command.setpoint].same(found, command.value):
+                return Outcome(CommandState.SUCCEEDED, "read back", verified=True)
         return Outcome(CommandState.UNKNOWN, f"SEMS gave no result, and {found} is read back")
 
     async def _found(self, command: Command, target: Target) -> Value:
         """Return the setpoint as SEMS has it: from its parameters, or else from what is measured."""
+        found = await self._parameter(command, target)
+        if found is not None:
+            return found
+        interface = next(i for i in self._catalogue.using(Use.LIVE, target.type))
+        data = await self._call(interface, arguments([target]), command)
+        entry = await self._mine(interface, data, command)
+        return None if entry is None else entry.reading.values.get(command.setpoint)
+
+    async def _parameter(self, command: Command, target: Target) -> Value:
+        """Return the setpoint as SEMS's parameters have it; None where they do not."""
         for interface in self._catalogue.using(Use.PARAMETERS, target.type):
             if all(row.point != command.setpoint for row in interface.response):
                 continue
@@ -185,10 +254,7 @@ class Control:
                 continue
             if entry is not None:
                 return entry.reading.values.get(command.setpoint)
-        interface = next(i for i in self._catalogue.using(Use.LIVE, target.type))
-        data = await self._call(interface, arguments([target]), command)
-        entry = await self._mine(interface, data, command)
-        return None if entry is None else entry.reading.values.get(command.setpoint)
+        return None
 
     async def _parameters(self, interface: Interface, command: Command, target: Target) -> Entry | None:
         if "receipt" not in interface.args:
@@ -198,7 +264,7 @@ class Control:
         if task is None:
             return None
         receipt = self._receipt(task, await self._call(task, arguments([target]), command))
-        entry = await self._settled(interface, command, receipt)
+        entry = await self._results.settled(interface, receipt, command)
         return entry if entry.reading.text("state") == "succeeded" else None
 
     async def _call(
@@ -210,17 +276,29 @@ class Control:
         timeout: float | None = None,
         setpoint: str = "",
     ) -> Json:
-        priority = Priority.REVERT if command.origin == REVERT_ORIGIN else Priority.CONTROL
-        return await self._session.call(interface.name, args, priority=priority, timeout=timeout, setpoint=setpoint)
+        return await self._call_each(interface, [args], setpoint, _priority(command), timeout)
+
+    async def _call_each(
+        self,
+        interface: Interface,
+        each: Sequence[Mapping[str, object]],
+        setpoint: str,
+        priority: Priority,
+        timeout: float | None,
+    ) -> Json:
+        """Make one call for several, when there is room for it."""
+        clock = self._context.clock
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        async with self._slots.taken(priority, timeout):
+            left = None if deadline is None else deadline - clock.monotonic()
+            return await self._session.call(
+                interface.name, each[0], priority=priority, timeout=left, setpoint=setpoint, more=each[1:]
+            )
+
+
+def _priority(command: Command) -> Priority:
+    return Priority.REVERT if command.origin == REVERT_ORIGIN else Priority.CONTROL
 
 
 def _lowest_soc(target: Target) -> float:
     return target.device.setpoints["battery_target_soc"].low or 0.0
-
-
-def _same(setpoint: str, found: Value, wanted: Value) -> bool:
-    numbers = isinstance(found, (int, float)) and isinstance(wanted, (int, float))
-    if numbers and not isinstance(found, bool) and not isinstance(wanted, bool):
-        tolerance = TOLERANCE if SETPOINTS[setpoint].unit else FINE_TOLERANCE
-        return math.isclose(float(found or 0), float(wanted or 0), abs_tol=tolerance)
-    return found == wanted

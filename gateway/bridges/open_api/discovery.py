@@ -11,16 +11,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from gateway.bridges.open_api.allowance import Allowance
-from gateway.bridges.open_api.calls import PLANT_ARGS, SERIAL_ARGS, Entry, arguments, told
-from gateway.bridges.open_api.plants import PLANT, Plants, Target
 from gateway.core.bridge import Context
 from gateway.core.errors import RefusedError, UnsureError
 from gateway.core.model import Device, DeviceKind, Range
 from gateway.core.points import BATTERY, SETPOINTS
+from gateway.sems.allowance import Allowance
 from gateway.sems.budget import Priority
+from gateway.sems.calls import PLANT_ARGS, SERIAL_ARGS, Entry, arguments, told
 from gateway.sems.catalogue import Catalogue, Interface, Json, Use
 from gateway.sems.normalise import Reading
+from gateway.sems.plants import PLANT, Plants, Target
 from gateway.sems.session import Session
 
 PAGE_SIZE: Final = 100

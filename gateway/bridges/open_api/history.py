@@ -6,13 +6,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
-from gateway.bridges.open_api.plants import Target
 from gateway.core.bridge import Context
 from gateway.core.errors import GatewayError, NotSentError, RefusedError, UnsureError
 from gateway.core.model import Outline, Page, Pause, Resolution
 from gateway.sems.budget import Priority
 from gateway.sems.catalogue import Catalogue, Interface, Json, Use
 from gateway.sems.normalise import samples
+from gateway.sems.plants import Target
 from gateway.sems.session import Session
 
 TRIES: Final = 4

@@ -16,10 +16,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from gateway.bridges.open_api.calls import PLANT_ARGS, SERIAL_ARGS, by_plant
-from gateway.bridges.open_api.plants import PLANT, Target
 from gateway.sems.budget import HOUR
+from gateway.sems.calls import PLANT_ARGS, SERIAL_ARGS, by_plant
 from gateway.sems.catalogue import Catalogue, Interface, Use
+from gateway.sems.plants import PLANT, Target
 
 T = TypeVar("T")
 

@@ -1,28 +1,28 @@
 """Makes the calls of the plan, spread evenly over each row's interval, and publishes what they bring."""
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from math import inf
 from typing import Final
 
 import msgspec
 
-from gateway.bridges.open_api.alarms import Alarms
-from gateway.bridges.open_api.allowance import Allowance
-from gateway.bridges.open_api.calls import Entry, arguments, by_plant, told
 from gateway.bridges.open_api.discovery import Discovery
+from gateway.bridges.open_api.elsewhere import Elsewhere
 from gateway.bridges.open_api.planner import DISCOVERY_SHARE, Role, Row, Wishes, plan
-from gateway.bridges.open_api.plants import PLANT, Plants, Target
-from gateway.bridges.open_api.readings import Readings
+from gateway.bridges.open_api.troubles import ReadingTroubles
 from gateway.core.bridge import Context
 from gateway.core.errors import GatewayError, NotSentError, RefusedError
+from gateway.sems.alarms import Alarms
+from gateway.sems.allowance import Allowance
 from gateway.sems.budget import Priority
+from gateway.sems.calls import Entry, arguments, by_plant, told
 from gateway.sems.catalogue import Catalogue, Interface, Use
 from gateway.sems.errors import BadAnswerError, BudgetSpentError
 from gateway.sems.normalise import KeptAside
+from gateway.sems.plants import PLANT, Plants, Target
+from gateway.sems.readings import Readings
 from gateway.sems.session import Session
 
 PARALLEL: Final = 4
@@ -33,10 +33,6 @@ PAUSE_MOST: Final = 60.0
 REPLAN_LEAST: Final = 1.0
 """Seconds between two plans, for each thousand devices."""
 REPLAN_MOST: Final = 600.0
-SHELVED: Final = 86_400.0
-"""Seconds for which an interface that SEMS refuses is not asked."""
-SHELVE_AFTER: Final = 3
-"""Refusals, without a single answer since the start."""
 
 Unit = tuple[Target, ...]
 
@@ -68,6 +64,11 @@ class _Job(msgspec.Struct):
     """None for what can't wait its turn."""
     first: bool = False
     """Whether it is the first that is to keep these fresh."""
+
+    @property
+    def live(self) -> bool:
+        """Whether it keeps devices fresh."""
+        return self.line is not None and self.line.row.role is Role.LIVE
 
 
 class Poller:
@@ -101,19 +102,8 @@ class Poller:
         """Interface and serial → when it was last asked."""
         self._soon: deque[_Job] = deque()
         self._soon_allowance = Allowance(0, context.clock)
-        self._failing: dict[tuple[str, str], str] = {}
-        """Live interface and serial → what is wrong."""
-        self._answered: set[tuple[str, str]] = set()
-        self._refusals: dict[tuple[str, str], int] = {}
-        self._shelved: dict[tuple[str, str], float] = {}
-        """Interface and type → until when it is not asked, on the monotonic clock."""
-        self._poison: set[tuple[str, str]] = set()
-        """Interface and serial that spoils a batch, and is asked alone."""
-        self._elsewhere: dict[str, str] = {}
-        """Serial → the other bridge that was seen to bring its data."""
-        self._pushed: dict[str, datetime] = {}
-        """Serial → until when data are fresh that another bridge brings."""
-        self._pushed_until: list[tuple[datetime, str]] = []
+        self._troubles = ReadingTroubles(catalogue, context)
+        self._elsewhere = Elsewhere(context, plants)
         self._paused_until = 0.0
         self._pause = PAUSE_FIRST
         self._live_total = 0
@@ -130,7 +120,7 @@ class Poller:
     @property
     def troubled(self) -> int:
         """How many plants and devices can't be read."""
-        return len({serial for _, serial in self._failing})
+        return len({serial for _, serial in self._troubles.failing})
 
     def discovered(self) -> None:
         """Say that a look for devices has come to its end."""
@@ -162,7 +152,7 @@ class Poller:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            self._session.budget.planned = 0.0  # history may have it all
+            self._session.budget.plan(self._context.name, 0)  # history may have it all
 
     async def _work(self) -> None:
         while True:
@@ -195,6 +185,10 @@ class Poller:
             line.due = now if self._at_once(line) else max(line.due + line.spacing, now)
             return _Job(line.interface, unit, line, first)
 
+    def _next_look(self) -> float:
+        seconds = self._elsewhere.next_look()
+        return REPLAN_MOST if seconds is None else seconds
+
     async def _sleep(self, seconds: float) -> None:
         """Wait, or until there is something new to plan for."""
         self._news.clear()
@@ -215,7 +209,7 @@ class Poller:
 
     def _replan(self, now: float) -> None:
         """Plan anew where there is a reason to, and the last plan is not too young."""
-        self._look_for_silence()
+        self._stale_plan = self._elsewhere.look_for_silence() or self._stale_plan
         since = now - self._planned_at if self._planned_at is not None else REPLAN_MOST
         stale = self._stale_plan or self._planned_revision != self._plants.revision or since >= REPLAN_MOST
         young = self._planned_at is not None and since < REPLAN_LEAST * len(self._plants) / 1000
@@ -223,14 +217,19 @@ class Poller:
             return
         self._stale_plan = False
         self._planned_at, self._planned_revision = now, self._plants.revision
-        self._shelved = {key: until for key, until in self._shelved.items() if until > now}
         budget = self._session.budget
         beyond = self._discovery.allowance.taken - DISCOVERY_SHARE * budget.for_polling
-        limit = max(1.0, budget.for_polling - max(0.0, beyond))
+        limit = max(1.0, budget.share(self._context.name) - max(0.0, beyond))
         self.plan = plan(
-            self._plants, self._catalogue, limit, self._wishes, self._pushed.keys(), self._shelved.keys(), self._poison
+            self._plants,
+            self._catalogue,
+            limit,
+            self._wishes,
+            self._elsewhere.serials,
+            self._troubles.shelved,
+            self._troubles.alone,
         )
-        budget.planned = self.plan.per_hour
+        budget.plan(self._context.name, self.plan.per_hour)
         self._soon_allowance.per_hour = self.plan.soon
         if self._discovered:
             self._discovery.allowance.per_hour = max(1, int(self.plan.discovery_per_hour))
@@ -264,56 +263,9 @@ class Poller:
             for target in unit
         }
         self._live_total = len(live)
-        self._failing = {key: text for key, text in self._failing.items() if key in live}
+        self._troubles.keep(live, self._plants)
         self._asked = {key: at for key, at in self._asked.items() if self._plants.get(key[1])}
-        self._poison = {key for key in self._poison if self._plants.get(key[1])}
         self._readings.keep(self._plants)
-
-    # devices that another bridge brings
-
-    def _look_out(self, target: Target) -> None:
-        """Find out whether another bridge brings the device's data; then it need not be asked as often.
-
-        Two accounts that both poll a device would wait for each other. So of bridges of one type the first by name
-        goes on.
-        """
-        serial, me = target.serial, self._context.name
-        state = self._context.state(serial)
-        if state is not None and state.source != me:
-            self._elsewhere[serial] = state.source
-        other = self._elsewhere.get(serial)
-        if other is None or serial in self._pushed:
-            return
-        until = self._context.heard_elsewhere(serial)
-        if until is None:
-            del self._elsewhere[serial]
-            return
-        types = {status.name: status.type for status in self._context.bridges()}
-        if types.get(other) == types.get(me) and other > me:
-            return
-        self._pushed[serial] = until
-        heapq.heappush(self._pushed_until, (until, serial))
-        self._stale_plan = True
-
-    def _look_for_silence(self) -> None:
-        """Find devices whose pushes have stopped."""
-        now = self._context.clock.now()
-        while self._pushed_until and self._pushed_until[0][0] <= now:
-            _, serial = heapq.heappop(self._pushed_until)
-            until = self._context.heard_elsewhere(serial) if self._plants.get(serial) else None
-            if until is None or until <= now:
-                self._pushed.pop(serial, None)
-                self._elsewhere.pop(serial, None)
-                self._stale_plan = True
-            else:
-                self._pushed[serial] = until
-                heapq.heappush(self._pushed_until, (until, serial))
-
-    def _next_look(self) -> float:
-        """Return the seconds until the next pushes may turn out to have stopped."""
-        if not self._pushed_until:
-            return REPLAN_MOST
-        return max(0.0, (self._pushed_until[0][0] - self._context.clock.now()).total_seconds())
 
     # a call
 
@@ -364,7 +316,7 @@ class Poller:
 
     def _publish(self, job: _Job, target: Target, entry: Entry) -> None:
         role = job.line.row.role if job.line else Role.SIDE
-        self._look_out(target)
+        self._stale_plan = self._elsewhere.look(target.serial) or self._stale_plan
         interval = job.line.row.interval if job.line else self._interval_of(job.interface, target)
         if self._readings.take(target, job.interface, entry.reading, interval, live=role is Role.LIVE):
             own = next((i for i in self._catalogue.using(Use.ALARMS, target.type) if not by_plant(i)), None)
@@ -383,7 +335,7 @@ class Poller:
 
     def _ask_soon(self, interface: Interface, unit: Unit) -> None:
         """Make a call before its turn, where some are left for that. Otherwise its turn has to do."""
-        if (interface.name, unit[0].type) in self._shelved or self._soon_allowance.wait() > 0:
+        if (interface.name, unit[0].type) in self._troubles.shelved or self._soon_allowance.wait() > 0:
             return
         if any(job.interface is interface and job.unit == unit for job in self._soon):
             return
@@ -427,27 +379,20 @@ class Poller:
                 self._isolate(job, alone=True)
             if self._shelve(job, error):
                 return
-        if job.line is None or job.line.row.role is not Role.LIVE:
+        if not job.live:
             return  # the session has said it
         for target in job.unit:
-            self._in_trouble(job.interface, target.serial, str(error))
+            self._troubles.failed(job.interface, target.serial, str(error))
         self._judge()
-
-    def _in_trouble(self, interface: Interface, serial: str, error: str) -> None:
-        if (interface.name, serial) not in self._failing:
-            self._context.log.warning("device can't be read", serial=serial, interface=interface.name, error=error)
-        self._failing[interface.name, serial] = error
 
     def _isolate(self, job: _Job, *, alone: bool) -> None:
         """Ask about a device alone from now on, or together with others again."""
-        key = job.interface.name, job.unit[0].serial
-        if (key in self._poison) is not alone:
-            self._poison ^= {key}
-            self._stale_plan = True
+        news = self._troubles.isolate(job.interface, job.unit[0].serial, alone=alone)
+        self._stale_plan = news or self._stale_plan
 
     def _divide(self, job: _Job) -> bool:
         """Ask about the halves of a batch: one device must not spoil the others'. False where that is no help."""
-        if job.line is None or (job.interface.name, job.unit[0].type) not in self._answered:
+        if job.line is None or not self._troubles.answers(job.interface, job.unit[0].type):
             return False
         middle = len(job.unit) // 2
         for half in (job.unit[:middle], job.unit[middle:]):
@@ -459,54 +404,33 @@ class Poller:
 
     def _shelve(self, job: _Job, error: GatewayError) -> bool:
         """Stop asking for what SEMS has never answered, unless nothing else reads these devices."""
-        type_, interface = job.unit[0].type, job.interface
-        key = interface.name, type_
-        if key in self._answered or not self._dispensable(job):
+        first, interface = job.unit[0], job.interface
+        if self._troubles.answers(interface, first.type):
             return False
-        self._refusals[key] = self._refusals.get(key, 0) + 1
-        if self._refusals[key] < SHELVE_AFTER:
-            return True
-        until = self._context.clock.monotonic() + SHELVED
-        types = interface.covers if interface.use is Use.DEVICES else (type_,)
-        self._shelved |= {(interface.name, one): until for one in (*types, type_)}
-        del self._refusals[key]
-        self._context.log.warning(
-            "SEMS does not answer an interface; it is not asked for a day",
-            interface=interface.name, device_type=type_, error=str(error),
-        )  # fmt: skip
-        self._stale_plan = True
-        self._news.set()
+        if not self._troubles.dispensable(interface, first, live=job.live):
+            return False
+        if self._troubles.refused(interface, first.type, error):
+            self._stale_plan = True
+            self._news.set()
         return True
-
-    def _dispensable(self, job: _Job) -> bool:
-        if job.line is None or job.line.row.role is not Role.LIVE:
-            return True
-        if job.interface.use is Use.DEVICES:
-            return all(any(self._catalogue.using(Use.LIVE, type_)) for type_ in job.interface.covers)
-        type_ = job.unit[0].type
-        lists = [i.name for i in self._catalogue.using(Use.DEVICES) if type_ in i.covers]
-        return any((name, type_) not in self._shelved for name in lists)
 
     def _succeeded(self, job: _Job, missing: set[str]) -> None:
         self._pause = PAUSE_FIRST
-        key = job.interface.name, job.unit[0].type
-        self._answered.add(key)
-        self._refusals.pop(key, None)
+        self._troubles.answered(job.interface, job.unit[0].type)
         if len(job.unit) == 1 and not missing:
             self._isolate(job, alone=False)
-        if job.line is not None and job.line.row.role is Role.LIVE:
-            for target in job.unit:
-                if target.serial in missing:
-                    self._in_trouble(job.interface, target.serial, "SEMS's answer leaves it out")
-                elif self._failing.pop((job.interface.name, target.serial), None) is not None:
-                    self._context.log.info("device can be read again", serial=target.serial,
-                                           interface=job.interface.name)  # fmt: skip
+        for target in job.unit if job.live else ():
+            if target.serial in missing:
+                self._troubles.failed(job.interface, target.serial, "SEMS's answer leaves it out")
+            else:
+                self._troubles.read(job.interface, target.serial)
         self._judge()
 
     def _judge(self) -> None:
         """Say how the bridge does."""
-        if self._live_total and len(self._failing) >= self._live_total:
-            last = next(reversed(self._failing.values()))
+        failing = self._troubles.failing
+        if self._live_total and len(failing) >= self._live_total:
+            last = next(reversed(failing.values()))
             self._context.report(up=False, detail=f"no device can be read; the last one: {last}")
             return
         self._settled = self._settled or (self._discovered and not self._in_first_round())

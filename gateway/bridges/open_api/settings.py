@@ -1,8 +1,6 @@
 """`type: open_api`, as the configuration has it."""
 
-from enum import StrEnum
 from typing import Final, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, HttpUrl, ValidationInfo, field_validator, model_validator
 
@@ -10,32 +8,10 @@ from gateway.core.bridge import BridgeSettings
 from gateway.core.secret import Secret
 from gateway.sems.catalogue import Catalogue, load
 from gateway.sems.overrides import NO_OVERRIDES, OVERRIDES_HELP, CatalogueOverrides, Overrides, checked, overridden
+from gateway.sems.platform import Platform, Region, ZoneName
 from gateway.sems.session import Credentials
 
 CLASSIC_URL: Final = "https://openapi.semsportal.com"
-DEVELOPER_URL: Final = "https://{region}-gateway.semsportal.com"
-"""SEMS.md, seen."""
-
-
-class Platform(StrEnum):
-    """Which generation of the Open API."""
-
-    CLASSIC = "classic"
-    DEVELOPER = "developer"
-
-    @property
-    def api(self) -> str:
-        """Name of its catalogue."""
-        return "open_api" if self is Platform.CLASSIC else "developer"
-
-
-class Region(StrEnum):
-    """Where the developer platform stands."""
-
-    EU = "eu"
-    AU = "au"
-    US = "us"
-    HK = "hk"
 
 
 PAIRS: Final = {Platform.CLASSIC: ("account", "password"), Platform.DEVELOPER: ("client_id", "client_secret")}
@@ -62,20 +38,21 @@ class OpenApiSettings(BridgeSettings):
         ge=10,
         description="what SEMS allows this account",
     )
-    time_zone: str = Field(default="UTC", description="for plants that do not say theirs, e.g. Europe/Berlin")
+    time_zone: ZoneName = Field(default="UTC", description="for plants that do not say theirs, e.g. Europe/Berlin")
     take_dispatch: bool = Field(
         default=False, description="developer: take an EMS over from GoodWe before the first battery command"
     )
+    read_back: bool = Field(
+        default=True, description="once SEMS says that a command is done, read the setpoint back; a call more or two"
+    )
     overrides: Overrides = Field(default=NO_OVERRIDES, description=OVERRIDES_HELP)
 
-    @field_validator("time_zone")
+    @field_validator("url")
     @classmethod
-    def _exists(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{name!r} is no time zone; write one like Europe/Berlin") from None
-        return name
+    def _tells_no_secret(cls, url: HttpUrl) -> HttpUrl:
+        if url.username is not None or url.password is not None:
+            raise ValueError("the url has a user or a password in it, and is told in the log; take them out")
+        return url
 
     @field_validator("overrides")
     @classmethod
@@ -108,7 +85,7 @@ class OpenApiSettings(BridgeSettings):
     def host(self) -> str:
         """Where the calls go."""
         if self.platform is Platform.DEVELOPER and "url" not in self.model_fields_set:
-            return DEVELOPER_URL.format(region=self.region)
+            return self.region.url
         return str(self.url)
 
     @property

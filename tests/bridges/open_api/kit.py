@@ -11,14 +11,14 @@ from pydantic import SecretStr
 from gateway.bridges.open_api import OpenApiBridge, OpenApiSettings
 from gateway.bridges.open_api.discovery import Discovery
 from gateway.bridges.open_api.planner import Wishes
-from gateway.bridges.open_api.plants import PLANT, Plants, Target
 from gateway.bridges.open_api.polling import Poller
 from gateway.core.model import BridgeStatus, Device, DeviceKind
 from gateway.core.points import SETPOINTS
-from gateway.core.policy import ControlSettings, Rule
+from gateway.core.policy.policy import ControlSettings, Rule
 from gateway.core.router import Router
 from gateway.sems.budget import Budget, Priority
 from gateway.sems.catalogue import Use, load
+from gateway.sems.plants import PLANT, Plants, Target
 from gateway.simulator import Simulator, SimulatorSettings
 from gateway.simulator.faults import FaultOrder
 from tests.kit.bench import Bench, collected, until
@@ -118,9 +118,9 @@ class MadeUp:
         self.status = {}
         self.alarms = []
 
-    async def call(self, name, args, *, priority=Priority.POLLING, timeout=None, setpoint=""):
+    async def call(self, name, args, *, priority=Priority.POLLING, timeout=None, setpoint="", more=()):
         interface = self.catalogue.interface(name)
-        interface.parameters(args, setpoint)
+        interface.together([args, *more], setpoint)
         self.budget.spend(priority)
         self.calls.append((self.clock.monotonic(), name, dict(args), priority))
         await asyncio.sleep(self.latency)

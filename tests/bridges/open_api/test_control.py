@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.bridges.open_api.control import Control
-from gateway.core.dispatch import REVERT_ORIGIN
+from gateway.core.control.dispatch import REVERT_ORIGIN
 from gateway.core.errors import NotSentError, RefusedError
 from gateway.core.model import Command, CommandState
 from gateway.sems.budget import Priority
@@ -262,3 +262,15 @@ async def test_without_dispatch_no_battery_command_is_sent(answers, error, says)
     with pytest.raises(error, match=says):
         await asyncio.wait_for(bench.control.send(command, {}, 10), 20)
     assert not bench.asked(Use.CONTROL)
+
+
+@virtual
+async def test_a_result_is_not_known_before_the_devices_are():
+    bench = Bench("open_api")
+    for receipt in ("", "t"):
+        with pytest.raises(NotSentError, match="not known yet"):
+            await bench.control.result(bench.command(), receipt)
+    bench.world.plants.looked_for = True
+    outcome = await bench.control.result(bench.command(), "")
+    assert (outcome.state, outcome.detail) == (CommandState.UNKNOWN, "the device is known no more")
+    assert not bench.asked(Use.RESULT)

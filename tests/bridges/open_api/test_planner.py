@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.bridges.open_api.planner import LIST_PAGE, Role, Wishes, discovery_calls, plan
-from gateway.bridges.open_api.plants import PLANT
 from gateway.sems.catalogue import load
+from gateway.sems.plants import PLANT
 from tests.bridges.open_api.kit import fleet, target
 
 CLASSIC, DEVELOPER = load("open_api"), load("developer")
@@ -163,7 +163,7 @@ def fleets(draw):
     return targets
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     targets=fleets(),
     catalogue=st.sampled_from([CLASSIC, DEVELOPER]),

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.bridges.open_api.planner import Role
-from gateway.bridges.open_api.plants import PLANT
-from gateway.bridges.open_api.readings import CADENCE_MOST, Cadence
 from gateway.core.model import Device, DeviceKind, Quality, Snapshot
 from gateway.sems.budget import HOUR, Priority
 from gateway.sems.catalogue import Use
@@ -23,6 +21,8 @@ from gateway.sems.errors import (
     TimedOutError,
     UnreachableError,
 )
+from gateway.sems.plants import PLANT
+from gateway.sems.readings import CADENCE_MOST, Cadence
 from tests.bridges.open_api.kit import World, fleet, target
 from tests.kit.clock import NOON, virtual
 
@@ -68,7 +68,7 @@ async def test_an_empty_account_is_up_too():
 @virtual
 async def test_2000_devices_an_hour_long():
     async with World(fleet(100, 2000)) as world:
-        await asyncio.sleep(3 * HOUR)
+        await asyncio.sleep(1.5 * HOUR)
         times = [at for at, *_ in world.sems.calls]
         assert most_in_an_hour(times) <= world.sems.budget.for_polling
         # Little of what there is remains unused.
@@ -146,11 +146,11 @@ async def test_a_device_known_elsewhere_that_falls_silent_while_it_is_withdrawn_
     async with World(fleet(1, 2)) as world:
         world.desk.names["push"] = "push"
         await pushing(world, ["device0"], 300)
-        assert world.poller._pushed
+        assert world.poller._elsewhere.serials
         del world.sems.targets["device0"]
         await world.discovery.round()
         await asyncio.sleep(600)
-        assert not world.poller._pushed
+        assert not world.poller._elsewhere.serials
         assert world.plants.get("device0") is None
 
 
@@ -332,7 +332,7 @@ async def test_entries_of_others_in_an_answer_are_not_believed():
 # budgets, fleets, clocks
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), phases=set(Phase) - {Phase.shrink})
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=set(Phase) - {Phase.shrink})
 @given(
     plants=st.integers(1, 12),
     devices=st.integers(0, 120),

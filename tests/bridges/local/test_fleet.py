@@ -1,0 +1,136 @@
+"""`send --fleet` through the socket of a running gateway: the plan, the progress, Ctrl-C, and what failed."""
+
+import asyncio
+import io
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from gateway import fleet
+from gateway.bridges.local import LocalBridge, LocalSettings, NotRunningError
+from gateway.bridges.local.protocol import SendFleet
+from gateway.core.bridge import Effort
+from gateway.core.errors import NotSentError, RefusedError
+from gateway.core.model import DeviceKind
+from tests.kit.bench import Bench, until
+
+LIMIT = "active_power_limit"
+
+
+class Cli:
+    """A gateway with some devices, and what the command line shows."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.config = SimpleNamespace(data_dir=bench.data_dir)
+        self.text = io.StringIO()
+        self.out = Console(file=self.text, width=200)
+
+    async def plan(self, **changes):
+        request = SendFleet(**{"setpoint": LIMIT, "value": "60", "user": "ann"} | changes)
+        return request, await fleet.plan_fleet(self.config, request)
+
+    async def send(self, *, wait=True, **changes):
+        request, plan = await self.plan(**changes)
+        fleet.show_plan(plan, request, self.out)
+        return await fleet.carry_out(self.config, request, plan, self.out, wait=wait)
+
+
+@pytest.fixture
+async def cli(tmp_path):
+    async with Bench(tmp_path) as bench:
+        for n in range(5):
+            bench.announce(serial=f"s{n}", plant=f"p{n % 2}")
+        bench.announce(serial="m1", kind=DeviceKind.METER, setpoints={})
+        runner = bench.run(LocalBridge, LocalSettings(), "cli")
+        await until(lambda: (tmp_path / "control.sock").exists() and runner.bridge._server)
+        yield Cli(bench)
+
+
+async def test_each_device_that_takes_it_gets_a_command_of_its_own(cli):
+    cli.bench.controller.effort = lambda setpoint, serials: Effort(len(serials), 5, 600.0, 3)
+    assert await cli.send() is fleet.Ending.DONE
+    assert sorted(c.serial for c in cli.bench.controller.sent) == [f"s{n}" for n in range(5)]
+    assert {(c.value, c.origin) for c in cli.bench.controller.sent} == {(60.0, "cli:ann")}
+    (ttl,) = {(c.expires - c.created).total_seconds() for c in cli.bench.controller.sent}
+    assert ttl == 1.5 * 600 + 60
+    shown = cli.text.getvalue()
+    assert "60 for 5 devices" in shown
+    assert "1 more match, but don't take it" in shown
+    assert "5 devices in 5 calls; now there are 3 for control" in shown
+    assert "in about 10 min; what has not left after 16 min expires" in shown
+    assert "5 succeeded" in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "serials"),
+    [
+        ({"plant": "p1"}, ["s1", "s3"]),
+        ({"devices": ("s[01]", "s4")}, ["s0", "s1", "s4"]),
+        ({"kind": "storage"}, ["s0", "s1", "s2", "s3", "s4"]),
+    ],
+)
+async def test_some_of_them(cli, changes, serials):
+    _, plan = await cli.plan(**changes)
+    assert sorted(plan.serials) == serials
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"setpoint": "active_power_limits"}, "did you mean 'active_power_limit'"),
+        ({"plant": "nowhere"}, "no device matches"),
+        ({"kind": "meter"}, "1 match, but don't take active_power_limit"),
+    ],
+)
+async def test_where_there_is_nothing_to_do_it_says_why(cli, changes, words):
+    with pytest.raises(fleet.FleetRefusedError, match=words):
+        await cli.plan(**changes)
+
+
+async def test_what_failed_is_listed(cli):
+    cli.bench.controller.answers = [RefusedError("the inverter says no")]
+    assert await cli.send() is fleet.Ending.NOT_ALL
+    assert "4 succeeded, 1 failed" in cli.text.getvalue()
+    assert "the inverter says no" in cli.text.getvalue()
+
+
+async def test_what_policy_refuses_is_listed_and_the_others_go_on(cli):
+    assert await cli.send(value="160") is fleet.Ending.NOT_ALL
+    assert "5 rejected" in cli.text.getvalue()
+    assert "out_of_range" in cli.text.getvalue()
+    assert not cli.bench.controller.sent
+
+
+async def test_without_waiting_it_ends_when_all_are_taken(cli):
+    cli.bench.controller.gate.clear()
+    assert await cli.send(wait=False) is fleet.Ending.DONE
+    cli.bench.controller.gate.set()
+
+
+async def test_ctrl_c_cancels_what_has_not_left(cli):
+    cli.bench.controller.answers = [NotSentError("SEMS is away", 60)] * 5
+    sending = asyncio.create_task(cli.send(spread=0))
+    await until(lambda: not cli.bench.controller.answers)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert await sending is fleet.Ending.INTERRUPTED
+    shown = cli.text.getvalue()
+    assert "stopping: 5 had not left" in shown
+    assert "cancelled by cli:ann" in shown
+    assert not cli.bench.controller.sent
+
+
+async def test_other_devices_than_were_asked_about_are_not_commanded(cli):
+    request, plan = await cli.plan()
+    cli.bench.announce(serial="s9")
+    with pytest.raises(fleet.FleetRefusedError, match="other devices match by now"):
+        await fleet.carry_out(cli.config, request, plan, cli.out, wait=True)
+    assert not cli.bench.controller.sent
+
+
+async def test_without_a_gateway_it_says_so(tmp_path):
+    with pytest.raises(NotRunningError):
+        await fleet.plan_fleet(SimpleNamespace(data_dir=tmp_path), SendFleet(LIMIT, 1, "ann"))
