@@ -33,6 +33,10 @@ class GatewayCollector(Collector):
             bridges.add_metric([status.name, status.type], status.up)
         yield bridges
 
+        halted = GaugeMetricFamily("sems_gateway_halted", "1 while control is halted")
+        halted.add_metric([], self._context.halted is not None)
+        yield halted
+
         states = self._context.states()
         counts = Counter(state.quality for state in states)
         devices = GaugeMetricFamily("sems_gateway_devices", "Devices by quality of their data", labels=["quality"])

@@ -51,7 +51,7 @@ async def test_ready_is_when_all_bridges_are_up(tmp_path):
         assert (await get(runner, "/readyz")).status_code == 200
         runner.report(up=False, detail="broken for a test")
         answer = await get(runner, "/readyz")
-        assert (answer.status_code, answer.json()) == (503, {"ready": False, "down": ["web"]})
+        assert (answer.status_code, answer.json()) == (503, {"ready": False, "down": ["web"], "halted": False})
         assert (await get(runner, "/healthz")).text == "ok\n"
 
 

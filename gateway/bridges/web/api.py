@@ -1,0 +1,122 @@
+"""The paths, and what answers each."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.bridges.web import inventory, problems
+from gateway.bridges.web.commands import Commands, body_of, reason_in
+from gateway.bridges.web.door import Door
+from gateway.bridges.web.problems import ProblemError
+from gateway.bridges.web.replies import json_response
+from gateway.core.bridge import Context
+from gateway.core.journal.journal import JournalError
+from gateway.core.model import Reason, iso
+from gateway.core.policy.halt import HaltError
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+ROOT: Final = "/api/v1"
+_BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed"}
+
+
+class Api:
+    """Lets in who may, and answers everybody."""
+
+    def __init__(self, context: Context, door: Door, commands: Commands) -> None:
+        self._context = context
+        self._door = door
+        self._commands = commands
+
+    def app(self, *others: Route) -> Starlette:
+        """Return the application, `others` of the bridge's paths included."""
+        return Starlette(
+            routes=[
+                *others,
+                self._route("/devices", self._devices, "GET"),
+                self._route("/devices/{serial:path}/set", self._set, "POST"),
+                self._route("/devices/{serial:path}", self._device, "GET"),
+                self._route("/commands/{id:path}", self._command, "GET", "DELETE"),
+                self._route("/bridges", self._bridges, "GET"),
+                self._route("/halt", self._halt, "GET", "POST"),
+                self._route("/resume", self._resume, "POST"),
+            ],
+            exception_handlers={HTTPException: _wrong_path},
+        )
+
+    def _route(self, path: str, answer: Answer, *methods: str) -> Route:
+        return Route(ROOT + path, self.guarded(answer), methods=methods)
+
+    def guarded(self, answer: Answer) -> Answer:
+        """Return what turns every failure into an answer that says what to do."""
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except ProblemError as error:
+                return problems.response(error)
+            except HaltError as error:
+                return problems.response(ProblemError(error.reason, str(error)))
+            except JournalError as error:
+                return problems.response(ProblemError(Reason.NOT_STORED, str(error)))
+            except Exception:
+                self._context.log.exception("a request failed", path=request.url.path[:200])
+                return problems.response(ProblemError("failed", "nothing more is known here"))
+
+        return answered
+
+    async def _devices(self, request: Request) -> Response:
+        self._door.reader(request)
+        return inventory.devices(self._context, request)
+
+    async def _device(self, request: Request) -> Response:
+        caller = self._door.reader(request)
+        return inventory.device(self._context, caller, request.path_params["serial"])
+
+    async def _set(self, request: Request) -> Response:
+        caller = self._door.writer(request)
+        return await self._commands.submit(caller, request.path_params["serial"], request)
+
+    async def _command(self, request: Request) -> Response:
+        id_ = request.path_params["id"]
+        if request.method == "DELETE":
+            return await self._commands.cancel(self._door.writer(request), id_)
+        self._door.reader(request)
+        return await self._commands.show(id_, request)
+
+    async def _bridges(self, request: Request) -> Response:
+        self._door.reader(request)
+        return inventory.bridges(self._context)
+
+    async def _halt(self, request: Request) -> Response:
+        if request.method == "POST":
+            caller = self._door.writer(request)
+            await self._context.halt(caller.origin, reason_in(await body_of(request)))
+        else:
+            self._door.reader(request)
+        return self._halted()
+
+    async def _resume(self, request: Request) -> Response:
+        caller = self._door.writer(request)
+        await body_of(request)
+        await self._context.resume(caller.origin)
+        return self._halted()
+
+    def _halted(self) -> Response:
+        """Answer whether control is halted, since when, by whom and why."""
+        halt = self._context.halted
+        if halt is None:
+            return json_response({"halted": False})
+        return json_response({"halted": True, "by": halt.by, "reason": halt.reason, "since": iso(halt.since)})
+
+
+async def _wrong_path(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    kind = _BY_STATUS.get(status, "not_found")
+    return problems.response(ProblemError(kind, problems.KINDS[kind].title.lower()), headers)

@@ -1,0 +1,74 @@
+"""`type: web`, as the configuration has it."""
+
+from typing import Annotated, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from gateway.core.bridge import BridgeSettings
+from gateway.core.secret import Secret
+from gateway.http_server import is_loopback
+from gateway.http_settings import TlsSettings
+
+SECRET_LEAST: Final = 16
+
+TokenName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+
+
+class TokenSettings(BaseModel):
+    """One of `tokens:`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token: Secret = Field(description="sent as `Authorization: Bearer …`; 16 random characters at least")
+    write: bool = Field(default=False, description="true: may set, cancel, halt and resume")
+
+    @field_validator("token")
+    @classmethod
+    def _hard_to_guess(cls, token: Secret) -> Secret:
+        if len(token.get_secret_value()) < SECRET_LEAST:
+            raise ValueError(f"the token is too short; take {SECRET_LEAST} random characters at least")
+        return token
+
+
+class WebSettings(BridgeSettings):
+    """`type: web`."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; other than loopback needs a token")
+    port: int = Field(default=9090, ge=0, le=65535, description="0: any free one, named in the log")
+    token: Secret | None = Field(
+        default=None, description="asked of readers as `Authorization: Bearer …`; none: on loopback anybody reads"
+    )
+    tokens: dict[TokenName, TokenSettings] = Field(
+        default={}, description="name → {token, write}; commands need one with write: true"
+    )
+    tls: TlsSettings | None = Field(default=None, description="{certificate, key}; leave out behind a proxy")
+    ttl: float = Field(default=60, gt=0, le=86_400, description="seconds until an unsent command expires")
+    max_connections: int = Field(default=200, ge=1, le=100_000, description="connections at a time")
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """See `BridgeSettings.roles`: the names of tokens."""
+        return frozenset(self.tokens)
+
+    @field_validator("token")
+    @classmethod
+    def _not_empty(cls, token: Secret | None) -> Secret | None:
+        if token is not None and not token.get_secret_value():
+            raise ValueError("the token is empty; give it 16 random characters, or leave it out")
+        return token
+
+    @model_validator(mode="after")
+    def _closed_to_strangers(self) -> Self:
+        if self.token is None and not self.tokens and not is_loopback(self.host):
+            raise ValueError(f"host {self.host} is open to others; set token or tokens, or listen on 127.0.0.1")
+        return self
+
+    @model_validator(mode="after")
+    def _no_token_twice(self) -> Self:
+        seen = {self.token.get_secret_value(): "token"} if self.token else {}
+        for name, entry in self.tokens.items():
+            secret = entry.token.get_secret_value()
+            if secret in seen:
+                raise ValueError(f"tokens.{name} is the same as {seen[secret]}; give each one of its own")
+            seen[secret] = f"tokens.{name}"
+        return self
