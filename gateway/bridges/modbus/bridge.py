@@ -138,6 +138,11 @@ class ModbusBridge:
                 for family in self._latching:
                     family.note(event)
                 changed[serial] = None
+        for command in updates.done:
+            for family in self._latching:
+                family.done(command)
+            if command.serial in self._devices:
+                changed[command.serial] = None
         changed |= dict.fromkeys(await self._give_units())
         for n, serial in enumerate(changed, 1):
             self._encode(listeners, serial)
@@ -146,6 +151,8 @@ class ModbusBridge:
         if self._writer is not None:
             for event in updates.events:  # now that registers show it, whoever waits for it may look
                 self._writer.note(event)
+            for command in updates.done:
+                self._writer.done(command.id)
 
     def _withdraw(self, listeners: Listeners, serial: str) -> None:
         if serial in self._devices:

@@ -28,7 +28,10 @@ REFUSALS: Final[Mapping[Reason, ExceptionCode]] = {
     Reason.NOT_PERMITTED: ExceptionCode.ILLEGAL_DATA_ADDRESS,
     Reason.BAD_VALUE: ExceptionCode.ILLEGAL_DATA_VALUE,
     Reason.OUT_OF_RANGE: ExceptionCode.ILLEGAL_DATA_VALUE,
+    Reason.BAD_STEP: ExceptionCode.ILLEGAL_DATA_VALUE,
+    Reason.RAMP_LIMITED: ExceptionCode.SERVER_DEVICE_BUSY,
     Reason.RATE_LIMITED: ExceptionCode.SERVER_DEVICE_BUSY,
+    Reason.HALTED: ExceptionCode.ILLEGAL_FUNCTION,
     Reason.EXPIRED: ExceptionCode.SERVER_DEVICE_FAILURE,
     Reason.DUPLICATE: ExceptionCode.SERVER_DEVICE_FAILURE,
     Reason.NO_CONTROLLER: ExceptionCode.SERVER_DEVICE_FAILURE,
@@ -91,6 +94,9 @@ REASONS: Final[Mapping[Reason, int]] = {
     Reason.NO_CONTROLLER: 10,
     Reason.BAD_REQUEST: 11,
     Reason.NOT_STORED: 12,
+    Reason.BAD_STEP: 13,
+    Reason.RAMP_LIMITED: 14,
+    Reason.HALTED: 15,
 }
 """0 is "not rejected"."""
 

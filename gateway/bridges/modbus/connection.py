@@ -82,7 +82,7 @@ class Connection(ModbusProtocol):
         self.peer = ""
         """The client's `ip:port`."""
         self.role = ""
-        """What the client's certificate says it is."""
+        """What the client's certificate says it is, or the listener says of all."""
         self.read_only = ""
         """Why this client may not write; empty where it may."""
         self.requests = 0
@@ -314,8 +314,7 @@ class Connection(ModbusProtocol):
         payload = pdu[3:] if function == WRITE_SINGLE else pdu[6:]
         if not _well_formed(pdu):
             raise NotServedError(ExceptionCode.ILLEGAL_DATA_VALUE)
-        who = f"{self.role}@{self.peer}" if self.role else self.peer
-        await self._listener.write(registers, who, int.from_bytes(pdu[1:3], "big"), payload)
+        await self._listener.write(registers, self.role, self.peer, int.from_bytes(pdu[1:3], "big"), payload)
         self._last_refusal = None
         # FC6 echoes the request, FC16 its address and quantity; both are its first five bytes.
         return pdu[:5]

@@ -1,4 +1,4 @@
-"""Units 0 and 255: the gateway itself (Modbus Messaging on TCP/IP V1.0b, §4.4.2). Read only."""
+"""Units 0 and 255: the gateway itself (Modbus Messaging on TCP/IP V1.0b, §4.4.2). Read only, but for the halt."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -6,12 +6,14 @@ from typing import Final
 
 import gateway
 from gateway.bridges.modbus.codec import Encoding, WordOrder
+from gateway.bridges.modbus.codes import REFUSALS, ExceptionCode
 from gateway.bridges.modbus.fields import COUNTER, unix
 from gateway.bridges.modbus.image import Image, Layout, Unit
 from gateway.bridges.modbus.maps.row import Block, RegisterMap, Row
-from gateway.bridges.modbus.writes import Wish, wishes
+from gateway.bridges.modbus.writes import Wish, WriteRefusedError, wishes
 from gateway.core.bridge import Context
 from gateway.core.model import Device, DeviceState, Quality, Value
+from gateway.core.policy.halt import HaltError
 
 UNITS: Final = (0, 255)
 VERSION: Final = 1
@@ -22,8 +24,21 @@ BRIDGES, BRIDGE_ROWS, BRIDGE_SLOTS = 100, 20, 16
 FAULT: Final = "fault"
 
 
-def _row(address: int, encoding: Encoding, field: str, text: str, length: int = 0, unit: str = "") -> Row:
-    return Row(address=address, encoding=encoding, field=f"gateway.{field}", text=text, length=length, unit=unit)
+HALTED: Final = "gateway.halted"
+
+
+def _row(
+    address: int, encoding: Encoding, field: str, text: str, length: int = 0, unit: str = "", *, writable: bool = False
+) -> Row:
+    return Row(
+        address=address,
+        encoding=encoding,
+        field=f"gateway.{field}",
+        text=text,
+        length=length,
+        unit=unit,
+        writable=writable,
+    )
 
 
 def _bridges() -> list[Row]:
@@ -61,6 +76,14 @@ GATEWAY: Final = RegisterMap(
         _row(67, Encoding.UINT16, "bridges_down", "Bridges that do not"),
         _row(68, Encoding.UINT16, "connections", "Modbus connections open now, over all ports of this bridge"),
         _row(69, Encoding.UINT16, "alarms_active", "Alarms that are active, of all devices"),
+        _row(
+            70,
+            Encoding.UINT16,
+            "halted",
+            "1 while control is halted; write 1 to halt, 0 to resume (where control.resume names this origin)",
+            writable=True,
+        ),
+        _row(71, Encoding.UINT32, "halted_since", "Since when, Unix time (UTC)", unit="s"),
         *_bridges(),
     ),
 )
@@ -102,20 +125,40 @@ class GatewayUnit:
         return {}
 
     def wishes(self, image: Image, address: int, payload: bytes) -> list[Wish]:
-        """Refuse: nothing is writable here. See `Family.wishes`."""
+        """See `Family.wishes`."""
         return wishes(image.layout, address, payload)
 
+    async def act(self, image: Image, address: int, payload: bytes, who: str) -> None:
+        """Halt control, or resume it. See `writes.Acting`."""
+        (wish,) = self.wishes(image, address, payload)
+        if wish.value not in (0, 1):
+            raise WriteRefusedError(
+                ExceptionCode.ILLEGAL_DATA_VALUE, f"1 halts control, 0 resumes it, not {wish.value}"
+            )
+        try:
+            if wish.value:
+                await self._context.halt(who, "by its Modbus register")
+            else:
+                await self._context.resume(who)
+        except HaltError as error:
+            raise WriteRefusedError(REFUSALS[error.reason], str(error)) from error
+
     def _news(self) -> Mapping[str, Value]:
-        """Return what has changed; nothing within the same second, for to count devices takes time."""
+        """Return what has changed; little within the same second, for to count devices takes time."""
         second = int(self._context.clock.monotonic() - self._started)
+        halted = self._context.halted
+        halt: dict[str, Value] = {
+            HALTED: int(halted is not None),
+            "gateway.halted_since": unix(halted.since) if halted else None,
+        }
         if second == self._shown_at:
-            return {}
+            return halt
         self._shown_at = second
         states = self._context.states()
         by_quality = Counter(state.quality for state in states)
         bridges = sorted(self._context.bridges(), key=lambda status: status.name)
         up = sum(status.up for status in bridges)
-        news: dict[str, Value] = {
+        news: dict[str, Value] = halt | {
             "gateway.heartbeat": second % HEARTBEAT,
             "gateway.uptime": second % COUNTER,
             "gateway.time": unix(self._context.clock.now()),

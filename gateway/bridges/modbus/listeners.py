@@ -107,4 +107,5 @@ class Listeners:
             allow=access.allow,
             tls=made,
             write_roles=access.tls.write_roles if access.tls else frozenset(),
+            role=access.role or "",
         )

@@ -47,8 +47,8 @@ class Refused(StrEnum):
 class Write(Protocol):
     """Carries a write request out. Raises WriteRefusedError."""
 
-    async def __call__(self, unit: Unit, peer: str, address: int, payload: bytes) -> None:
-        """`peer` is `ip:port` or `role@ip:port`; `payload` holds the registers from `address` on, big-endian."""
+    async def __call__(self, unit: Unit, role: str, peer: str, address: int, payload: bytes) -> None:
+        """`role` may be "", `peer` is `ip:port`; `payload` holds the registers from `address` on, big-endian."""
         ...
 
 
@@ -75,6 +75,8 @@ class Gate(msgspec.Struct, frozen=True):
     allow: tuple[IPv4Network | IPv6Network, ...] | None = None
     tls: ssl.SSLContext | None = None
     write_roles: frozenset[str] = frozenset()
+    role: str = ""
+    """Of every client, where no certificate says it."""
 
     def lets_in(self, host: str) -> bool:
         """Return whether a client of that address may connect."""
@@ -207,8 +209,7 @@ class Listener(ModbusTcpServer):
                 return False
             self._admitted[connection.unique_id] = connection
         shown = connection.transport and connection.transport.get_extra_info("ssl_object")
-        if shown:
-            connection.role = tls.role(shown.getpeercert(binary_form=True))
+        connection.role = tls.role(shown.getpeercert(binary_form=True)) if shown else self.gate.role
         connection.since = self.loop.time()
         connection.read_only = self.gate.why_read_only(connection.role)
         return True

@@ -22,6 +22,7 @@ from gateway.bridges.modbus.codec import WordOrder
 from gateway.bridges.modbus.maps.chosen import Choice, build
 from gateway.bridges.modbus.units import LAST_UNIT, Place
 from gateway.core.bridge import BridgeSettings
+from gateway.core.policy.origins import escape
 
 LAST_PORT: Final = 65535
 EVERYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - not listened on here
@@ -50,6 +51,7 @@ def _network(raw: Any) -> Any:
 LocalFile = Annotated[Path, AfterValidator(_beside_the_configuration)]
 """A file's path; a relative one starts at the configuration's directory."""
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Role = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Port = Annotated[int, Field(ge=0, le=LAST_PORT)]
 
 
@@ -82,6 +84,13 @@ class Access(BaseModel):
         default=None, min_length=1, description="networks whose machines may connect; left out: all"
     )
     tls: TlsSettings | None = Field(default=None, description="certificate, key and client_ca, for Modbus/TCP Security")
+    role: Role | None = Field(default=None, description="role of all who connect here, for rules: <bridge>/<role>")
+
+    @model_validator(mode="after")
+    def _one_says_the_role(self) -> Self:
+        if self.tls is not None and self.role is not None:
+            raise ValueError("with tls, a client's certificate says its role; take out role")
+        return self
 
 
 class ListenerSettings(Access):
@@ -153,6 +162,17 @@ class ModbusSettings(Access, BridgeSettings):
     def doors(self) -> list[Door]:
         """Every listener, the bridge's own first."""
         return _doors(self, self.host, self.port, self.listeners)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """See `BridgeSettings.roles`. Who has no role that may write commands nothing."""
+        access: list[Access] = [self, *self.listeners]
+        return frozenset(
+            role
+            for one in access
+            for role in [one.role or "", *(map(escape, one.tls.write_roles) if one.tls else ())]
+            if role
+        )
 
     @property
     def pins(self) -> Mapping[str, Place]:

@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from gateway.bridges.modbus.codec import NotAValueError
 from gateway.bridges.modbus.codes import ENDINGS, REFUSALS, ExceptionCode
-from gateway.bridges.modbus.image import Layout, Unit
+from gateway.bridges.modbus.image import Image, Layout, Unit
 from gateway.core.clock import Clock
 from gateway.core.model import Command, CommandEvent, CommandState, Reason, Value, new_command_id
 from gateway.core.points import Type
+from gateway.core.policy.origins import origin
 
 _WHOLE: Final = (Type.BOOLEAN, Type.ENUM, Type.INTEGER)
 
@@ -61,6 +62,15 @@ def wishes(layout: Layout, address: int, payload: bytes) -> list[Wish]:
     return found
 
 
+@runtime_checkable
+class Acting(Protocol):
+    """A family whose registers are no setpoints: what is written there is done by itself."""
+
+    async def act(self, image: Image, address: int, payload: bytes, who: str) -> None:
+        """Do what a write asks for. `who` is an origin. Raises WriteRefusedError."""
+        ...
+
+
 class Writer:
     """Turns write requests into commands; all of a request are accepted, or none."""
 
@@ -78,27 +88,31 @@ class Writer:
         self._ttl = timedelta(seconds=ttl)
         self._wait = wait
         """Seconds to wait for the ends of commands before a write is answered; None: it is answered at once."""
-        self._ends: dict[str, asyncio.Future[CommandEvent]] = {}
-        """Command id → its end, where that is waited for."""
+        self._ends: dict[str, asyncio.Future[CommandEvent | None]] = {}
+        """Command id → its end, or None for done, where that is waited for."""
 
-    async def write(self, unit: Unit, peer: str, address: int, payload: bytes) -> None:
+    async def write(self, unit: Unit, role: str, peer: str, address: int, payload: bytes) -> None:
         """Ask for what the registers say. Returns once that is accepted and journaled or, with `wait`, done.
 
-        `peer` is the client's `ip:port`. Raises WriteRefusedError.
+        `role` is the client's, "" for none, `peer` its `ip:port`. Raises WriteRefusedError.
         """
         found = unit.find(address)
         if found is None:
             raise WriteRefusedError(ExceptionCode.ILLEGAL_DATA_ADDRESS, f"register {address} is not writable")
         image, _ = found
+        who = origin(self._bridge, role, peer)
+        if isinstance(image.family, Acting):
+            await image.family.act(image, address, payload, who)
+            return
         wanted = image.family.wishes(image, address, payload)
-        commands = [self._command(unit.serial, peer, wish) for wish in wanted]
+        commands = [self._command(unit.serial, who, wish) for wish in wanted]
         ends = self._expect(commands)
         try:
             if commands:
                 await self._ask(commands)
             latch = getattr(image.family, "accepted", None)  # see maps.family.Latching, which imports this module
             if latch is not None:
-                latch(image, address, payload)
+                latch(image, address, payload, {command.setpoint: command.id for command in commands})
             if ends:
                 await self._await_ends(ends)
         finally:
@@ -111,32 +125,41 @@ class Writer:
         if end is not None and event.state.final and not end.done():
             end.set_result(event)
 
-    def _command(self, serial: str, peer: str, wish: Wish) -> Command:
+    def done(self, command_id: str) -> None:
+        """Take in that the far side says a command is done, while a read-back is waited for.
+
+        That answers a write: it asks whether the cloud has done it, and polling may take longer than a client waits.
+        """
+        end = self._ends.get(command_id)
+        if end is not None and not end.done():
+            end.set_result(None)
+
+    def _command(self, serial: str, who: str, wish: Wish) -> Command:
         now = self._clock.now()
         return Command(
             id=new_command_id(),
             serial=serial,
             setpoint=wish.setpoint,
             value=wish.value,
-            origin=f"{self._bridge}:{peer}",
+            origin=who,
             created=now,
             expires=now + self._ttl,
             revert_after=wish.revert_after,
             revert_value=wish.revert_value,
         )
 
-    def _expect(self, commands: Sequence[Command]) -> list[asyncio.Future[CommandEvent]]:
+    def _expect(self, commands: Sequence[Command]) -> list[asyncio.Future[CommandEvent | None]]:
         if self._wait is None:
             return []
         ends = [asyncio.get_running_loop().create_future() for _ in commands]
         self._ends.update(zip((command.id for command in commands), ends, strict=True))
         return ends
 
-    async def _await_ends(self, ends: Sequence[asyncio.Future[CommandEvent]]) -> None:
+    async def _await_ends(self, ends: Sequence[asyncio.Future[CommandEvent | None]]) -> None:
         """Return when all have succeeded. Raises WriteRefusedError."""
         ended, waiting = await asyncio.wait(ends, timeout=self._wait)
         for event in (end.result() for end in ended):
-            if event.state in ENDINGS:
+            if event is not None and event.state in ENDINGS:
                 raise WriteRefusedError(ENDINGS[event.state], event.detail or event.state.value)
         if waiting:
             raise WriteRefusedError(ExceptionCode.ACKNOWLEDGE, f"accepted, and not done after {self._wait:g} s")

@@ -44,7 +44,7 @@ class MqttBridge:
     def __init__(self, settings: MqttSettings, context: Context) -> None:
         self._settings = settings
         self._context = context
-        self._topics = Topics(settings.base)
+        self._topics = Topics(settings.base, settings.users)
         self._client: Client | None = None
         self._outbox: Outbox | None = None
         self._node: EdgeNode | None = None

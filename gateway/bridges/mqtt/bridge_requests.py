@@ -5,6 +5,7 @@ requester's own, whatever JSON value it is.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -15,11 +16,13 @@ from gateway.bridges.mqtt.delivery import TopicClass
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
 from gateway.bridges.mqtt.replies import Reply
-from gateway.bridges.mqtt.requests import NAME_LIMIT, RequestError, text_in
 from gateway.bridges.mqtt.settings import MqttSettings
-from gateway.bridges.mqtt.topics import RequestName, Topics
+from gateway.bridges.mqtt.topics import RequestName, RequestTopic, Topics
 from gateway.core.bridge import Context
 from gateway.core.model import Reason, iso
+from gateway.core.policy.halt import HaltError, told
+from gateway.core.policy.origins import origin
+from gateway.core.requests import NAME_LIMIT, RequestError, text_in
 
 ID_LIMIT: Final = 1_024
 """Bytes of JSON of an `id`."""
@@ -37,7 +40,7 @@ _Body = dict[str, Any]
 
 
 class BridgeRequests:
-    """Answers at once; nothing waits."""
+    """Answers at once; only a halt and a resume wait, for the disk."""
 
     def __init__(self, settings: MqttSettings, context: Context, topics: Topics, outbox: Outbox) -> None:
         self._allowed = tuple(settings.requests)
@@ -55,11 +58,18 @@ class BridgeRequests:
     @property
     def filters(self) -> tuple[str, ...]:
         """What to subscribe to."""
-        return (self._topics.requests,) if self._allowed else ()
+        return self._topics.requests if self._allowed else ()
 
-    def receive(self, name: str, message: Message) -> None:
-        """Take a request. One that was retained, or that may be old, would be carried out at any odd time."""
-        if message.retain or not name:
+    def receive(self, asked: RequestTopic, message: Message) -> None:
+        """Take a request. One that was retained, or that may be old, would be carried out at any odd time.
+
+        A halt is taken whatever its age and wording, and however many answers wait: that is the safe side.
+        """
+        if message.retain:
+            return
+        name = asked.name
+        if name == RequestName.HALT and name in self._allowed:
+            self._take_halt(asked, message)
             return
         waiting = len(self._outbox.results)
         if waiting >= FLOOD:
@@ -75,15 +85,48 @@ class BridgeRequests:
                 raise RequestError(Reason.EXPIRED, "it may have waited at the broker; ask anew")
             if waiting >= BUSY:
                 raise RequestError(Reason.RATE_LIMITED, f"{waiting} answers wait to be sent; ask again later")
-            answer: _Body = {"id": id_, "ok": True, "data": self._does[self._known(name)](body)}
+            known = self._known(name)
+            if known is RequestName.RESUME:
+                _no_more(body)
+                self._context.spawn(self._change(asked, id_, reply), name)
+                return
+            answer = _done(id_, self._does[known](body))
         except RequestError as error:
-            answer = {"id": id_, "ok": False, "error": {"reason": error.reason, "detail": error.detail}}
+            answer = _refused(id_, error)
+        self._answer(name, answer, reply)
+
+    def _answer(self, name: str, answer: _Body, reply: Reply | None) -> None:
         payload = _encode(answer)
         qos, retain = self._sending.qos, self._sending.retain
         topic = self._topics.response(name[:NAME_LIMIT])
         self._outbox.put_result(Message(topic=topic, payload=payload, qos=qos, retain=retain))
         if reply is not None:
             self._outbox.put_result(Message(topic=reply.topic, payload=payload, qos=qos, correlation=reply.correlation))
+
+    def _take_halt(self, asked: RequestTopic, message: Message) -> None:
+        id_, reason, reply = None, "", None
+        with suppress(RequestError):
+            reply = Reply.of(message, self._topics)
+        with suppress(RequestError):
+            body = _body_in(asked.name, message.payload)
+            reason = str(body.get("reason", ""))
+            id_ = _id_in(body)
+        self._context.spawn(self._change(asked, id_, reply, reason), asked.name)
+
+    async def _change(self, asked: RequestTopic, id_: Any, reply: Reply | None, reason: str = "") -> None:
+        """Halt control or resume it, and answer."""
+        who = origin(self._context.name, asked.user)
+        try:
+            if asked.name == RequestName.HALT:
+                await self._context.halt(who, reason)
+            else:
+                await self._context.resume(who)
+        except HaltError as error:
+            answer = _refused(id_, RequestError(error.reason, str(error)))
+        else:
+            halted = self._context.halted
+            answer = _done(id_, {"halted": told(halted) if halted else None})
+        self._answer(asked.name, answer, reply)
 
     def _known(self, name: str) -> RequestName:
         if name in self._allowed:
@@ -152,8 +195,20 @@ class BridgeRequests:
         return {"level": level}
 
 
-_ALONE: Final[Mapping[str, str]] = {RequestName.RESTART: "bridge", RequestName.LOG_LEVEL: "level"}
+_ALONE: Final[Mapping[str, str]] = {
+    RequestName.RESTART: "bridge",
+    RequestName.LOG_LEVEL: "level",
+    RequestName.HALT: "reason",
+}
 """What a payload that is no JSON object stands for."""
+
+
+def _done(id_: Any, data: Any) -> _Body:
+    return {"id": id_, "ok": True, "data": data}
+
+
+def _refused(id_: Any, error: RequestError) -> _Body:
+    return {"id": id_, "ok": False, "error": {"reason": error.reason, "detail": error.detail}}
 
 
 def _body_in(name: str, payload: bytes) -> _Body:

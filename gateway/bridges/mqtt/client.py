@@ -7,7 +7,6 @@ that alone runs in a thread. Each connection has a paho client of its own: nothi
 import asyncio
 import os
 import socket
-import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
@@ -254,14 +253,7 @@ class Client:
     def _open(self, paho: Paho) -> None:
         """Open the connection and queue CONNECT. Runs in a thread."""
         if (tls := self._settings.tls) is not None:
-            context = ssl.create_default_context(cafile=tls.ca)
-            if tls.certfile is not None:
-                secret = tls.keyfile_password
-                # Without this, OpenSSL asks for a password at the terminal.
-                context.load_cert_chain(tls.certfile, tls.keyfile, secret.get_secret_value() if secret else lambda: b"")
-            if tls.alpn:
-                context.set_alpn_protocols(tls.alpn)
-            paho.tls_set_context(context)
+            paho.tls_set_context(tls.context())
         settings = self._settings
         if self._v5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]

@@ -12,10 +12,11 @@ from gateway.bridges.mqtt.delivery import Sending
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
 from gateway.bridges.mqtt.replies import Reply
-from gateway.bridges.mqtt.requests import NAME_LIMIT, Request, RequestError, parse
 from gateway.bridges.mqtt.topics import RESULT, SetTopic, Topics, unescape
 from gateway.core.bridge import Context
 from gateway.core.model import Command, CommandEvent, Reason, new_command_id
+from gateway.core.policy.origins import origin
+from gateway.core.requests import NAME_LIMIT, Request, RequestError, parse
 
 REQUEST_BACKLOG: Final = 20_000
 TOGETHER: Final = 500
@@ -160,7 +161,7 @@ class Commands:
                 serial=asked.serial,
                 setpoint=setpoint,
                 value=value,
-                origin=self._context.name,
+                origin=origin(self._context.name, asked.topic.user),
                 created=asked.arrived,
                 expires=expires,
                 revert_after=request.revert_after,
@@ -202,7 +203,7 @@ class Commands:
     def _refuse(self, topic: SetTopic, error: RequestError, reply: Reply | None) -> None:
         body = payloads.refusal(
             self._context.clock.now(),
-            self._context.name,
+            origin(self._context.name, topic.user),
             (unescape(topic.level) or topic.level)[:NAME_LIMIT],
             error.reason,
             error.detail,

@@ -47,8 +47,8 @@ class Inbox:
                 self._client.backlog = False
         elif message.topic in self.fresh:
             self._discovery.receive(message)
-        elif (name := self._topics.parse_request(message.topic)) is not None:
-            self._requests.receive(name, message)
+        elif (asked := self._topics.parse_request(message.topic)) is not None:
+            self._requests.receive(asked, message)
         else:
             self._commands.receive(message)
 

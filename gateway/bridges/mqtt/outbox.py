@@ -25,6 +25,8 @@ class Outbox:
         self.dropped_results = 0
         self.dropped_history = 0
         """As `History` counts them."""
+        self.info_changed = False
+        """Control was halted or resumed."""
         self._open = False
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -37,7 +39,8 @@ class Outbox:
         self.removed.difference_update(updates.states)
         for serial in updates.removed:
             self.states.pop(serial, None)
-        self.health_changed = self.health_changed or bool(updates.bridges)
+        self.health_changed = self.health_changed or bool(updates.bridges) or updates.halt
+        self.info_changed = self.info_changed or updates.halt
         self._news.set()
 
     def put_result(self, message: Message) -> None:

@@ -3,18 +3,20 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from gateway import __version__
 from gateway.bridges.mqtt.topics import ALARM, AVAILABILITY, DEVICE, RESULT, SET, Topics
+from gateway.core import shapes
 from gateway.core.model import (
     Alarm,
     BridgeStatus,
     CommandEvent,
     Device,
     DeviceState,
+    Halt,
     Quality,
     Range,
     Reason,
@@ -22,7 +24,7 @@ from gateway.core.model import (
     Value,
     iso,
 )
-from gateway.core.points import SETPOINTS
+from gateway.core.policy.halt import told
 
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
@@ -77,31 +79,20 @@ def device(device: Device, permitted: Mapping[str, Range]) -> bytes:
             "kind": device.kind,
             "plant": device.plant,
             "rated_power": device.rated_power,
-            "setpoints": {name: _setpoint(name, limits) for name, limits in permitted.items()},
+            "setpoints": {name: shapes.setpoint(name, limits) for name, limits in permitted.items()},
         }
     )
 
 
-def _setpoint(name: str, limits: Range) -> dict[str, Any]:
-    row = SETPOINTS[name]
-    body: dict[str, Any] = {"type": row.type, "unit": row.unit}
-    if row.options:
-        return body | {"options": row.options}
-    if limits.low is not None:
-        body["min"] = limits.low
-    if limits.high is not None:
-        body["max"] = limits.high
-    return body
-
-
-def info(topics: Topics, gateway_id: str, started: datetime) -> bytes:
-    """Return who speaks, and where it says what."""
+def info(topics: Topics, gateway_id: str, started: datetime, halted: Halt | None = None) -> bytes:
+    """Return who speaks, where it says what, and whether control is halted."""
     each = f"{topics.base}/<device>"
     return _encode(
         {
             "version": __version__,
             "gateway": gateway_id,
             "started": iso(started),
+            "halted": told(halted) if halted else None,
             "topics": {
                 "base": topics.base,
                 "bridge": [topics.bridge_state, topics.bridge_info, topics.bridge_health],
@@ -133,15 +124,7 @@ def health(
         {
             "time": iso(now),
             "up": all(bridge.up for bridge in bridges),
-            "bridges": {
-                bridge.name: {
-                    "type": bridge.type,
-                    "up": bridge.up,
-                    "detail": bridge.detail,
-                    "since": iso(bridge.since),
-                }
-                for bridge in bridges
-            },
+            "bridges": {bridge.name: shapes.bridge(bridge) for bridge in bridges},
             "devices": {"total": devices.total()} | {quality.value: devices[quality] for quality in Quality},
             "dropped_results": dropped_results,
             "dropped_history": dropped_history,
@@ -151,20 +134,7 @@ def health(
 
 def step(event: CommandEvent) -> bytes:
     """Return one step of a command."""
-    command = event.command
-    return _encode(
-        {
-            "id": command.id,
-            "serial": command.serial,
-            "setpoint": command.setpoint,
-            "value": command.value,
-            "state": event.state,
-            "reason": event.reason,
-            "detail": event.detail,
-            "origin": command.origin,
-            "time": iso(event.time),
-        }
-    )
+    return _encode(shapes.step(event))
 
 
 def alarm(alarm: Alarm, now: datetime) -> bytes:

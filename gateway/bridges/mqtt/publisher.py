@@ -55,11 +55,13 @@ class Publisher:
         self._shown: dict[str, _Shown] = {}
         self._counts: Counter[Quality] = Counter()
         self._complained = False
+        self._started = context.clock.now()
+        """When the bridge was."""
 
     async def introduce(self, started: datetime) -> None:
         """Say who is there. Raises LostError."""
-        info = payloads.info(self._topics, self._context.gateway_id, started)
-        await self._tell(TopicClass.BRIDGE, self._topics.bridge_info, info)
+        self._started = started
+        await self._tell_info()
         await self._tell(TopicClass.BRIDGE, self._topics.bridge_state, payloads.ONLINE)
 
     async def begin(self) -> None:
@@ -89,6 +91,8 @@ class Publisher:
             for _ in range(min(len(box.states), STATES_PER_TURN)):
                 if box.states:
                     await self._show(box.states.popitem(last=False)[1])
+            if box.info_changed:
+                await self._tell_info()
             if box.health_changed and not box.states:
                 await self._tell_health()
 
@@ -166,6 +170,11 @@ class Publisher:
             raise
         except ValueError as error:
             self._complain(root, error)
+
+    async def _tell_info(self) -> None:
+        self._outbox.info_changed = False
+        info = payloads.info(self._topics, self._context.gateway_id, self._started, self._context.halted)
+        await self._tell(TopicClass.BRIDGE, self._topics.bridge_info, info)
 
     async def _tell_health(self) -> None:
         self._outbox.health_changed = False

@@ -5,9 +5,9 @@ from typing import Final, Self
 import msgspec
 
 from gateway.bridges.mqtt.message import Message
-from gateway.bridges.mqtt.requests import RequestError
 from gateway.bridges.mqtt.topics import Topics
 from gateway.core.model import Reason
+from gateway.core.requests import RequestError
 
 CORRELATION_LIMIT: Final = 1_024
 """Bytes."""

@@ -1,5 +1,6 @@
 """Settings of the `mqtt` bridge."""
 
+import ssl
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, field_validator, model_validator
@@ -38,6 +39,32 @@ class TlsSettings(BaseModel):
         if self.keyfile_password is not None and self.keyfile is None and self.certfile is None:
             raise ValueError("keyfile_password needs keyfile")
         return self
+
+    @model_validator(mode="after")
+    def _files_fit(self) -> Self:
+        try:
+            self.context()
+        except ssl.SSLError as error:
+            raise ValueError(
+                f"these files can't be used ({error.reason or error}); name a CA and a certificate in PEM form, "
+                "the key that the certificate was made with, and keyfile_password if the key is encrypted"
+            ) from None
+        return self
+
+    def context(self) -> ssl.SSLContext:
+        """Return what a connection needs: TLS 1.2 at least, and a broker whose certificate is good and has its name.
+
+        Raises ssl.SSLError or OSError where the files are not good any more.
+        """
+        made = ssl.create_default_context(cafile=self.ca)
+        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.certfile is not None:
+            secret = self.keyfile_password
+            # Without this, OpenSSL asks for a password at the terminal.
+            made.load_cert_chain(self.certfile, self.keyfile, secret.get_secret_value() if secret else lambda: b"")
+        if self.alpn:
+            made.set_alpn_protocols(self.alpn)
+        return made
 
 
 class MqttSettings(BridgeSettings):
@@ -81,12 +108,20 @@ class MqttSettings(BridgeSettings):
     )
     ttl: float = Field(default=60, gt=0, le=86_400, description="seconds until an unsent command expires")
     requests: list[RequestName] = Field(
-        default=[RequestName.DEVICES, RequestName.HEALTH],
-        description="what may be asked for at <base>/bridge/request/…; of devices, health, restart, log_level",
+        default=[RequestName.DEVICES, RequestName.HEALTH, RequestName.HALT, RequestName.RESUME],
+        description="what may be asked for at <base>/bridge/request/…; also restart, log_level",
+    )
+    users: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")]] = Field(
+        default=[], description="users with topics of their own, <base>/as/<user>/…, that the broker keeps for them"
     )
     home_assistant: HomeAssistantField = Field(
         default=HomeAssistantSettings(), description="Home Assistant discovery; true turns it on"
     )
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """See `BridgeSettings.roles`."""
+        return frozenset(self.users)
 
     @model_validator(mode="after")
     def _password_has_user(self) -> Self:
@@ -106,6 +141,8 @@ class MqttSettings(BridgeSettings):
     def _options_have_a_use(self) -> Self:
         if self.transport != "websockets" and {"path", "headers"} & self.model_fields_set:
             raise ValueError("path and headers need transport: websockets")
+        if self.users and self.payload == "sparkplug":
+            raise ValueError("users need payload: json; Sparkplug's topics name no user")
         if self.session_expiry:
             if self.payload == "sparkplug":
                 raise ValueError(

@@ -1,6 +1,7 @@
 """Names of topics. `<base>/bridge/…` is the gateway's, `<base>/<device>/…` a device's."""
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote
@@ -21,6 +22,8 @@ HISTORY: Final = "history"
 RESULT: Final = "result"
 ALARM: Final = "alarm"
 SET: Final = "set"
+AS: Final = "as"
+"""`<base>/as/<user>/…`: the same as `<base>/…`, said by a user whom the broker knows by its access rules."""
 TOTALS: Final = "totals"
 
 # Wildcards, the separator, what the escape itself uses, control characters, and what UTF-8 can't carry.
@@ -51,6 +54,8 @@ class RequestName(StrEnum):
     HEALTH = "health"
     RESTART = "restart"
     LOG_LEVEL = "log_level"
+    HALT = "halt"
+    RESUME = "resume"
 
 
 class SetTopic(msgspec.Struct, frozen=True):
@@ -62,21 +67,32 @@ class SetTopic(msgspec.Struct, frozen=True):
     """The device's level of the topic, escaped."""
     setpoint: str | None
     """None where the payload names the setpoints."""
+    user: str = ""
+    """Who says so; "" where the topic names nobody."""
+
+
+class RequestTopic(msgspec.Struct, frozen=True):
+    """A topic that asks the gateway itself for something, taken apart."""
+
+    name: str
+    user: str = ""
 
 
 class Topics:
-    """All topics under one base."""
+    """All topics under one base. `users` are those who may have topics of their own."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, users: Iterable[str] = ()) -> None:
         self.base = base
+        self._users = frozenset(users)
+        roots = [base, *(f"{base}/{AS}/{user}" for user in sorted(self._users))]
         self.bridge_state = f"{base}/{BRIDGE}/{STATE}"
         self.bridge_info = f"{base}/{BRIDGE}/{INFO}"
         self.bridge_health = f"{base}/{BRIDGE}/{HEALTH}"
         self.bridge_session = f"{base}/{BRIDGE}/{SESSION}"
         """Where the gateway speaks to itself, to know what a kept session has delivered."""
-        self.requests = f"{base}/{BRIDGE}/{REQUEST}/+"
+        self.requests = tuple(f"{root}/{BRIDGE}/{REQUEST}/+" for root in roots)
         """What to subscribe to."""
-        self.sets = (f"{base}/+/{SET}", f"{base}/+/{SET}/+")
+        self.sets = tuple(f"{root}/+/{SET}{rest}" for root in roots for rest in ("", "/+"))
         """What to subscribe to."""
 
     def root(self, serial: str) -> str:
@@ -91,11 +107,14 @@ class Topics:
         """Return where the gateway answers."""
         return f"{self.base}/{BRIDGE}/{RESPONSE}/{name}"
 
-    def parse_request(self, topic: str) -> str | None:
-        """Return what a topic of `requests` asks for; None for any other."""
-        prefix = self.request("")
-        name = topic[len(prefix) :]
-        return name if topic.startswith(prefix) and name and "/" not in name else None
+    def parse_request(self, topic: str) -> RequestTopic | None:
+        """Take a topic of `requests` apart; None for any other."""
+        user, levels = self._levels(topic)
+        match levels:
+            case ["bridge", "request", name] if name:
+                return RequestTopic(name, user)
+            case _:
+                return None
 
     def is_ours(self, topic: str) -> bool:
         """Return whether a topic lies under the base."""
@@ -103,13 +122,22 @@ class Topics:
 
     def parse_set(self, topic: str) -> SetTopic | None:
         """Take a topic of `sets` apart; None for any other."""
-        prefix = f"{self.base}/"
-        if not topic.startswith(prefix):
-            return None
-        match topic[len(prefix) :].split("/"):
+        user, levels = self._levels(topic)
+        match levels:
             case [level, "set"]:
-                return SetTopic(prefix + level, level, None)
+                return SetTopic(f"{self.base}/{level}", level, None, user)
             case [level, "set", setpoint]:
-                return SetTopic(prefix + level, level, setpoint)
+                return SetTopic(f"{self.base}/{level}", level, setpoint, user)
             case _:
                 return None
+
+    def _levels(self, topic: str) -> tuple[str, list[str]]:
+        """Return the user that a topic names, or "", and its levels below base and user; none of a topic elsewhere."""
+        prefix = f"{self.base}/"
+        if not topic.startswith(prefix):
+            return "", []
+        levels = topic[len(prefix) :].split("/")
+        # No topic of a device called "as" that we listen to has as many levels.
+        if len(levels) > 3 and levels[0] == AS and levels[1] in self._users:
+            return levels[1], levels[2:]
+        return "", levels

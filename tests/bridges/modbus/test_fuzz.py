@@ -14,7 +14,7 @@ from gateway.bridges.modbus.maps.native import BLOCKS
 from tests.bridges.modbus.client import RawClient, frame, read
 from tests.bridges.modbus.conftest import serving
 
-EXAMPLES = int(os.environ.get("SEMS_GATEWAY_FUZZ_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("SEMS_GATEWAY_FUZZ_EXAMPLES", "100"))
 """Of some 60 frames each."""
 
 MAPS = {1: BLOCKS} | dict.fromkeys(UNITS, GATEWAY.blocks)

@@ -10,7 +10,7 @@ from gateway.core.bridge import Outcome
 from gateway.core.errors import RefusedError
 from gateway.core.model import CommandState, DeviceState, Quality, Range
 from gateway.core.points import SETPOINTS
-from gateway.core.policy import ControlSettings
+from gateway.core.policy.policy import ControlSettings
 from tests.bridges.modbus.client import write_many, write_one
 from tests.bridges.modbus.conftest import serving
 from tests.bridges.modbus.test_writes import ALLOW_ALL, sent

@@ -13,7 +13,7 @@ from gateway.bridges.modbus.maps.sunspec.points import Model, Type
 from gateway.core.model import Device, DeviceKind, Range
 from gateway.core.points import POINTS, SETPOINTS
 from gateway.core.points import Type as PointType
-from gateway.core.policy import ControlSettings, Rule
+from gateway.core.policy.policy import ControlSettings, Rule
 from tests.bridges.modbus.client import RawClient, read
 from tests.bridges.modbus.conftest import serving
 from tests.kit.bench import INVERTER, until

@@ -17,7 +17,7 @@ from gateway.bridges.modbus.writes import WriteRefusedError
 from gateway.core.bridge import Outcome
 from gateway.core.model import Command, CommandEvent, CommandState, DeviceState, Quality, Range
 from gateway.core.points import SETPOINTS
-from gateway.core.policy import ControlSettings, Rule
+from gateway.core.policy.policy import ControlSettings, Rule
 from tests.bridges.modbus.client import write_many, write_one
 from tests.bridges.modbus.conftest import serving
 from tests.kit.bench import INVERTER, until
@@ -251,6 +251,16 @@ def test_what_ends_before_an_accepted_command_was_heard_of_is_older(clocked):
     family.note(msgspec.structs.replace(step("x", CommandState.ACCEPTED), command=other_command()))
 
 
+def test_a_command_that_ended_before_its_acceptance_was_heard_of_is_let_go(clocked):
+    family, image, write = clocked
+    write("123.WMaxLimPct", 3000)
+    family.note(step("new", CommandState.ACCEPTED))
+    family.note(step("new", CommandState.FAILED))
+    write("123.WMaxLim_Ena", 1)
+    show(family, image, IN_FORCE)
+    assert shown_limit(image) == (10_000, 0)
+
+
 def test_what_is_in_force_without_a_value_is_let_go(clocked):
     family, image, write = clocked
     write("704.VarSetPct", 2000)
@@ -471,8 +481,7 @@ def clocked():
             with pytest.raises(WriteRefusedError):
                 family.wishes(image, address, payload)
             return
-        family.wishes(image, address, payload)
-        family.accepted(image, address, payload)
+        family.accepted(image, address, payload, named(family.wishes(image, address, payload)))
 
     return family, image, write
 
@@ -483,6 +492,10 @@ def step(id_, state, setpoint="active_power_limit"):
         id=id_, serial=ALL.serial, setpoint=setpoint, value=30, origin="test", created=now, expires=now
     )  # fmt: skip
     return CommandEvent(command=command, state=state, time=now)
+
+
+def named(wishes, id_="new"):
+    return {wish.setpoint: id_ for wish in wishes}
 
 
 def other_command():
@@ -512,7 +525,7 @@ def test_what_is_accepted_reads_as_written_and_what_is_refused_changes_nothing(w
             continue
         assert image.data == before
         assert all(wish.setpoint in SETPOINTS and wish.value is not None for wish in wishes)
-        family.accepted(image, address, payload)
+        family.accepted(image, address, payload, named(wishes))
         assert image.data[at] == payload
         show(family, image, in_force)
         assert image.data[at] == payload
@@ -533,8 +546,9 @@ def test_the_order_of_value_time_out_and_enable_does_not_matter_in_the_end(limit
     for step in order:
         name, number = payloads[step]
         payload = struct.pack(">H", number)
-        asked += family.wishes(image, ADDRESSES[name].address, payload)
-        family.accepted(image, ADDRESSES[name].address, payload)
+        wishes = family.wishes(image, ADDRESSES[name].address, payload)
+        asked += wishes
+        family.accepted(image, ADDRESSES[name].address, payload, named(wishes))
     assert asked[-1].setpoint == "active_power_limit"
     assert asked[-1].value == pytest.approx(limit / 100)
     assert order[-1] == "timer" or asked[-1].revert_after == (timeout or None) or order.index("timer") == 2

@@ -66,7 +66,7 @@ async def test_an_operator_reads_and_writes_and_the_command_says_who_it_was(secu
     assert await client.words(0) == [1]
     await client.ask(write_one(5801, 500))
     (command,) = await until(lambda: secure.bench.controller.sent)
-    assert command.origin == f"modbus:operator@{client.name}"
+    assert command.origin == f"modbus/operator:{client.name}"
     (connection,) = secure.bridge.listeners[0].connections
     assert (connection.role, connection.peer, connection.requests) == ("operator", client.name, 2)
     await client.close()

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from gateway.core.errors import RefusedError
-from gateway.core.journal import JournalError
+from gateway.core.journal.journal import JournalError
 from gateway.core.model import Device, DeviceKind, Range
 from gateway.core.points import SETPOINTS
-from gateway.core.policy import ControlSettings, Rule
+from gateway.core.policy.policy import ControlSettings, Rule
 from tests.bridges.modbus.client import frame, read, write_many, write_one
 from tests.bridges.modbus.conftest import serving
 from tests.kit.bench import EVERYTHING, INVERTER, collected, until
@@ -263,11 +263,11 @@ async def test_the_fate_of_a_write_shows_in_status_registers_and_the_setpoint_is
     assert await client.text(6008, 18) == command.id
     assert await client.text(6026, 32) == "by scripted"
     served.bench.controller.gate.set()
+    await served.publish(active_power_limit=30)
     await reaches(3)
-    assert await client.text(6026, 32) == "confirmed"
+    assert await client.text(6026, 32) == "confirmed; read back"
     assert await client.words(6104, 2) == [3, 0]
     assert abs(await client.number("I", 6006) - served.bench.clock.now().timestamp()) < 3
-    await until(lambda: served.bridge._devices[INVERTER.serial].updates >= 3)
     assert await client.words(5801) == [300]
 
 

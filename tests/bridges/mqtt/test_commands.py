@@ -7,7 +7,7 @@ import pytest
 
 import gateway.bridges.mqtt.commands as commands_module
 from gateway.core.errors import NotSentError, RefusedError
-from gateway.core.journal import JournalError
+from gateway.core.journal.journal import JournalError
 from gateway.core.model import Range
 from tests.bridges.mqtt.peer import mosquitto_pub, peer
 from tests.kit.bench import INVERTER, until
@@ -27,6 +27,7 @@ async def test_json_sets_and_every_step_is_told(plant):
     await it.result(SN, "succeeded", id="one")
     steps = it.all(RESULT)
     assert [step["state"] for step in steps] == ["accepted", "sent", "succeeded"]
+    assert steps[-1].pop("verified") is False
     for step in steps:
         assert step.pop("time").endswith("Z")
         step.pop("state")

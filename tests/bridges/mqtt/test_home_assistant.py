@@ -7,7 +7,7 @@ from jinja2 import Environment
 
 import gateway.bridges.mqtt.home_assistant.discovery as discovery_module
 from gateway.core.model import Device, DeviceKind, Range
-from gateway.core.policy import ControlSettings, Rule
+from gateway.core.policy.policy import ControlSettings, Rule
 from tests.bridges.mqtt.homeassistant import check, configs, entity
 from tests.bridges.mqtt.peer import peer, retained
 from tests.kit.bench import EVERYTHING, INVERTER, until
@@ -274,7 +274,7 @@ async def test_a_retained_birth_is_old_news_and_a_live_one_that_is_retained_is_n
         gateway.connect(broker, home_assistant=True, protocol=protocol)
         await config(it)
         it.publish(f"sems/{SN}/set/running", "on")
-        await it.result(SN, "succeeded")
+        await it.result(SN, "sent")
         assert len(it.all(CONFIG)) == 1
         it.publish(STATUS, "online", retain=True)
         await until(lambda: len(it.all(CONFIG)) == 2)

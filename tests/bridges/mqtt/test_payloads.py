@@ -23,3 +23,15 @@ def test_a_state_put_together_is_what_one_object_would_be(time, values, source):
     state = DeviceState(device=INVERTER, quality=Quality.STALE, time=time, source=source, values=values)
     whole = {"time": iso(time) if time else None, "quality": "stale", "source": source, **values}
     assert payloads.state(state) == json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def test_a_setpoints_step_is_told():
+    from gateway.bridges.mqtt.home_assistant import entities
+    from gateway.core import shapes
+    from gateway.core.model import Range
+
+    limits = Range(20.0, 80.0, 5.0)
+    assert shapes.setpoint("active_power_limit", limits)["step"] == 5.0
+    assert "step" not in shapes.setpoint("active_power_limit", Range(0, 100))
+    number = entities.controls("sems/x", {"active_power_limit": limits}, dated=False)["set_active_power_limit"]
+    assert (number["min"], number["max"], number["step"]) == (20.0, 80.0, 5.0)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.core.policy import ControlSettings, Rule
+from gateway.core.policy.policy import ControlSettings, Rule
 from tests.bridges.mqtt.peer import peer
 from tests.kit.bench import INVERTER
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bridges.mqtt.requests import TEXT_LIMIT, RequestError, parse
 from gateway.core.points import SETPOINTS
+from gateway.core.requests import TEXT_LIMIT, RequestError, parse
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=300)
 FIELDS = st.sampled_from(["id", "ttl", "revert_after", "revert_value", "value", *SETPOINTS])

@@ -3,6 +3,7 @@ from pydantic import ValidationError
 
 from gateway.bridges.mqtt.delivery import TopicClass
 from gateway.bridges.mqtt.settings import MqttSettings
+from tests.kit.certificates import Authority
 
 
 def test_a_host_is_enough():
@@ -51,7 +52,7 @@ def test_protocol_may_be_a_number_as_yaml_reads_it():
         ({"session_expiry": -1}, "greater than or equal to 0"),
         ({"delivery": {"states": {"qos": 1}}}, "Extra inputs"),
         ({"delivery": {"state": {"qos": 3}}}, "0, 1 or 2"),
-        ({"requests": ["reboot"]}, "'devices', 'health', 'restart' or 'log_level'"),
+        ({"requests": ["reboot"]}, "'devices', 'health', 'restart', 'log_level', 'halt' or 'resume'"),
         ({"home_assistant": {"enabled": True, "prefix": "sems"}}, "must not lie in each other"),
         ({"home_assistant": {"enabled": True, "prefix": "sems/ha"}}, "must not lie in each other"),
         ({"home_assistant": True, "base": "homeassistant/sems"}, "must not lie in each other"),
@@ -84,11 +85,12 @@ def test_a_class_of_topics_follows_the_bridges_own_settings_where_it_says_nothin
     }  # fmt: skip
 
 
-def test_headers_and_key_passwords_do_not_print_themselves():
+def test_headers_and_key_passwords_do_not_print_themselves(tmp_path):
+    certificate, key = Authority(tmp_path).sign("gateway")
     settings = MqttSettings(
         host="x",
         transport="websockets",
         headers={"Authorization": "hush"},
-        tls={"certfile": __file__, "keyfile_password": "hush"},
+        tls={"certfile": certificate, "keyfile": key, "keyfile_password": "hush"},
     )
     assert "hush" not in repr(settings)

@@ -9,7 +9,7 @@ from gateway import __version__
 from gateway.bridges.mqtt.topics import ALARM, AVAILABILITY, DEVICE, RESULT, SET
 from gateway.core.model import DeviceKind, Range
 from gateway.core.points import POINTS
-from gateway.core.policy import ControlSettings, Rule
+from gateway.core.policy.policy import ControlSettings, Rule
 from tests.bridges.mqtt.peer import mosquitto_sub, peer, retained
 from tests.kit.bench import INVERTER, until
 

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from gateway.bridges.modbus.image import Image, Layout
 from gateway.bridges.modbus.writes import Wish
-from gateway.core.model import CommandEvent, Device, DeviceState, Value
+from gateway.core.model import Command, CommandEvent, Device, DeviceState, Value
 
 
 class Family(Protocol):
@@ -39,10 +39,17 @@ class Family(Protocol):
 class Latching(Protocol):
     """What a family has beside, when it keeps registers as written until a command has made them so."""
 
-    def accepted(self, image: Image, address: int, payload: bytes) -> None:
-        """Take in that all this write asks for was accepted. Called before anything else can happen."""
+    def accepted(self, image: Image, address: int, payload: bytes, ids: Mapping[str, str]) -> None:
+        """Take in that all this write asks for was accepted; `ids`: setpoint → its command.
+
+        Steps of these commands may have been noted before.
+        """
         ...
 
     def note(self, event: CommandEvent) -> None:
         """Take in a step of any command, before the device's registers are shown anew."""
+        ...
+
+    def done(self, command: Command) -> None:
+        """Take in that the far side says a command is done: its value shows, though its end is yet to come."""
         ...

@@ -158,7 +158,7 @@ def _number(point: Point, limits: Range) -> Component:
         f"{{{{ v if v is number and {low:g} <= v <= {high:g} else None }}}}",
         "min": low,
         "max": high,
-        "step": 1 if point.unit else 0.01,
+        "step": limits.step or (1 if point.unit else 0.01),
         "mode": "slider" if point.unit == "%" else "box",
     }
     if style.device_class is not None:

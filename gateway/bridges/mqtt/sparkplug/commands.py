@@ -16,7 +16,10 @@ from gateway.bridges.mqtt.sparkplug.topics import serial_of
 from gateway.core.bridge import Context
 from gateway.core.model import Command, CommandState, Reason, Value, new_command_id
 from gateway.core.points import SETPOINTS
+from gateway.core.policy.origins import origin
 
+DCMD: Final = "dcmd"
+"""How a command came, for people: Sparkplug does not tell who sent it."""
 REQUEST_BACKLOG: Final = 1_000
 NAME_LIMIT: Final = 64
 """Characters of a name that the far side made up, as far as it is repeated."""
@@ -104,7 +107,7 @@ class Commands:
                 serial=asked.serial,
                 setpoint=setpoint,
                 value=value,
-                origin=self._context.name,
+                origin=origin(self._context.name, detail=DCMD),
                 created=asked.arrived,
                 expires=asked.arrived + timedelta(seconds=self._ttl),
             )

@@ -133,18 +133,27 @@ def _of_row(row: Point, writable: Range | None) -> Iterator[tuple[str, Value]]:
 
 
 def of_node(
-    gateway_id: str, bd_seq: int, bridges: Sequence[BridgeStatus], devices: Counter[Quality], now: datetime
+    gateway_id: str,
+    bd_seq: int,
+    bridges: Sequence[BridgeStatus],
+    devices: Counter[Quality],
+    now: datetime,
+    *,
+    halted: bool = False,
 ) -> Iterator[Metric]:
     """Return all metrics of the node."""
     yield Metric(BD_SEQ, DataType.INT64, bd_seq, now)
     yield Metric(NODE_REBIRTH, DataType.BOOLEAN, value=False, time=now)
     for name, value in (("Software", "sems-gateway"), ("Software Version", __version__), ("Gateway", gateway_id)):
         yield Metric(f"Properties/{name}", DataType.STRING, value, now)
-    yield from of_health(bridges, devices, now)
+    yield from of_health(bridges, devices, now, halted=halted)
 
 
-def of_health(bridges: Sequence[BridgeStatus], devices: Counter[Quality], now: datetime) -> Iterator[Metric]:
+def of_health(
+    bridges: Sequence[BridgeStatus], devices: Counter[Quality], now: datetime, *, halted: bool = False
+) -> Iterator[Metric]:
     """Return how the gateway does."""
+    yield Metric("halted", DataType.BOOLEAN, halted, now)
     for bridge in bridges:
         yield Metric(f"bridges/{bridge.name}/up", DataType.BOOLEAN, bridge.up, now)
         yield Metric(f"bridges/{bridge.name}/detail", DataType.STRING, bridge.detail, now)

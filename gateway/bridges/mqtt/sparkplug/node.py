@@ -223,7 +223,12 @@ class EdgeNode:
     async def _show_health(self, line: Line) -> None:
         self._outbox.health_changed = False
         changes = []
-        for metric in metrics.of_health(self._context.bridges(), self._devices.counts, self._context.clock.now()):
+        for metric in metrics.of_health(
+            self._context.bridges(),
+            self._devices.counts,
+            self._context.clock.now(),
+            halted=self._context.halted is not None,
+        ):
             if metric.name not in self._shown:
                 # E.g. a bridge that was not up yet; what a birth does not name can't be told.
                 self._rebirth_wanted = True
@@ -236,7 +241,12 @@ class EdgeNode:
 
     def _metrics(self, now: datetime) -> list[Metric]:
         context = self._context
-        return list(metrics.of_node(context.gateway_id, self._bd_seq, context.bridges(), self._devices.counts, now))
+        halted = context.halted is not None
+        return list(
+            metrics.of_node(
+                context.gateway_id, self._bd_seq, context.bridges(), self._devices.counts, now, halted=halted
+            )
+        )
 
     def _alias(self, name: str) -> int | None:
         # As [operational-behavior-data-commands-rebirth-name-aliases] demands.

@@ -206,8 +206,9 @@ async def test_what_newer_data_overtook_is_history(broker, clocked):
         for minute in range(5):
             gateway.router.publish(snapshot(gateway, SN, minute))
         await until(lambda: len(it.all(f"sems/{SN}/history")) >= 4)
-        assert [m["ac_power"] for m in it.all(f"sems/{SN}/history")] == [0, 1, 2, 3]
-        assert it.last(f"sems/{SN}")["ac_power"] == 4
+        # On a busy machine the newest is history too: its acknowledgement as a state comes late.
+        assert [m["ac_power"] for m in it.all(f"sems/{SN}/history")][:4] == [0, 1, 2, 3]
+        await until(lambda: it.last(f"sems/{SN}")["ac_power"] == 4)
         entry = it.all(f"sems/{SN}/history")[1]
         assert entry == {"time": "2026-06-21T06:01:00.000Z", "source": "scripted", "ac_power": 1.0}
 

@@ -2,7 +2,7 @@
 
 from gateway.core.model import DeviceKind
 from gateway.core.points import POINTS
-from gateway.core.policy import ControlSettings
+from gateway.core.policy.policy import ControlSettings
 from tests.bridges.mqtt.sparkplug.statements import checks
 from tests.kit.bench import INVERTER, until
 from tests.kit.sparkplug import metrics_of, properties_of

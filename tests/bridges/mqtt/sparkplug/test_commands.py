@@ -6,7 +6,7 @@ import gateway.bridges.mqtt.sparkplug.commands as commands_module
 from gateway.bridges.mqtt.sparkplug.schema import DataType, Payload
 from gateway.core.bridge import Outcome
 from gateway.core.model import CommandState
-from gateway.core.policy import ControlSettings, Rule
+from gateway.core.policy.policy import ControlSettings, Rule
 from tests.bridges.mqtt.peer import peer
 from tests.kit.bench import INVERTER, until
 from tests.kit.sparkplug import metrics_of
@@ -27,7 +27,7 @@ async def test_a_write_is_a_command_and_its_steps_are_seen_as_they_happen(plant)
     assert states(host) == ["accepted", "sent", "succeeded"]
     (command,) = gateway.controller.sent
     assert (command.serial, command.setpoint, command.value) == (SN, "active_power_limit", 50.0)
-    assert command.origin == "mqtt"
+    assert command.origin == "mqtt:dcmd"
     assert (command.expires - command.created).total_seconds() == 60
     await host.told(SN, "active_power_limit", 50.0)
     await host.told(SN, "command/active_power_limit/id", command.id)

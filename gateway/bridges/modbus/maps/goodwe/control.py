@@ -19,7 +19,7 @@ from gateway.bridges.modbus.maps.goodwe.registers import EMS_MODE, EMS_POWER, EX
 from gateway.bridges.modbus.writes import Wish, WriteRefusedError
 from gateway.core.model import Value
 from gateway.core.points import BATTERY, SETPOINTS, BadValueError
-from gateway.core.policy import parse_within
+from gateway.core.policy.policy import parse_within
 
 BATTERY_SETPOINTS: Final = tuple(point.id for point in SETPOINTS.values() if point.group == BATTERY)
 

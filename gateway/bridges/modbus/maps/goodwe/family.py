@@ -11,7 +11,7 @@ from gateway.bridges.modbus.maps.goodwe.registers import SETTINGS
 from gateway.bridges.modbus.maps.goodwe.rows import GOODWE, OWN
 from gateway.bridges.modbus.maps.goodwe.values import values
 from gateway.bridges.modbus.writes import Wish
-from gateway.core.model import CommandEvent, Device, DeviceKind, DeviceState, Value
+from gateway.core.model import Command, CommandEvent, Device, DeviceKind, DeviceState, Value
 
 KINDS: Final = (DeviceKind.INVERTER, DeviceKind.STORAGE)
 
@@ -39,7 +39,7 @@ class GoodweFamily:
         """See `Family.wishes`."""
         return asks(self._panel(image.serial), written(address, payload))
 
-    def accepted(self, image: Image, address: int, payload: bytes) -> None:
+    def accepted(self, image: Image, address: int, payload: bytes, ids: Mapping[str, str]) -> None:  # noqa: ARG002
         """See `Latching.accepted`."""
         panel = self._panel(image.serial)
         panel.keep(written(address, payload))
@@ -50,6 +50,9 @@ class GoodweFamily:
         panel = self._panels.get(event.command.serial)
         if panel is not None:
             panel.note(event)
+
+    def done(self, command: Command) -> None:
+        """See `Latching.done`: what was written stands until it is lost, so there is nothing to let go."""
 
     def _panel(self, serial: str) -> Panel:
         return self._panels.setdefault(serial, Panel())

@@ -17,7 +17,7 @@ from gateway.bridges.modbus.maps.sunspec.layouts import NAME, models, register_m
 from gateway.bridges.modbus.maps.sunspec.points import Model, own
 from gateway.bridges.modbus.maps.sunspec.scales import scale_factors
 from gateway.bridges.modbus.writes import Wish, wishes
-from gateway.core.model import CommandEvent, Device, DeviceState, Quality, Value
+from gateway.core.model import Command, CommandEvent, Device, DeviceState, Quality, Value
 from gateway.core.points import SETPOINTS
 
 EPOCH: Final = 946_684_800
@@ -88,11 +88,11 @@ class SunSpecFamily:
         known = self._known[image.serial]
         return known.latches.wishes(known.controls, known.setpoints, known.facts, written)
 
-    def accepted(self, image: Image, address: int, payload: bytes) -> None:
+    def accepted(self, image: Image, address: int, payload: bytes, ids: Mapping[str, str]) -> None:
         """See `Latching.accepted`."""
         written = _written(image, address, payload)
         known = self._known[image.serial]
-        known.latches.keep(known.controls, known.setpoints, known.facts, written)
+        known.latches.keep(known.controls, known.setpoints, known.facts, written, ids)
         image.amend(written)
 
     def note(self, event: CommandEvent) -> None:
@@ -100,6 +100,12 @@ class SunSpecFamily:
         known = self._known.get(event.command.serial)
         if known is not None:
             known.latches.note(event)
+
+    def done(self, command: Command) -> None:
+        """See `Latching.done`."""
+        known = self._known.get(command.serial)
+        if known is not None:
+            known.latches.release(command)
 
     def _of(self, device: Device) -> _Known:
         known = self._known.get(device.serial)

@@ -13,10 +13,8 @@ from gateway.bridges.modbus.maps.sunspec.control import Control, Registers
 from gateway.bridges.modbus.maps.sunspec.controls import check
 from gateway.bridges.modbus.maps.sunspec.facts import Facts
 from gateway.bridges.modbus.writes import Wish, WriteRefusedError
-from gateway.core.model import CommandEvent, CommandState, Value
+from gateway.core.model import Command, CommandEvent, CommandState, Value
 
-_AWAITED: Final = ""
-"""In place of a command's id: it was accepted, and that step is yet to be heard of. Ends of older ones come first."""
 _CLOSE: Final = 1e-6
 _ENDS: Final = frozenset(state for state in CommandState if state.final) - {CommandState.REJECTED}
 """What ends a command that was accepted."""
@@ -31,6 +29,8 @@ class Latches:
         """Controls of which what is written is, or is about to be, in force."""
         self._under_way: dict[str, str] = {}
         """Setpoint → id of its newest command, while that has not ended."""
+        self._ended: dict[str, str] = {}
+        """Setpoint → id of the one that ended last."""
 
     def shown(self, controls: Sequence[Control], setpoints: Registers, facts: Facts) -> dict[str, Value]:
         """Return what the controls' registers read."""
@@ -63,9 +63,14 @@ class Latches:
         ]
 
     def keep(
-        self, controls: Sequence[Control], setpoints: Registers, facts: Facts, written: Mapping[str, Value]
+        self,
+        controls: Sequence[Control],
+        setpoints: Registers,
+        facts: Facts,
+        written: Mapping[str, Value],
+        ids: Mapping[str, str],
     ) -> None:
-        """Keep what was written: what it asks for was accepted."""
+        """Keep what was written: what it asks for was accepted, as commands with these ids. One may have ended."""
         self._written |= written
         registers = self.shown(controls, setpoints, facts)
         for control in controls:
@@ -73,16 +78,21 @@ class Latches:
                 continue
             if control not in self._applied:
                 self._applied.append(control)
-            for wish in _wanted(control, registers, facts) or ():
-                self._under_way[wish.setpoint] = _AWAITED
+        self._under_way |= {setpoint: id_ for setpoint, id_ in ids.items() if self._ended.get(setpoint) != id_}
 
     def note(self, event: CommandEvent) -> None:
         """Follow the newest command of each setpoint, whoever gave it."""
-        setpoint, id_ = event.command.setpoint, event.command.id
+        command = event.command
         if event.state is CommandState.ACCEPTED:
-            self._under_way[setpoint] = id_
-        elif event.state in _ENDS and self._under_way.get(setpoint) == id_:
-            del self._under_way[setpoint]
+            self._under_way[command.setpoint] = command.id
+        elif event.state in _ENDS:
+            self.release(command)
+
+    def release(self, command: Command) -> None:
+        """Wait for this command no more: from now on the device's own value shows."""
+        self._ended[command.setpoint] = command.id
+        if self._under_way.get(command.setpoint) == command.id:
+            del self._under_way[command.setpoint]
 
 
 def _applies(control: Control, registers: Registers, written: Mapping[str, Value]) -> bool:
