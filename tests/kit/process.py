@@ -41,6 +41,11 @@ class Process:
             lambda: f"no line {pattern!r} in:\n{self.text}",
         )
 
+    @property
+    def code(self):
+        """Its exit code, None while it runs."""
+        return self._popen.poll()
+
     def send_signal(self, number):
         self._popen.send_signal(number)
 

@@ -1,0 +1,164 @@
+"""Takes in what results say. An offset is committed once the journal has what the message told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, ParamSpec, TypeVar
+
+from gateway.bridges.batch.interfaces import Interfaces
+from gateway.bridges.batch.message import BadResultError, Item, Result, decode
+from gateway.bridges.batch.tally import Tally
+from gateway.core.bridge import Context, Told
+from gateway.core.journal.journal import JournalError
+from gateway.kafka import Consumer, Received
+from gateway.sems.catalogue import SemsError
+from gateway.sems.normalise import KeptAside
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+RETRY: Final = 1.0
+"""Seconds until the journal is tried again."""
+OPEN_MOST: Final = 100_000
+"""Commands under way that are known without asking the journal."""
+SPLIT: Final = "split"
+MEANING: Final = {
+    Told.TAKEN: "taken",
+    Told.CORRECTED: "late",
+    Told.REPEATED: "double",
+    Told.CONTRADICTED: "contradictory",
+    Told.UNMATCHED: "unmatched",
+}
+"""What a result did, as metrics have it."""
+
+
+class Results:
+    """What is told by the result topics."""
+
+    def __init__(self, context: Context, consumer: Consumer, interfaces: Interfaces, tally: Tally) -> None:
+        self._context = context
+        self._consumer = consumer
+        self._interfaces = interfaces
+        self._tally = tally
+        self._open: dict[tuple[str, str], str] = {}
+        """Request and serial → command."""
+        self._requests: dict[str, set[str]] = {}
+        """Request → serials without a result."""
+        self._strange = KeptAside()
+
+    def expect(self, request: str, items: Iterable[Item]) -> None:
+        """Know the commands of a request that is about to leave, without asking the journal."""
+        commands = [item.command for item in items]
+        for command in commands:
+            self._open[request, command.serial] = command.id
+        self._requests[request] = {command.serial for command in commands}
+        while len(self._open) > OPEN_MOST:
+            self._drop(*next(iter(self._open)))
+        self._tally.waiting = len(self._open)
+
+    def forget(self, request: str, items: Iterable[Item]) -> None:
+        """Forget a request that has certainly not left."""
+        for item in items:
+            self.over(request, item.command.serial)
+
+    def over(self, request: str, serial: str) -> None:
+        """Nobody waits for this result any more."""
+        self._drop(request, serial)
+        self._tally.waiting = len(self._open)
+
+    async def run(self) -> None:
+        """Read for ever."""
+        async for batch in self._consumer.batches():
+            await self.take(batch)
+            self._consumer.commit(batch)
+
+    async def take(self, batch: Iterable[Received]) -> None:
+        """Take messages in; all they told is journaled when this returns."""
+        by_command: dict[str, list[Result]] = {}
+        for message in batch:
+            for result in self._said(message):
+                command = self._open.get((result.request, result.serial)) or await self._insist(
+                    self._context.command_of, result.request, result.serial
+                )
+                if command is None:
+                    self._tally.results[MEANING[Told.UNMATCHED]] += 1
+                    self._context.log.debug("result without a command", request=result.request, serial=result.serial)
+                else:
+                    by_command.setdefault(command, []).append(result)
+        await asyncio.gather(*(self._tell(command, results) for command, results in by_command.items()))
+
+    def _said(self, message: Received) -> list[Result]:
+        """Return what a message says; nothing where it makes no sense."""
+        route = self._interfaces.by_results.get(message.topic)
+        if message.oversize or message.value is None or route is None:
+            kind, why = ("oversize", f"has {message.oversize} bytes") if message.oversize else ("empty", "is empty")
+            self._odd(kind, why, message)
+            return []
+        try:
+            results, empty, data = decode(route, self._interfaces.catalogue, message.value, self._context.clock.now())
+        except BadResultError as error:
+            self._odd(error.kind, str(error), message)
+            return []
+        if empty:
+            self._odd("no_device", f"has {empty} entries without a request, serial number or code", message)
+        if line := self._strange.look(route.interface, data):
+            self._tally.odd("unknown_field", line)
+        self._note_split(results)
+        return results
+
+    def _note_split(self, results: list[Result]) -> None:
+        """Count a message that answers a part of a request."""
+        for request in {result.request for result in results}:
+            open_ = self._requests.get(request, set())
+            answered = open_ & {result.serial for result in results if result.request == request}
+            open_ -= answered
+            if answered and open_:
+                self._tally.results[SPLIT] += 1
+
+    async def _tell(self, command: str, results: list[Result]) -> None:
+        for result in results:
+            told = await self._insist(self._context.told, command, result.outcome)
+            self._tally.results[MEANING[told]] += 1
+            self.over(result.request, result.serial)
+            self._note_authority(result)
+            if told is Told.CONTRADICTED:
+                self._context.log.warning(
+                    "a result contradicts the command's end, which stays",
+                    command=command,
+                    serial=result.serial,
+                    said=result.outcome.state,
+                )
+
+    def _note_authority(self, result: Result) -> None:
+        """Log once that GoodWe refuses a number, until it does not any more."""
+        refused = self._tally.unauthorised
+        if result.error is not SemsError.UNAUTHORISED:
+            refused.discard(result.serial)
+        elif result.serial not in refused:
+            refused.add(result.serial)
+            self._context.log.warning("unauthorised", serial=result.serial, detail=result.outcome.detail)
+
+    def _odd(self, kind: str, why: str, message: Received) -> None:
+        where = f"{message.topic}, partition {message.partition}, offset {message.offset}"
+        self._tally.odd(kind, f"a result {why}; it is skipped ({where})")
+
+    async def _insist(self, ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Ask until the journal answers: what it has not, may not be committed."""
+        failed = False
+        while True:
+            try:
+                answer = await ask(*args, **kwargs)
+            except JournalError as error:
+                if not failed:
+                    self._context.log.error("results wait for the journal", error=str(error))
+                failed = True
+                await asyncio.sleep(RETRY)
+            else:
+                return answer
+
+    def _drop(self, request: str, serial: str) -> None:
+        self._open.pop((request, serial), None)
+        serials = self._requests.get(request)
+        if serials is not None:
+            serials.discard(serial)
+            if not serials:
+                del self._requests[request]

@@ -1,0 +1,225 @@
+"""Gathers the commands of an interface into messages, and sees them into the topic.
+
+Order: a device's serial number decides the partition, as if it were the key of a message of its own. The items of one
+message are of one partition, and its key is the serial number of its first. So what a device is told by one interface
+stays in order, whoever reads, and the dispatcher has only one command for a device and setpoint under way besides.
+
+Time: a message leaves when nothing more has come for a tenth of `linger_ms`, and after `linger_ms` at the latest. What
+could not be confirmed in time is taken back, so that it can't leave later; it also carries its expiry.
+"""
+
+import asyncio
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+
+from gateway.bridges.batch.interfaces import Route
+from gateway.bridges.batch.message import Item, encode
+from gateway.bridges.batch.results import Results
+from gateway.bridges.batch.settings import BatchSettings
+from gateway.bridges.batch.tally import Tally
+from gateway.core.bridge import Context
+from gateway.core.errors import GatewayError, NotSentError, RefusedError, UnsureError
+from gateway.core.journal.journal import JournalError
+from gateway.core.model import new_command_id
+from gateway.kafka import Producer
+
+QUIET: Final = 0.1
+"""Part of `linger_ms` without another command after which a message leaves."""
+RETRY_REFUSED: Final = 30.0
+"""Seconds until it makes sense to try again where the cluster refuses, e.g. because of an ACL."""
+
+
+class Waiting(msgspec.Struct, eq=False):
+    """A command that has not left."""
+
+    item: Item
+    deadline: float
+    """On the monotonic clock."""
+    sent: asyncio.Future[str]
+    """Gets the request it left with."""
+
+    @property
+    def serial(self) -> str:
+        """Whom it is for."""
+        return self.item.command.serial
+
+
+class Sender:
+    """Sends the commands of one interface."""
+
+    def __init__(
+        self,
+        route: Route,
+        settings: BatchSettings,
+        context: Context,
+        producer: Producer,
+        results: Results,
+        tally: Tally,
+    ) -> None:
+        self._route = route
+        self._settings = settings
+        self._context = context
+        self._producer = producer
+        self._results = results
+        self._tally = tally
+        self._waiting: list[Waiting] = []
+        self._arrival = asyncio.Event()
+
+    async def send(self, item: Item, timeout: float) -> str:
+        """Have a command sent with the next message; return the id of its request once that is in the topic.
+
+        Raises NotSentError when it certainly is not there, and UnsureError.
+        """
+        deadline = self._context.clock.monotonic() + timeout
+        waiting = Waiting(item, deadline, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._arrival.set()
+        return await waiting.sent
+
+    async def run(self) -> None:
+        """Send what comes, for ever."""
+        while True:
+            if not self._waiting:
+                self._arrival.clear()
+                await self._arrival.wait()
+            await self._linger()
+            taken, self._waiting = self._waiting, []
+            await self._leave(taken)
+
+    def close(self) -> None:
+        """Send nothing more."""
+        for waiting in self._waiting:
+            _fail(waiting, NotSentError("the bridge was stopped before it was sent"))
+        self._waiting = []
+
+    async def _linger(self) -> None:
+        """Wait while more comes."""
+        clock, most = self._context.clock, self._settings.linger_ms / 1000
+        end = clock.monotonic() + most
+        while len(self._waiting) < self._settings.items_most and (left := end - clock.monotonic()) > 0:
+            before = len(self._waiting)
+            await asyncio.sleep(min(most * QUIET, left))
+            if len(self._waiting) == before:
+                return
+
+    async def _leave(self, taken: list[Waiting]) -> None:
+        """Journal which request each goes with, then hand the messages over, in order."""
+        partitions = self._producer.partitions(self._route.commands)
+        if not partitions:
+            for waiting in taken:
+                _fail(waiting, NotSentError("the Kafka cluster is not connected"))
+            return
+        groups = [
+            (new_command_id(), group)
+            for group in grouped(self._alive(taken), partitions, self._settings.items_most, self._now())
+        ]
+        try:
+            await asyncio.gather(*(self._context.keep_receipt(request, *_ids(group)) for request, group in groups))
+        except JournalError as error:
+            for waiting in taken:
+                _fail(waiting, NotSentError(str(error)))
+            return
+        for request, group in groups:
+            # Tasks begin in the order of their making, and hand over before they wait for anything.
+            self._context.spawn(self._deliver(request, group, partitions), f"commands {request}")
+
+    async def _deliver(self, request: str, group: list[Waiting], partitions: int) -> None:
+        group = self._alive(group)
+        if not group:
+            return
+        now, least = self._now(), min(waiting.deadline for waiting in group)
+        wall = self._context.clock.now()
+        expires = wall + timedelta(seconds=least - now)
+        items = [waiting.item for waiting in group]
+        self._results.expect(request, items)
+        failure: GatewayError = UnsureError("the bridge was stopped while it was sent")
+        try:
+            await self._producer.send(
+                self._route.commands,
+                encode(self._route, request, items, wall, expires),
+                key=group[0].serial,
+                partition=partition_of(group[0].serial, partitions),
+                timeout=min(self._settings.send_within, least - now),
+            )
+        except RefusedError as error:
+            failure = NotSentError(str(error), RETRY_REFUSED)
+        except GatewayError as error:
+            failure = error
+        else:
+            self._tally.messages += 1
+            self._tally.items += len(group)
+            for waiting in group:
+                if not waiting.sent.done():
+                    waiting.sent.set_result(request)
+        finally:
+            for waiting in group:
+                if not waiting.sent.done():
+                    _fail(waiting, failure)
+            if isinstance(failure, NotSentError):
+                self._results.forget(request, items)
+
+    def _alive(self, taken: Iterable[Waiting]) -> list[Waiting]:
+        """Return those that somebody still waits for, and whose time is not over."""
+        now, alive = self._now(), []
+        for waiting in taken:
+            if waiting.deadline <= now:
+                _fail(waiting, NotSentError("its time was over before it could be sent"))
+            elif not waiting.sent.done():
+                alive.append(waiting)
+        return alive
+
+    def _now(self) -> float:
+        return self._context.clock.monotonic()
+
+
+def partition_of(serial: str, partitions: int) -> int:
+    """Return where a device's commands go: as librdkafka's partitioner `consistent` has it, for this as a key."""
+    return zlib.crc32(serial.encode()) % partitions
+
+
+def grouped(taken: Sequence[Waiting], partitions: int, most: int, now: float) -> Iterator[list[Waiting]]:
+    """Yield what goes into one message each, in order.
+
+    Of one partition; each device once, for results name no more than the device; of similar time left, for a message
+    has one expiry, that of its hastiest.
+    """
+    for round_ in _rounds(taken):
+        messages: dict[tuple[int, int], list[Waiting]] = {}
+        for waiting in round_:
+            haste = math.frexp(max(0.0, waiting.deadline - now))[1]
+            messages.setdefault((partition_of(waiting.serial, partitions), haste), []).append(waiting)
+        for message in messages.values():
+            for begin in range(0, len(message), most):
+                yield message[begin : begin + most]
+
+
+def _rounds(taken: Sequence[Waiting]) -> Iterator[list[Waiting]]:
+    """Begin anew where a device comes a second time: e.g. its reactive power, and its power factor."""
+    round_: list[Waiting] = []
+    seen: set[str] = set()
+    for waiting in taken:
+        if waiting.serial in seen:
+            yield round_
+            round_, seen = [], set()
+        round_.append(waiting)
+        seen.add(waiting.serial)
+    if round_:
+        yield round_
+
+
+def _ids(group: Iterable[Waiting]) -> list[str]:
+    return [waiting.item.command.id for waiting in group]
+
+
+def _fail(waiting: Waiting, error: GatewayError) -> None:
+    if not waiting.sent.done():
+        # One instance each: whoever raises it adds to its traceback.
+        again = (
+            NotSentError(str(error), error.retry_after) if isinstance(error, NotSentError) else type(error)(str(error))
+        )
+        waiting.sent.set_exception(again)

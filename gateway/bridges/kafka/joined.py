@@ -1,0 +1,266 @@
+"""Serves what another gateway publishes: the devices of those partitions that the group gives this member.
+
+`devices`, `snapshots` and `alarms` have as many partitions each, and the same serial number is in the same one of all
+three, so they come together. `devices` and `alarms` are compacted and read from their beginning whenever a partition is
+assigned; `snapshots` from the committed offset, and besides for a while before it, so that a device which has been
+taken over from another member shows at once what was read last.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+
+from gateway.bridges.kafka import schema
+from gateway.bridges.kafka.ledger import Ledger
+from gateway.bridges.kafka.schema import AlarmsMessage, BadMessageError, DeviceMessage, SnapshotMessage
+from gateway.bridges.kafka.settings import JoinSettings
+from gateway.bridges.kafka.skipped import Skipped
+from gateway.core.bridge import Context
+from gateway.core.errors import GatewayError
+from gateway.core.model import Device, Snapshot
+from gateway.kafka import Assigned, CaughtUp, Consumer, Received, Revoked, Start
+from gateway.sems.composite import Composite
+
+HELD_MOST: Final = 50_000
+"""Messages that wait until it is known what their devices are; the oldest is taken as it is then."""
+AT_ONCE: Final = 500
+"""Messages after which it is looked whether histories keep up."""
+EARLY_MOST: Final = 100
+"""Devices of which nothing is known yet, and snapshots of each."""
+
+
+class _Partition(msgspec.Struct):
+    """What is known of one number of partition, in all topics."""
+
+    resume: int
+    """Offset in `snapshots` that the group has got to: what is before was stored by whoever had it then."""
+    described: bool = False
+    """Whether all of `devices` has been read."""
+    is_current: bool = False
+    """Whether `snapshots` has been read to its end."""
+    held: deque[Received] = msgspec.field(default_factory=deque)
+    early: dict[str, deque[SnapshotMessage]] = msgspec.field(default_factory=dict)
+    """Device of which nothing is known yet → what it has measured."""
+    early_alarms: dict[str, AlarmsMessage] = msgspec.field(default_factory=dict)
+    """Device of which nothing is known yet → its alarms."""
+    latest: dict[tuple[str, str], SnapshotMessage] = msgspec.field(default_factory=dict)
+    """Device and its source → the newest from before `resume`, until that is reached."""
+
+
+class Joined:
+    """The source's side of a bridge that has joined another gateway."""
+
+    def __init__(self, settings: JoinSettings, context: Context, skipped: Skipped) -> None:
+        self._context = context
+        self._skipped = skipped
+        self._settings = settings
+        names = settings.topics
+        self._devices_topic = names.name("devices")
+        self._snapshots_topic = names.name("snapshots")
+        self._alarms_topic = names.name("alarms")
+        self._partitions: dict[int, _Partition] = {}
+        self._homes: dict[str, int] = {}
+        """Serial → its partition."""
+        self._composites: dict[str, Composite] = {}
+        self.devices: dict[str, Device] = {}
+        """What this member serves."""
+        self._first = 0
+        """Lowest number by which the router knows what is not stored yet."""
+
+    @property
+    def topics(self) -> list[str]:
+        """What is read in the group."""
+        return [self._devices_topic, self._snapshots_topic, self._alarms_topic]
+
+    @property
+    def starts(self) -> dict[str, Start]:
+        """Where each topic is begun."""
+        rebuild = timedelta(seconds=self._settings.rebuild)
+        clock = self._context.clock
+        return {
+            self._devices_topic: Start(beginning=True),
+            self._alarms_topic: Start(beginning=True),
+            self._snapshots_topic: Start(since=lambda: clock.now() - rebuild),
+        }
+
+    async def run(self, consumer: Consumer, ledger: Ledger) -> None:
+        """Read until cancelled. Raises GatewayError where the topics can't be used."""
+        async for change in consumer.changes():
+            if isinstance(change, list):
+                await self._take_all(change, ledger)
+            elif isinstance(change, CaughtUp):
+                await self._take_all(self._caught_up(change), ledger)
+                self._show_current(change.partition)
+            elif isinstance(change, Assigned):
+                self._assigned(change)
+            elif isinstance(change, Revoked):
+                # What is not given back is withdrawn then, so that nothing flaps while the group counts its members.
+                self._context.log.debug("partitions are being shared out anew", count=len(change.places))
+
+    async def _take_all(self, messages: Sequence[Received], ledger: Ledger) -> None:
+        for some in (messages[i : i + AT_ONCE] for i in range(0, len(messages), AT_ONCE)):
+            done: list[Received] = []
+            for message in some:
+                done += self._take(message)
+            first, self._first = self._first, 0
+            ledger.put(first, done)
+            await ledger.room()
+
+    def leave(self) -> None:
+        """Withdraw all devices."""
+        for serial in list(self.devices):
+            self._withdraw(serial)
+        self._partitions.clear()
+
+    # partitions
+
+    def _assigned(self, change: Assigned) -> None:
+        numbers = {topic: {number for name, number in change.committed if name == topic} for topic in self.topics}
+        if len({frozenset(found) for found in numbers.values()}) > 1:
+            raise GatewayError(
+                f"the topics {', '.join(self.topics)} must have the same number of partitions, for a device and its "
+                "data must come to the same member"
+            )
+        before, now = set(self._partitions), numbers[self._snapshots_topic]
+        self._partitions = {
+            number: _Partition(change.committed[self._snapshots_topic, number]) for number in sorted(now)
+        }
+        for serial in [serial for serial, home in self._homes.items() if home not in now]:
+            self._withdraw(serial)
+        self._context.log.info("partitions assigned", now=len(now), new=len(now - before), gone=len(before - now))
+
+    def _withdraw(self, serial: str) -> None:
+        self._homes.pop(serial, None)
+        self._composites.pop(serial, None)
+        if self.devices.pop(serial, None) is not None:
+            self._context.withdraw(serial)
+
+    def _caught_up(self, change: CaughtUp) -> list[Received]:
+        """Return the messages that have waited for this."""
+        partition = self._partitions.get(change.partition)
+        if partition is None:
+            return []
+        if change.topic == self._snapshots_topic:
+            partition.is_current = True
+        if change.topic == self._devices_topic:
+            partition.described = True
+            held, partition.held = partition.held, deque()
+            return list(held)
+        return []
+
+    def _show_current(self, number: int) -> None:
+        """Show what was read before the group's place, where nothing follows it."""
+        partition = self._partitions.get(number)
+        if partition is not None and partition.described and partition.is_current:
+            self._show_latest(partition)
+
+    # messages
+
+    def _take(self, message: Received) -> list[Received]:
+        """Take a message in; returns those that are done with, once all that was published is stored."""
+        partition = self._partitions.get(message.partition)
+        if partition is None:
+            return []
+        if message.oversize:
+            self._skipped.note(
+                message.topic, "too large", f"{message.oversize} bytes; max_bytes says how many are taken"
+            )
+            return []
+        if message.topic == self._devices_topic:
+            return self._use(partition, message)
+        if partition.described:
+            return self._use(partition, message)
+        partition.held.append(message)
+        return self._use(partition, partition.held.popleft()) if len(partition.held) > HELD_MOST else []
+
+    def _use(self, partition: _Partition, message: Received) -> list[Received]:
+        try:
+            if message.topic == self._devices_topic:
+                self._device(partition, message)
+            elif message.topic == self._alarms_topic:
+                self._alarms(partition, message)
+            else:
+                return self._snapshot(partition, message)
+        except BadMessageError as error:
+            self._skipped.note(message.topic, str(error), str(error))
+        return []
+
+    def _device(self, partition: _Partition, message: Received) -> None:
+        if message.value is None:
+            self._withdraw(message.key)
+            return
+        device = schema.decode(DeviceMessage, message.value, message.key).device
+        known = self.devices.get(device.serial)
+        self.devices[device.serial] = device
+        self._homes[device.serial] = message.partition
+        if known != device:
+            self._context.announce(device)
+        for early in partition.early.pop(device.serial, ()):
+            self._publish(early)
+        if alarms := partition.early_alarms.pop(device.serial, None):
+            self._tell(alarms)
+
+    def _alarms(self, partition: _Partition, message: Received) -> None:
+        if message.value is None:
+            partition.early_alarms.pop(message.key, None)
+            return
+        said = schema.decode(AlarmsMessage, message.value, message.key)
+        if said.serial in self.devices:
+            self._tell(said)
+        else:
+            partition.early_alarms[said.serial] = said
+            while len(partition.early_alarms) > EARLY_MOST:
+                del partition.early_alarms[next(iter(partition.early_alarms))]
+
+    def _tell(self, said: AlarmsMessage) -> None:
+        self._context.alarms(said.serial, [*said.active, *said.cleared])
+
+    def _snapshot(self, partition: _Partition, message: Received) -> list[Received]:
+        if message.value is None:
+            return []
+        said = schema.decode(SnapshotMessage, message.value, message.key)
+        if message.offset < partition.resume:
+            partition.latest[said.serial, _source(said)] = said
+            return []
+        self._show_latest(partition)
+        if said.serial in self.devices:
+            self._publish(said)
+        else:
+            # What it is comes in another topic, so perhaps a moment later.
+            early = partition.early.setdefault(said.serial, deque(maxlen=EARLY_MOST))
+            early.append(said)
+            while len(partition.early) > EARLY_MOST:
+                del partition.early[next(iter(partition.early))]
+        return [message]
+
+    def _show_latest(self, partition: _Partition) -> None:
+        """Show what was read last before the group's place: the histories of who read it then have it already."""
+        latest, partition.latest = partition.latest, {}
+        for said in sorted(latest.values(), key=lambda said: said.time):
+            if said.serial in self.devices:
+                self._publish(said)
+
+    def _publish(self, said: SnapshotMessage) -> None:
+        """Hand a snapshot to the router: as news, or to histories alone where something newer is known."""
+        context = self._context
+        composite = self._composites.setdefault(said.serial, Composite(said.serial, context.name))
+        is_news = composite.put(_source(said), said.values, said.time, said.interval)
+        state = composite.snapshot(context.clock.now()) if is_news else None
+        own = Snapshot(
+            serial=said.serial, time=said.time, source=context.name, interval=said.interval, values=said.values
+        )
+        if state is None or (state.time, state.values) != (own.time, own.values):
+            # Among what other sources said, its own time and values would not be found again.
+            self._note(context.record(own))
+        if state is not None:
+            self._note(context.publish(state))
+
+    def _note(self, number: int) -> None:
+        self._first = self._first or number
+
+
+def _source(said: SnapshotMessage) -> str:
+    return f"{said.gateway}/{said.source}"

@@ -1,0 +1,139 @@
+"""Writes to topics of one's own: each message at least once, and those of one device in order."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from gateway.bridges.kafka import schema
+from gateway.bridges.kafka.settings import PublishSettings
+from gateway.bridges.kafka.skipped import Skipped
+from gateway.core.bridge import Context, Updates
+from gateway.core.errors import NotSentError, RefusedError
+from gateway.core.model import Alarm, Device
+from gateway.kafka import Delivered, NewTopic, Producer
+
+UNDER_WAY: Final = 5_000
+"""Messages that wait for a confirmation at a time."""
+AGAIN: Final = 1.0
+"""Seconds before what was not sent is sent again."""
+HOUR_MS: Final = 3_600_000
+DELETED: Final = ("snapshots", "events", "commands")
+COMPACTED: Final = ("devices", "alarms")
+
+
+class _Outgoing(msgspec.Struct, frozen=True):
+    topic: str
+    key: str
+    value: bytes | None
+
+
+class Publisher:
+    """The sink's side of the bridge."""
+
+    def __init__(self, settings: PublishSettings, context: Context, skipped: Skipped) -> None:
+        self._settings = settings
+        self._context = context
+        self._skipped = skipped
+        self._known: dict[str, Device] = {}
+        """Serial → what the topic says of it."""
+
+    @property
+    def topics(self) -> list[str]:
+        """What is written to."""
+        return [self._settings.topics.name(kind) for kind in ("devices", "snapshots", "alarms", "events")]
+
+    def wanted(self) -> list[NewTopic]:
+        """Return the topics that should be there, where they may be created."""
+        create, names = self._settings.create, self._settings.topics
+        if create is None:
+            return []
+        kept = {"retention.ms": str(int(create.retention * HOUR_MS))}
+        # The latest of each device stays for ever; what is older goes soon, so that it is quickly read from the start.
+        compacted = {"cleanup.policy": "compact", "segment.ms": str(HOUR_MS), "min.cleanable.dirty.ratio": "0.1"}
+        stamped = {"message.timestamp.type": "LogAppendTime"}  # the broker's clock says how long a command has waited
+        return [
+            NewTopic(names.name(kind), create.partitions, create.replication, config)
+            for kind, config in (
+                ("devices", compacted),
+                ("snapshots", kept),
+                ("alarms", compacted),
+                ("events", kept),
+                ("commands", {"retention.ms": str(HOUR_MS), **stamped}),
+            )
+        ]
+
+    def anew(self) -> None:
+        """Say again what devices are: the topic may have been emptied."""
+        self._known.clear()
+
+    async def deliver(self, updates: Updates, producer: Producer) -> None:
+        """Write it all, and return when the cluster has it."""
+        waiting: list[_Outgoing] = []
+        for message in self._messages(updates):
+            waiting.append(message)
+            if len(waiting) >= UNDER_WAY:
+                await self._send(waiting, producer)
+                waiting = []
+        await self._send(waiting, producer)
+
+    def _messages(self, updates: Updates) -> Iterator[_Outgoing]:
+        gateway, names = self._context.gateway_id, self._settings.topics
+        devices, snapshots, alarms, events = (names.name(kind) for kind in ("devices", "snapshots", "alarms", "events"))
+        for serial, state in updates.states.items():
+            if self._known.get(serial) != state.device:
+                yield _Outgoing(
+                    devices, serial, schema.encode(schema.DeviceMessage(gateway=gateway, device=state.device))
+                )
+                self._known[serial] = state.device
+                if serial not in {alarm.serial for alarm in updates.alarms}:
+                    # Those that were restored at the start are told of nowhere else.
+                    yield self._alarms(alarms, serial, [])
+        for snapshot in updates.snapshots:
+            yield _Outgoing(snapshots, snapshot.serial, schema.encode(schema.of_snapshot(gateway, snapshot)))
+        cleared: dict[str, list[Alarm]] = {}
+        for alarm in updates.alarms:
+            cleared.setdefault(alarm.serial, []).extend([alarm] if alarm.cleared else [])
+        for serial, gone in cleared.items():
+            yield self._alarms(alarms, serial, gone)
+        for event in updates.events:
+            yield _Outgoing(events, event.command.serial, schema.encode(schema.of_event(gateway, event)))
+        for serial in updates.removed:
+            self._known.pop(serial, None)
+            yield _Outgoing(alarms, serial, None)
+            yield _Outgoing(devices, serial, None)
+
+    def _alarms(self, topic: str, serial: str, cleared: list[Alarm]) -> _Outgoing:
+        active = [alarm for alarm in self._context.active_alarms() if alarm.serial == serial]
+        message = schema.AlarmsMessage(gateway=self._context.gateway_id, serial=serial, active=active, cleared=cleared)
+        return _Outgoing(topic, serial, schema.encode(message))
+
+    async def _send(self, messages: Sequence[_Outgoing], producer: Producer) -> None:
+        """Send messages until each is confirmed, or refused for good."""
+        left = list(messages)
+        while left:
+            for topic in {message.topic for message in left}:
+                await producer.ready(topic)
+            futures = [_posted(producer, message) for message in left]
+            ends = await asyncio.gather(*futures, return_exceptions=True)
+            again: list[_Outgoing] = []
+            for message, end in zip(left, ends, strict=True):
+                if isinstance(end, NotSentError):
+                    again.append(message)
+                elif isinstance(end, RefusedError):
+                    self._skipped.note(message.topic, "refused", str(end))
+                elif isinstance(end, BaseException):
+                    raise end
+            left = again
+            if left:
+                await asyncio.sleep(AGAIN)
+
+
+def _posted(producer: Producer, message: _Outgoing) -> "asyncio.Future[Delivered]":
+    try:
+        return producer.post(message.topic, message.value, key=message.key)
+    except (NotSentError, RefusedError) as error:
+        failed: asyncio.Future[Delivered] = asyncio.get_running_loop().create_future()
+        failed.set_exception(error)
+        return failed

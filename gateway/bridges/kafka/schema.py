@@ -1,0 +1,162 @@
+"""What stands in the topics of one's own: JSON objects with a version. docs/kafka.md describes them for others.
+
+Every message has the serial number of its device as the key, so one device's messages stay in order. What is read is
+untrusted: a message of another version, or with a field of another type, is refused whole; unknown fields are left out.
+"""
+
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from gateway.core.model import Alarm, Command, CommandEvent, CommandState, Device, Reason, Snapshot, Value
+
+VERSION: Final = 1
+SERIAL_MOST: Final = 64
+SHOWN: Final = 80
+"""Characters of a decoder's words that a log repeats."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """The root of all."""
+
+    v: int = VERSION
+    gateway: str
+    """`gateway.id` of who says it."""
+
+
+class DeviceMessage(Message, frozen=True, kw_only=True):
+    """Topic `devices`: what a device is. A tombstone says that it is gone."""
+
+    device: Device
+
+
+class SnapshotMessage(Message, frozen=True, kw_only=True):
+    """Topic `snapshots`: what one source has read."""
+
+    serial: str
+    time: datetime
+    source: str
+    interval: float
+    values: dict[str, Value]
+
+
+class AlarmsMessage(Message, frozen=True, kw_only=True):
+    """Topic `alarms`: all active alarms of a device, and those that have just been cleared."""
+
+    serial: str
+    active: list[Alarm]
+    cleared: list[Alarm] = []
+
+
+class CommandMessage(Message, frozen=True, kw_only=True):
+    """Topic `commands`: a wish that another gateway carries out."""
+
+    id: str
+    serial: str
+    setpoint: str
+    value: Value
+    origin: str
+    created: datetime
+    expires: datetime
+
+
+class EventMessage(Message, frozen=True, kw_only=True):
+    """Topic `events`: a step of a command."""
+
+    id: str
+    serial: str
+    setpoint: str
+    value: Value
+    origin: str
+    state: CommandState
+    time: datetime
+    reason: Reason | None = None
+    detail: str = ""
+    verified: bool = False
+    correction: bool = False
+
+
+M = TypeVar("M", bound=Message)
+
+
+class BadMessageError(Exception):
+    """A message that can't be used, and could not if it came again."""
+
+
+_encoder: Final = msgspec.json.Encoder()
+_decoders: Final[dict[type[Message], msgspec.json.Decoder[Any]]] = {
+    kind: msgspec.json.Decoder(kind)
+    for kind in (DeviceMessage, SnapshotMessage, AlarmsMessage, CommandMessage, EventMessage)
+}
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as it stands in a topic."""
+    return _encoder.encode(message)
+
+
+def decode(kind: type[M], raw: bytes, key: str) -> M:
+    """Return a message. Raises BadMessageError, also where it is not about the device that is its key."""
+    try:
+        message: M = _decoders[kind].decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessageError(f"this is no message of version {VERSION}: {str(error)[:SHOWN]}") from None
+    if message.v != VERSION:
+        raise BadMessageError(f"its version is {message.v}; this gateway reads version {VERSION}")
+    serial = message.device.serial if isinstance(message, DeviceMessage) else getattr(message, "serial", "")
+    if serial != key or not 0 < len(serial) <= SERIAL_MOST or not serial.isprintable():
+        raise BadMessageError("its key is not the serial number that it is about")
+    for moment in _times(message):
+        if moment.tzinfo is None:
+            raise BadMessageError("a time has no zone")
+    return message
+
+
+def _times(message: Message) -> list[datetime]:
+    return [value for name in message.__struct_fields__ if isinstance(value := getattr(message, name), datetime)]
+
+
+def of_snapshot(gateway: str, snapshot: Snapshot) -> SnapshotMessage:
+    """Return what is said of a snapshot. What is not there is left out."""
+    return SnapshotMessage(
+        gateway=gateway,
+        serial=snapshot.serial,
+        time=snapshot.time,
+        source=snapshot.source,
+        interval=snapshot.interval,
+        values={point: value for point, value in snapshot.values.items() if value is not None},
+    )
+
+
+def of_event(gateway: str, event: CommandEvent) -> EventMessage:
+    """Return what is said of a step of a command."""
+    command = event.command
+    return EventMessage(
+        gateway=gateway,
+        id=command.id,
+        serial=command.serial,
+        setpoint=command.setpoint,
+        value=command.value,
+        origin=command.origin,
+        state=event.state,
+        time=event.time,
+        reason=event.reason,
+        detail=event.detail,
+        verified=event.verified,
+        correction=event.correction,
+    )
+
+
+def of_command(gateway: str, command: Command) -> CommandMessage:
+    """Return what asks another gateway to carry a command out. Dead-man's timers stay with whoever took it."""
+    return CommandMessage(
+        gateway=gateway,
+        id=command.id,
+        serial=command.serial,
+        setpoint=command.setpoint,
+        value=command.value,
+        origin=command.origin,
+        created=command.created,
+        expires=command.expires,
+    )

@@ -1,0 +1,235 @@
+"""Two gateways joined by topics: one polls, members of a group serve what it publishes. Against Apache Kafka."""
+
+import uuid
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import pytest
+
+from gateway.bridges.kafka import schema
+from gateway.core.bridge import Outcome
+from gateway.core.model import Alarm, CommandState, Quality
+from tests.bridges.kafka.conftest import gateway
+from tests.kit.bench import INVERTER, collected, until
+
+
+@pytest.fixture
+async def joined(tmp_path, kafka):
+    """A gateway that polls; `serve` starts one that serves."""
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(Pair(tmp_path, kafka, stack))
+
+
+class Pair:
+    def __init__(self, tmp_path, kafka, stack):
+        self.directory, self.kafka, self.stack = tmp_path, kafka, stack
+        self.prefix = f"p{uuid.uuid4().hex[:8]}"
+
+    async def __aenter__(self):
+        self.poller = await self.stack.enter_async_context(gateway(self.directory / "poller", "poller"))
+        self.poller.run(
+            self.kafka.plaintext,
+            group=f"{self.prefix}-poller",
+            session_timeout=1,
+            publish={"topics": {"prefix": self.prefix}, "create": {"partitions": 4}, "linger_ms": 0, "commands": True},
+        )
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
+    async def serve(self, name, **settings):
+        found = await self.stack.enter_async_context(gateway(self.directory / name, name))
+        join = {"topics": {"prefix": self.prefix}, "commands": True} | settings.pop("join", {})
+        found.run(self.kafka.plaintext, group=self.prefix, session_timeout=1, join=join, **settings)
+        found.bench.dispatcher.use({"kafka": found.runner.bridge})
+        return found
+
+
+async def test_a_device_shows_on_the_far_side_with_its_interval(joined):
+    poller = joined.poller.bench
+    poller.announce()
+    poller.publish(pv_power=1234.0, interval=60.0)
+    far = await joined.serve("far")
+    state = await until(lambda: far.state(INVERTER.serial))
+    await until(lambda: far.value(INVERTER.serial, "pv_power") == 1234.0)
+    assert state.device == INVERTER
+    assert far.state(INVERTER.serial).quality is Quality.GOOD
+    await until(lambda: far.archive.values("pv_power", INVERTER.serial) == [1234.0])
+
+
+def serials(count):
+    return [f"9010KETU000W{n:04}" for n in range(count)]
+
+
+def served(members):
+    return [{s.device.serial for s in member.bench.router.states()} for member in members]
+
+
+async def two_members(joined, count=20):
+    """Twenty devices, shared by two members."""
+    poller = joined.poller.bench
+    for n, serial in enumerate(serials(count)):
+        poller.announce(serial=serial)
+        poller.publish(serial, pv_power=float(n), interval=60.0)
+    members = [await joined.serve("far-1"), await joined.serve("far-2")]
+    await until(lambda: all(served(members)) and not set.intersection(*served(members)), timeout=20)
+    await until(lambda: set.union(*served(members)) == set(serials(count)))
+    return members
+
+
+async def test_members_share_the_devices_and_take_over_what_one_leaves(joined):
+    first, second = await two_members(joined)
+    theirs = served([first])[0]
+    last = {s: first.value(s, "pv_power") for s in await until(lambda: shown(first, theirs))}
+    first.bench.runners.remove(first.runner)
+    await first.runner.stop()
+    assert not first.bench.router.states()  # nothing is shown twice
+    # Nothing new is published: what shows is read again from before the group's place.
+    await until(lambda: all(second.value(serial, "pv_power") == value for serial, value in last.items()), timeout=20)
+    assert set.union(*served([second])) == set(serials(20))
+
+
+def shown(member, wanted):
+    return {s for s in wanted if member.value(s, "pv_power") is not None} == wanted and wanted
+
+
+async def test_a_device_that_goes_is_withdrawn_and_does_not_come_again(joined):
+    joined.poller.bench.announce()
+    joined.poller.bench.announce(serial="9010KETU000W0002")
+    far = await joined.serve("far")
+    await until(lambda: far.state(INVERTER.serial) and far.state("9010KETU000W0002"))
+    joined.poller.bench.router.withdraw("scripted", INVERTER.serial)
+    await until(lambda: far.state(INVERTER.serial) is None)
+    later = await joined.serve("far-2", join={"commands": False})
+    await until(lambda: far.state("9010KETU000W0002") or later.state("9010KETU000W0002"))
+    assert later.state(INVERTER.serial) is None
+
+
+async def test_alarms_cross_the_joint(joined):
+    poller = joined.poller.bench
+    poller.announce()
+    alarm = Alarm(serial=INVERTER.serial, id="a1", code="F42", text="Grid voltage", raised=poller.clock.now())
+    poller.router.alarms("scripted", INVERTER.serial, [alarm])
+    far = await joined.serve("far")
+    await until(lambda: [a.code for a in far.bench.router.alarm_book] == ["F42"])
+    poller.router.alarms("scripted", INVERTER.serial, [])
+    await until(lambda: not list(far.bench.router.alarm_book))
+
+
+async def test_a_command_is_carried_out_where_the_device_is_polled(joined):
+    poller = joined.poller.bench
+    poller.announce()
+    far = await joined.serve("far")
+    await until(lambda: far.state(INVERTER.serial))
+    async with collected(far.bench.router) as (events, _):
+        command = far.bench.command(origin="mqtt/user:alice")
+        await far.bench.dispatcher.submit(command)
+        await until(
+            lambda: [e.state for e in events] == [CommandState.ACCEPTED, CommandState.SENT, CommandState.SUCCEEDED]
+        )
+    [sent] = poller.controller.sent
+    assert (sent.id, sent.value) == (command.id, command.value)
+    assert sent.origin == "kafka-poller/mqtt:far mqtt/user:alice"
+    assert sent.expires <= command.expires
+
+
+async def test_a_command_that_the_other_side_refuses_fails_with_its_reason(joined):
+    poller = joined.poller.bench
+    poller.announce()
+    far = await joined.serve("far")
+    await until(lambda: far.state(INVERTER.serial))
+    poller.controller.outcomes = [Outcome(CommandState.FAILED, "device did not obey")]
+    async with collected(far.bench.router) as (events, _):
+        await far.bench.dispatcher.submit(far.bench.command())
+        await until(lambda: events and events[-1].state is CommandState.FAILED)
+        assert "device did not obey" in events[-1].detail
+        poller.controller.takes = lambda *_: False
+        await far.bench.dispatcher.submit(far.bench.command(value=60))
+        await until(lambda: len(events) == 6)
+        assert "no_controller" in events[-1].detail
+
+
+async def far_topics(kafka, **partitions):
+    prefix = f"p{uuid.uuid4().hex[:8]}"
+    for kind in ("devices", "snapshots", "alarms"):
+        kafka.make(f"{prefix}.{kind}", partitions=partitions.get(kind, 1))
+    return prefix
+
+
+def message(kind, **fields):
+    return schema.encode(kind(gateway="poller", **fields))
+
+
+def snapshot(far, power, *, age=0.0, source="sems", serial=INVERTER.serial):
+    time = far.bench.clock.now() - timedelta(seconds=age)
+    fields = {"serial": serial, "time": time, "source": source, "interval": 60.0, "values": {"pv_power": power}}
+    return message(schema.SnapshotMessage, **fields)
+
+
+@pytest.fixture
+async def alone(tmp_path, kafka):
+    """A member whose topics a test writes."""
+    async with gateway(tmp_path / "far", "far") as far:
+        far.prefix = await far_topics(kafka)
+
+        def start(prefix=far.prefix):
+            far.run(kafka.plaintext, group=prefix, session_timeout=1, join={"topics": {"prefix": prefix}})
+
+        far.start = start
+        yield far
+
+
+DESCRIPTION = message(schema.DeviceMessage, device=INVERTER)
+KEY = INVERTER.serial.encode()
+
+
+async def test_topics_with_unlike_partitions_are_refused_in_words(alone, kafka):
+    alone.start(await far_topics(kafka, alarms=2))
+    await until(lambda: alone.status and "must have the same number of partitions" in alone.status.detail, timeout=20)
+
+
+async def test_a_snapshot_that_comes_before_its_device_waits_for_it(alone, kafka):
+    alone.start()
+    kafka.send(f"{alone.prefix}.snapshots", KEY, snapshot(alone, 1.0, age=10), snapshot(alone, 2.0))
+    await until(lambda: alone.runner.bridge._joined._partitions, timeout=20)
+    await until(lambda: any(p.early for p in alone.runner.bridge._joined._partitions.values()), timeout=20)
+    kafka.send(f"{alone.prefix}.devices", KEY, DESCRIPTION)
+    await until(lambda: alone.archive.values("pv_power", INVERTER.serial) == [1.0, 2.0], timeout=20)
+
+
+async def test_a_member_that_was_away_brings_its_histories_what_it_missed(alone, kafka):
+    kafka.send(f"{alone.prefix}.devices", KEY, DESCRIPTION)
+    kafka.send(f"{alone.prefix}.snapshots", KEY, snapshot(alone, 1.0, age=50))
+    alone.start()
+    await until(lambda: kafka.committed(alone.prefix, f"{alone.prefix}.snapshots") == 1, timeout=20)
+    alone.bench.runners.remove(alone.runner)
+    await alone.runner.stop()
+    kafka.send(f"{alone.prefix}.snapshots", KEY, *(snapshot(alone, float(n), age=50 - n) for n in range(2, 10)))
+    alone.start()
+    # The one before is shown again, for it might have been another member's.
+    wanted = [1.0, *(float(n) for n in range(1, 10))]
+    await until(lambda: alone.archive.values("pv_power", INVERTER.serial) == wanted, timeout=20)
+
+
+async def test_two_sources_of_a_device_add_up_and_an_older_one_is_for_histories_alone(alone, kafka):
+    kafka.send(f"{alone.prefix}.devices", KEY, DESCRIPTION)
+    other = message(
+        schema.SnapshotMessage, serial=INVERTER.serial, time=alone.bench.clock.now(), source="push", interval=60.0,
+        values={"battery_soc": 55.0},
+    )  # fmt: skip
+    kafka.send(f"{alone.prefix}.snapshots", KEY, snapshot(alone, 3.0, age=5), other, snapshot(alone, 2.0, age=30))
+    alone.start()
+    await until(lambda: 2.0 in alone.archive.values("pv_power", INVERTER.serial), timeout=20)
+    assert (alone.value(INVERTER.serial, "pv_power"), alone.value(INVERTER.serial, "battery_soc")) == (3.0, 55.0)
+
+
+async def test_bad_messages_and_those_of_unknown_devices_are_passed_over(alone, kafka):
+    kafka.send(f"{alone.prefix}.devices", KEY, b"{", DESCRIPTION)
+    kafka.send(f"{alone.prefix}.alarms", KEY, b"[]")
+    kafka.send(f"{alone.prefix}.snapshots", b"other", snapshot(alone, 1.0, serial="other"))
+    kafka.send(f"{alone.prefix}.snapshots", KEY, b"{", b"7", snapshot(alone, 4.0))
+    alone.start()
+    await until(lambda: alone.value(INVERTER.serial, "pv_power") == 4.0, timeout=20)
+    await until(lambda: sum(alone.runner.bridge._skipped.counts.values()) == 4)
+    assert alone.state("other") is None

@@ -1,0 +1,133 @@
+"""GoodWe's data transfer as a source, against Apache Kafka."""
+
+import asyncio
+import json
+from datetime import timedelta
+
+import pytest
+import structlog
+from prometheus_client import REGISTRY
+
+from gateway.simulator.pushes import PushOrder
+from gateway.simulator.server import Simulator
+from gateway.simulator.settings import SimulatorSettings
+from tests.bridges.kafka.conftest import gateway
+from tests.kit.bench import until
+
+SN = "9010KETU000W0001"
+
+
+@pytest.fixture
+async def ours(tmp_path):
+    async with gateway(tmp_path / "ours", "ours") as found:
+        yield found
+
+
+@pytest.fixture
+def topic(kafka):
+    return kafka.topic("goodwe")
+
+
+def run(ours, kafka, topic, **settings):
+    settings = {"group": topic, "session_timeout": 1, "telemetry": {"topics": [topic], "interval": 60}} | settings
+    return ours.run(kafka.plaintext, **settings)
+
+
+def inverter(ours, pac, *, age=0.0, sn=SN):
+    time = ours.bench.clock.now() - timedelta(seconds=age)
+    data = {"last_refresh_time": f"{time:%Y-%m-%d %H:%M:%S}", "status": 1, "pac": pac}
+    return {"interface": "GetInverterBySN", "sn": sn, "data": data}
+
+
+def send(kafka, topic, *messages):
+    kafka.send(topic, SN.encode(), *(m if isinstance(m, bytes) else json.dumps(m).encode() for m in messages))
+
+
+def restarted(ours, **changes):
+    """Stop the bridge; return what starts it again."""
+    ours.bench.runners.remove(ours.runner)
+    return ours.runner.stop()
+
+
+async def test_a_message_is_taken_like_a_push_and_committed(ours, kafka, topic):
+    send(kafka, topic, inverter(ours, 1500))
+    run(ours, kafka, topic)
+    await until(lambda: ours.value(SN, "ac_power") == 1500.0, timeout=20)
+    await until(lambda: ours.archive.values("ac_power", SN) == [1500.0])
+    await until(lambda: kafka.committed(topic, topic) == 1)
+
+
+async def test_what_came_while_it_was_away_is_read_and_goes_to_the_history_in_order(ours, kafka, topic):
+    run(ours, kafka, topic)
+    send(kafka, topic, inverter(ours, 1, age=50))
+    await until(lambda: ours.archive.values("ac_power", SN) == [1.0], timeout=20)
+    await restarted(ours)
+    send(kafka, topic, *(inverter(ours, n, age=50 - n) for n in range(2, 20)))
+    run(ours, kafka, topic)
+    await until(lambda: ours.archive.values("ac_power", SN) == [float(n) for n in range(1, 20)], timeout=20)
+    assert ours.value(SN, "ac_power") == 19.0
+
+
+async def test_an_older_measurement_is_for_histories_alone(ours, kafka, topic):
+    send(kafka, topic, inverter(ours, 2), inverter(ours, 1, age=40))
+    run(ours, kafka, topic)
+    await until(lambda: sorted(ours.archive.values("ac_power", SN)) == [1.0, 2.0], timeout=20)
+    assert ours.value(SN, "ac_power") == 2.0
+
+
+async def test_nothing_is_committed_before_it_is_stored_and_others_see_it_all_the_same(ours, kafka, topic):
+    ours.archive.open.clear()
+    run(ours, kafka, topic)
+    send(kafka, topic, inverter(ours, 7))
+    await until(lambda: ours.value(SN, "ac_power") == 7.0, timeout=20)
+    await asyncio.sleep(0)
+    await restarted(ours)
+    assert kafka.committed(topic, topic) is None
+    ours.archive.open.set()
+    run(ours, kafka, topic)
+    await until(lambda: kafka.committed(topic, topic) == 1, timeout=20)
+    assert set(ours.archive.values("ac_power", SN)) == {7.0}
+
+
+async def test_bad_messages_are_counted_said_once_and_passed_over(ours, kafka, topic):
+    with structlog.testing.capture_logs() as logs:
+        run(ours, kafka, topic, max_bytes=2000)
+        bad = [b"\xff", b"{", b"[" * 900, b"x" * 3000, b'{"interface": "Nothing"}', b"[]", b"7", b'{"interface": 5}']
+        send(kafka, topic, *bad, *bad, inverter(ours, 9))
+        await until(lambda: ours.value(SN, "ac_power") == 9.0, timeout=20)
+    told = [entry for entry in logs if entry["event"].startswith("a message can't be used")]
+    assert 3 <= len(told) <= 6
+    labels = {"bridge": ours.runner.name}
+    assert REGISTRY.get_sample_value("sems_gateway_kafka_skipped_total", labels | {"topic": topic}) == 14
+    assert REGISTRY.get_sample_value("sems_gateway_kafka_telemetry_total", labels | {"outcome": "taken"}) == 1
+    assert REGISTRY.get_sample_value("sems_gateway_kafka_received_total", labels | {"client": "telemetry"}) == 17
+    await until(lambda: kafka.committed(topic, topic) == 17)
+
+
+async def test_the_simulated_cloud_sends_telemetry_to_a_topic(ours, kafka, topic):
+    simulator = Simulator(SimulatorSettings(port=0))
+    await simulator.start()
+    try:
+        order = PushOrder(url=f"kafka://{kafka.plaintext}/{topic}", duplicates=0.3, disorder=0.2)
+        report = simulator.pusher.begin(order)
+        run(ours, kafka, topic)
+        done = await simulator.pusher.done(report.order)
+        assert done.given_up == 0
+        assert done.acknowledged == done.pushes > 20
+        everything = {push.serial for push in simulator.pusher.pushes}
+        await until(lambda: everything <= {s.device.serial for s in ours.bench.router.states()}, timeout=20)
+    finally:
+        await simulator.stop()
+
+
+async def test_what_a_history_has_dropped_is_read_again_once_it_takes_anything(ours, kafka, topic):
+    ours.archive.open.clear()
+    run(ours, kafka, topic)
+    # More than the archive has room for.
+    ours.bench.router._mailboxes[ours.archive_name].backlog = 5
+    send(kafka, topic, *(inverter(ours, n, age=50 - n) for n in range(20)))
+    await until(lambda: ours.value(SN, "ac_power") == 19.0, timeout=20)
+    ours.bench.router._mailboxes[ours.archive_name].backlog = 5_000
+    ours.archive.open.set()
+    await until(lambda: set(ours.archive.values("ac_power", SN)) == {float(n) for n in range(20)}, timeout=30)
+    await until(lambda: kafka.committed(topic, topic) == 20, timeout=20)
