@@ -6,6 +6,12 @@ from gateway.core.points import SETPOINTS
 
 ACCOUNT: Final = "demo"
 DATA_DIR: Final = "data"
+TELEMETRY: Final = "goodwe.telemetry"
+"""The topic that the simulated GoodWe writes to."""
+TELEMETRY_INTERVAL: Final = 5
+"""Seconds."""
+SUPPLIER: Final = "demo"
+"""Our name in the topics of batch control."""
 _TEMPLATE: Final = """\
 # What `sems-gateway demo` runs with. To start from it: put your SEMS account and your region's host in,
 # leave out poll_interval and calls_per_hour, name your broker, and allow no more than you mean to. Most have one
@@ -35,6 +41,22 @@ bridges:
     poll_interval: 2
     calls_per_hour: 100000
 
+  # For suppliers and grid companies with a licence: GoodWe's telemetry, and batch remote control, over Kafka.
+  telemetry:
+    type: kafka
+    connection: &kafka
+      bootstrap_servers: ["{kafka}"]
+      options: {{fetch.wait.max.ms: 10}}   # the demo's Kafka is a mock that answers late; leave it out elsewhere
+    telemetry:
+      topics: [{telemetry}]
+      interval: {telemetry_interval}
+
+  batch:
+    type: batch
+    connection: *kafka
+    supplier: {supplier}
+    whitelist: "*"
+
   mqtt:
     type: mqtt
     host: 127.0.0.1
@@ -47,18 +69,24 @@ bridges:
 
 control:
   enabled: true
+  # What both Open API and batch can set goes by the first that is up; the rest by who can.
+  order: [sems, newer, batch]
   allow:
     - devices: ["*"]
       setpoints: [{setpoints}]
 """
 
 
-def config_text(*, sems_url: str, mqtt_port: int, modbus_port: int) -> str:
+def config_text(*, sems_url: str, mqtt_port: int, modbus_port: int, kafka: str) -> str:
     """Return the YAML."""
     return _TEMPLATE.format(
         sems_url=sems_url,
         mqtt_port=mqtt_port,
         modbus_port=modbus_port,
+        kafka=kafka,
+        telemetry=TELEMETRY,
+        telemetry_interval=TELEMETRY_INTERVAL,
+        supplier=SUPPLIER,
         account=ACCOUNT,
         data_dir=DATA_DIR,
         setpoints=", ".join(SETPOINTS),

@@ -1,5 +1,6 @@
 """The device and the registers that the demo's hints and its self-test use."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -29,11 +30,20 @@ def example(gateway: Gateway) -> Example:
     devices = [state.device for state in gateway.router.states()]
     serial = min(device.serial for device in devices if device.kind in INVERTERS)
     chargers = [device.serial for device in devices if "charging" in device.setpoints]
-    config = gateway.config
-    name, settings = next((b.name, b.settings) for b in config.bridges if isinstance(b.settings, ModbusSettings))
-    unit = registers.assigned_units(config.data_dir, name, settings)[serial]
+    unit = _units(gateway)[serial]
     limit, power = _float_register("active_power_limit"), _float_register("ac_power")
     return Example(serial, unit, limit, power, min(chargers, default=""))
+
+
+def has_units(gateway: Gateway) -> bool:
+    """Return whether every device can be reached over Modbus."""
+    return {state.device.serial for state in gateway.router.states()} <= _units(gateway).keys()
+
+
+def _units(gateway: Gateway) -> Mapping[str, int]:
+    config = gateway.config
+    name, settings = next((b.name, b.settings) for b in config.bridges if isinstance(b.settings, ModbusSettings))
+    return registers.assigned_units(config.data_dir, name, settings)
 
 
 def _float_register(point: str) -> int:

@@ -15,13 +15,18 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from gateway.app import Gateway
+from gateway.bridges.batch.interfaces import Interfaces
 from gateway.core.registry import installed
-from gateway.demo.config import ACCOUNT, config_text
-from gateway.demo.example import example
+from gateway.demo.config import ACCOUNT, SUPPLIER, TELEMETRY, TELEMETRY_INTERVAL, config_text
+from gateway.demo.example import example, has_units
+from gateway.demo.kafka import DemoKafka
 from gateway.demo.screen import Screen
 from gateway.demo.selftest import SelfTest
+from gateway.kafka import KafkaConnection
 from gateway.logs import configure
+from gateway.sems.catalogue import load
 from gateway.settings import Config, LogSettings
+from gateway.simulator.batch import BatchSettings
 from gateway.simulator.server import Simulator
 from gateway.simulator.settings import SimulatorSettings
 
@@ -95,28 +100,18 @@ async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tupl
         raise DemoError(f"the demo needs an extra ({error.name}): pip install 'sems-gateway[demo]'") from None
     # Where lines are read by a program, the first one says that all is up.
     notices = console if console.is_terminal else Console(stderr=True)
-    sems = Simulator(
-        SimulatorSettings(
-            port=_port(options.sems_port, 8080, "SEMS", notices),
-            account=ACCOUNT,
-            password=SecretStr(ACCOUNT),
-            start=MORNING,
-            speed=options.speed,
-            client_id=ACCOUNT,
-            client_secret=SecretStr(ACCOUNT),
-            calls_per_hour=CALLS_PER_HOUR,
-            developer_calls_per_hour=CALLS_PER_HOUR,
-            device_delay=DEVICE_DELAY,
-        )
-    )
+    sems_port = _port(options.sems_port, 8080, "SEMS", notices)
     broker = DemoBroker(_port(options.mqtt_port, 1883, "MQTT", notices))
     modbus_port = _port(options.modbus_port, 5020, "Modbus", notices) or _any_port()
     with tempfile.TemporaryDirectory(prefix="sems-gateway-demo-") as directory:
+        kafka, sems = DemoKafka(), None
         try:
+            configure(LogSettings(level="warning", format="console"))
+            await kafka.start([TELEMETRY, *(topic for _, topic in _batch().topics)])
+            sems = Simulator(_cloud(sems_port, options.speed, kafka.server))
             await sems.start()
             await broker.start()
-            text = config_text(sems_url=sems.url, mqtt_port=broker.port, modbus_port=modbus_port)
-            configure(LogSettings(level="warning", format="console"))
+            text = config_text(sems_url=sems.url, mqtt_port=broker.port, modbus_port=modbus_port, kafka=kafka.server)
             gateway = Gateway(_config(text, Path(directory), options.write_config, notices))
             try:
                 await gateway.start()
@@ -128,7 +123,33 @@ async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tupl
             raise DemoError(str(error)) from error
         finally:
             await broker.stop()
-            await sems.stop()
+            if sems is not None:
+                await sems.stop()
+            await kafka.stop()
+
+
+def _cloud(port: int, speed: float, kafka: str) -> SimulatorSettings:
+    return SimulatorSettings(
+        port=port,
+        account=ACCOUNT,
+        password=SecretStr(ACCOUNT),
+        start=MORNING,
+        speed=speed,
+        client_id=ACCOUNT,
+        client_secret=SecretStr(ACCOUNT),
+        calls_per_hour=CALLS_PER_HOUR,
+        developer_calls_per_hour=CALLS_PER_HOUR,
+        device_delay=DEVICE_DELAY,
+        telemetry_url=f"kafka://{kafka}/{TELEMETRY}",
+        push_interval=TELEMETRY_INTERVAL,
+        batch=BatchSettings(
+            connection=KafkaConnection(bootstrap_servers=[kafka], options={"fetch.wait.max.ms": 10}), supplier=SUPPLIER
+        ),
+    )
+
+
+def _batch() -> Interfaces:
+    return Interfaces(load("batch"), "goodwe", SUPPLIER)
 
 
 def _config(text: str, directory: Path, write_to: Path | None, console: Console) -> Config:
@@ -163,7 +184,9 @@ async def _all_up(gateway: Gateway) -> None:
 def _ready(gateway: Gateway) -> bool:
     up = {status.name for status in gateway.router.bridges() if status.up}
     states = gateway.router.states()
-    return up >= set(gateway.runners) and bool(states) and all(state.time for state in states)
+    if not up >= set(gateway.runners) or not states or not all(state.time for state in states):
+        return False
+    return has_units(gateway)
 
 
 def _port(fixed: int | None, usual: int, what: str, console: Console) -> int:

@@ -113,6 +113,8 @@ class Screen:
                 f"{mbpoll} -r {device.power} 127.0.0.1",
                 f"{mbpoll} -r {device.limit} 127.0.0.1",
                 f"{mbpoll} -r {device.limit} 127.0.0.1 80",
+                "[dim]# over Kafka, by GoodWe's batch control: feed at most 2 kW into the grid[/]",
+                f"mosquitto_pub -p {mqtt} -t sems/{device.serial}/set/export_limit -m 2000",
                 *charger,
                 "[dim]# break an inverter and see the alarm come, then repair it[/]",
                 self._fault(tripped=True),

@@ -22,6 +22,9 @@ SETPOINT: Final = "active_power_limit"
 LEG_TIMEOUT: Final = 30.0
 POLL: Final = 0.05
 FROM_MQTT, FROM_MODBUS = 37.0, 82.0
+BATCHED: Final = "export_limit"
+"""A setpoint that only batch control carries out."""
+BY_BATCH = 2000.0
 
 
 class LegError(Exception):
@@ -37,6 +40,7 @@ class SelfTest:
         self._serial, self._unit, self._register = device.serial, device.unit, device.limit
         self._results: list[dict[str, Any]] = []
         self._state: dict[str, Any] = {}
+        self._asked = 0
 
     async def run(self, console: Console) -> bool:
         """Do all legs and print each with its latency. Returns whether all succeeded."""
@@ -63,7 +67,7 @@ class SelfTest:
         topic = f"sems/{self._serial}/set/{SETPOINT}"
 
         async def in_simulator() -> float | None:
-            return _limit_of(self._serial, (await sems.get("/sim/state")).json())
+            return _setpoint_of(self._serial, (await sems.get("/sim/state")).json(), SETPOINT)
 
         async def in_modbus() -> float | None:
             answer = await modbus.read_holding_registers(self._register, count=2, device_id=self._unit)
@@ -89,6 +93,16 @@ class SelfTest:
         async def ended(value: float) -> bool:
             return any(result.get("state") == "succeeded" and result.get("value") == value for result in self._results)
 
+        async def batched() -> bool:
+            refused = [r for r in self._results if r.get("setpoint") == BATCHED and r.get("state") == "rejected"]
+            if len(refused) == self._asked:
+                # What batch control can set besides is found out some seconds after the start.
+                self._asked += 1
+                mqtt.publish(f"sems/{self._serial}/set/{BATCHED}", f"{BY_BATCH:g}", qos=1)
+                await asyncio.sleep(1)
+            state = (await sems.get("/sim/state")).json()
+            return _setpoint_of(self._serial, state, BATCHED) == BY_BATCH
+
         async def shown() -> bool:
             return self._state.get(SETPOINT) == FROM_MODBUS
 
@@ -102,6 +116,8 @@ class SelfTest:
             ("gateway → Open API → SEMS   inverter obeys", lambda: _equals(in_simulator, FROM_MODBUS)),
             ("SEMS → gateway → MQTT       result succeeded", lambda: ended(FROM_MODBUS)),
             (f"gateway → MQTT              state shows {FROM_MODBUS:g} %", shown),
+            (f"MQTT → gateway → Kafka      export limit {BY_BATCH:g} W, inverter obeys", batched),
+            ("SEMS → Kafka → gateway      result succeeded", lambda: ended(BY_BATCH)),
         ]
         for name, leg in legs:
             began = time.perf_counter()
@@ -149,11 +165,11 @@ async def _equals(read: Callable[[], Awaitable[float | None]], value: float) -> 
     return await read() == value
 
 
-def _limit_of(serial: str, state: dict[str, Any]) -> float | None:
-    """Find the limit that is in force in what `/sim/state` says."""
+def _setpoint_of(serial: str, state: dict[str, Any], setpoint: str) -> float | None:
+    """Find the value that is in force in what `/sim/state` says."""
     for plant in state["plants"]:
         for device in plant["devices"]:
             if device["serial"] == serial:
-                value = device["setpoints"].get(SETPOINT)
+                value = device["setpoints"].get(setpoint)
                 return float(value) if value is not None else None
     raise LegError(f"the simulator does not know {serial}")

@@ -96,6 +96,21 @@ class Account:
         raise refusal
 
 
+class Entrance:
+    """Where one enters, whatever one may do there: several accounts behind one address for logins."""
+
+    def __init__(self, *accounts: Account) -> None:
+        self._accounts = accounts
+
+    def named(self, name: str) -> Account:
+        """Return the account of that name; one that lets nobody of another name in, where there is none."""
+        return next((account for account in self._accounts if account.terms.name == name), self._accounts[0])
+
+    def owner(self, token: str) -> str:
+        """Return the account a token is for; empty when it is for none."""
+        return next((name for account in self._accounts if (name := account.owner(token))), "")
+
+
 def md5(password: str) -> str:
     """Return a password as GetToken wants it."""
     return hashlib.md5(password.encode(), usedforsecurity=False).hexdigest()

@@ -122,8 +122,11 @@ class Admin:
             {
                 "devices": {serial: self._device_faults(serial) for serial in ailing},
                 "answers": cloud.answer_faults.listed,
+                "results": cloud.result_faults.listed,
                 "answer_delay": cloud.answer_faults.delay,
                 "device_delay": cloud.tasks.delay,
+                "licence": cloud.grants.licensed,
+                "unauthorised": sorted(cloud.grants.refused),
                 "refuse_logins": cloud.refuses_logins,
             }
         )

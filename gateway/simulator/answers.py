@@ -146,7 +146,7 @@ class Encoder:
     def __init__(self, interface: Interface) -> None:
         self._interface = interface
         self._shapes = interface.lists or ("",)
-        lends = bool(interface.lists)
+        lends = bool(interface.lists) and "plants" in interface.args
         self._lent = tuple(row for row in interface.response if lends and row.attribute == "plant")
         """Rows that each plant's object has once, around the list of its devices."""
         self._rows = tuple(row for row in interface.response if row not in self._lent)

@@ -1,21 +1,24 @@
-"""The SEMS cloud: two APIs over one world, with one set of tasks, and what can be made to go wrong."""
+"""The SEMS cloud: its HTTP APIs over one world, with one set of tasks, and what can be made to go wrong."""
 
 from collections import deque
 
 from gateway.core.clock import Clock
 from gateway.sems.catalogue import Catalogue, load
-from gateway.simulator.accounts import Account, Terms, md5
+from gateway.simulator.accounts import Account, Entrance, Terms, md5
 from gateway.simulator.controls import Control, Obedience, Tasks
 from gateway.simulator.faults import AlarmOrder, AnswerFaults, DeviceFault, FaultOrder
 from gateway.simulator.platform import Call, Platform
 from gateway.simulator.queries import Queries
 from gateway.simulator.requests import Refusal
+from gateway.simulator.results import ResultFaults
 from gateway.simulator.settings import SimulatorSettings
 from gateway.simulator.still import StillClock
+from gateway.simulator.supplier import Grants, SupplierQueries
 from gateway.simulator.world import World
 
 CLASSIC = "open_api"
 DEVELOPER = "developer"
+REALTIME = "realtime"
 
 
 class Cloud:
@@ -28,8 +31,9 @@ class Cloud:
         clock: Clock,
         catalogue: Catalogue | None = None,
         developer: Catalogue | None = None,
+        realtime: Catalogue | None = None,
     ) -> None:
-        """`clock` is also the world's. The catalogues are the classic one and the developer platform's."""
+        """`clock` is also the world's. Without catalogues of their own, APIs have those that come along."""
         self.world = world
         self.calls: deque[Call] = deque(maxlen=settings.calls_remembered)
         """Of all APIs, newest last."""
@@ -41,17 +45,33 @@ class Cloud:
             require_dispatch=settings.require_dispatch,
         )
         self.answer_faults = AnswerFaults()
+        self.result_faults = ResultFaults()
+        """Of batch commands."""
         self._settings = settings
         self._clock = clock if isinstance(clock, StillClock) else StillClock(clock)
-        self.classic = self._platform(catalogue or load(CLASSIC), _classic_terms(settings))
-        self.developer = self._platform(developer or load(DEVELOPER), _developer_terms(settings))
+        self.classic = self._platform(catalogue or load(CLASSIC), Account(_classic_terms(settings), self._clock))
+        self.grants = Grants(settings.whitelist)
+        """Of the third-party supplier."""
+        organisation = Account(_developer_terms(settings), self._clock)
+        supplier = self._supplier(organisation)
+        entrance = Entrance(organisation, supplier)
+        self.developer = self._platform(developer or load(DEVELOPER), organisation, entrance)
         self.developer.codes[Refusal.BAD_REQUEST_ID] = settings.request_id_code
-        self.platforms = (self.classic, self.developer)
+        self.realtime = self._realtime(realtime or load(REALTIME), entrance, supplier)
+        self.platforms = (self.classic, self.developer, self.realtime)
 
-    def _platform(self, catalogue: Catalogue, terms: Terms) -> Platform:
+    def _platform(self, catalogue: Catalogue, account: Account, entrance: Entrance | None = None) -> Platform:
         queries = Queries(self.world, self.tasks, catalogue)
-        account = Account(terms, self._clock)
-        return Platform(catalogue, account, queries, self.answer_faults, self.calls, self._clock)
+        return Platform(catalogue, account, queries, self.answer_faults, self.calls, self._clock, entrance)
+
+    def _realtime(self, catalogue: Catalogue, entrance: Entrance, supplier: Account) -> Platform:
+        queries = SupplierQueries(self.world, self.tasks, catalogue, self.grants)
+        return Platform(catalogue, supplier, queries, self.answer_faults, self.calls, self._clock, entrance)
+
+    def _supplier(self, organisation: Account) -> Account:
+        """Return the supplier's account, which may be the organisation's too."""
+        terms = _supplier_terms(self._settings)
+        return organisation if terms.name == organisation.terms.name else Account(terms, self._clock)
 
     @property
     def controls(self) -> list[Control]:
@@ -87,8 +107,14 @@ class Cloud:
             self._sound(alarm)
         if order.answers is not None:
             self.answer_faults.listed = order.answers
+        if order.results is not None:
+            self.result_faults.listed = order.results
         if order.answer_delay is not None:
             self.answer_faults.delay = order.answer_delay
+        if order.licence is not None:
+            self.grants.licensed = order.licence
+        if order.unauthorised is not None:
+            self.grants.refused = frozenset(order.unauthorised)
         if order.device_delay is not None:
             self.tasks.delay = order.device_delay
         for platform in self.platforms:
@@ -99,7 +125,9 @@ class Cloud:
 
     def _mend(self) -> None:
         self.answer_faults.listed, self.answer_faults.delay = (), 0.0
+        self.result_faults.listed = ()
         self.tasks.delay = self._settings.device_delay
+        self.grants.licensed, self.grants.refused = True, frozenset()
         for platform in self.platforms:
             platform.account.refuse_logins = False
         for serial in self.world.ailing:
@@ -141,6 +169,17 @@ def _developer_terms(settings: SimulatorSettings) -> Terms:
         secret=settings.client_secret.get_secret_value(),
         lifetime=settings.developer_token_lifetime,
         calls_per_hour=settings.developer_calls_per_hour,
+        limit_by_http_status=settings.limit_by_http_status,
+        request_ids=settings.calls_remembered,
+    )
+
+
+def _supplier_terms(settings: SimulatorSettings) -> Terms:
+    return Terms(
+        name=settings.supplier_id,
+        secret=settings.supplier_secret.get_secret_value(),
+        lifetime=settings.developer_token_lifetime,
+        calls_per_hour=settings.supplier_calls_per_hour,
         limit_by_http_status=settings.limit_by_http_status,
         request_ids=settings.calls_remembered,
     )

@@ -17,9 +17,11 @@ async def simulate_until_signal(settings: SimulatorSettings, console: Console) -
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await simulator.start()
     password, secret = settings.password.get_secret_value(), settings.client_secret.get_secret_value()
+    supplied = settings.supplier_secret.get_secret_value()
     for platform, entry in (
         (simulator.cloud.classic, f"account={settings.account} password={password}"),
         (simulator.cloud.developer, f"client_id={settings.client_id} client_secret={secret}"),
+        (simulator.cloud.realtime, f"client_id={settings.supplier_id} client_secret={supplied}"),
     ):
         console.print(f"{platform.catalogue.title}: {simulator.url}{platform.catalogue.base} {entry}")
     if settings.push_url:

@@ -61,6 +61,8 @@ class Task(msgspec.Struct, kw_only=True):
 
     receipt: str
     order: Order
+    asked: datetime
+    """Wall clock, UTC: when the call came."""
     due: float
     """By the monotonic clock."""
     effect: float
@@ -76,6 +78,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 
     time: datetime
     """Wall clock, UTC: when the simulator came to it, which may be later than the device's delay."""
+    asked: datetime
+    """Wall clock, UTC: when the call came that it was told by."""
     serial: str
     setpoints: Mapping[str, Value]
     receipt: str
@@ -114,31 +118,36 @@ class Tasks:
         self._clock = clock
         self._remembered = remembered
         self._require_dispatch = require_dispatch
-        self._tasks: OrderedDict[str, Task] = OrderedDict()
+        self._tasks: OrderedDict[str, list[Task]] = OrderedDict()
+        """Receipt → what was ordered by one call."""
         self._pending: list[Task] = []
         self._agenda: dict[str, list[_Event]] = {}
         """Serial number → what it will do by itself."""
         self._controls: deque[Control] = deque(maxlen=remembered)
 
-    def accept(self, order: Order) -> Task:
-        """Take an order."""
+    def accept(self, order: Order, receipt: str = "", refused: str = "") -> Task:
+        """Take an order, as one of those of a receipt if there is one; or, with `refused`, keep only why it failed."""
         task = Task(
-            receipt=uuid.uuid4().hex,
+            receipt=receipt or uuid.uuid4().hex,
             order=order,
+            asked=self._clock.now(),
             due=self._clock.monotonic() + self.delay,
             effect=self._world.physics.now() + self.delay * self._world.physics.speed,
         )
-        self._tasks[task.receipt] = task
+        self._tasks.setdefault(task.receipt, []).append(task)
         if len(self._tasks) > self._remembered:
             self._tasks.popitem(last=False)
-        self._pending.append(task)
+        if refused:
+            task.state, task.detail = TaskState.FAILED, refused
+        else:
+            self._pending.append(task)
         self.settle()
         return task
 
-    def find(self, receipt: str) -> Task | None:
-        """Return a task as it stands now."""
+    def find(self, receipt: str) -> list[Task]:
+        """Return what was ordered by one call, as it stands now, in that order; nothing where it is not known."""
         self.settle()
-        return self._tasks.get(receipt)
+        return self._tasks.get(receipt, [])
 
     @property
     def controls(self) -> list[Control]:
@@ -191,6 +200,7 @@ class Tasks:
         self._controls.append(
             Control(
                 time=self._clock.now(),
+                asked=task.asked,
                 serial=order.serial,
                 setpoints=order.setpoints,
                 receipt=task.receipt,

@@ -14,6 +14,7 @@ from gateway.core.model import Severity
 from gateway.sems.catalogue import Catalogue, SemsError
 from gateway.simulator.controls import Obedience
 from gateway.simulator.requests import RefusedError, code_of, status_of
+from gateway.simulator.results import ResultFault
 
 JSON: Final = "application/json; charset=utf-8"
 RETRY_AFTER: Final = 60
@@ -228,10 +229,16 @@ class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     alarms: tuple[AlarmOrder, ...] = ()
     answers: tuple[AnswerFault, ...] | None = None
     """The first that concerns a call spoils its answer. An empty list ends it."""
+    results: tuple[ResultFault, ...] | None = None
+    """The first that concerns a batch request spoils its results. An empty list ends it."""
     answer_delay: Delay | None = None
     """Seconds before each answer."""
     device_delay: Delay | None = None
     """Seconds until devices obey; from the next command on."""
+    licence: bool | None = None
+    """Whether the licence of the Real-Time Data API is in force."""
+    unauthorised: tuple[str, ...] | None = None
+    """Serial numbers whose owners do not agree to the Real-Time Data API, all of them."""
     refuse_logins: bool | None = None
     """Of all accounts."""
     revoke_tokens: bool = False

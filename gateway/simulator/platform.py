@@ -14,10 +14,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.sems.catalogue import Catalogue, Interface, Json, Use
-from gateway.simulator.accounts import Account
+from gateway.simulator.accounts import Account, Entrance
 from gateway.simulator.faults import JSON, SPOILT, AnswerFaults, Spoilt, refusal
 from gateway.simulator.queries import Queries
-from gateway.simulator.requests import Refusal, RefusedError, arguments, choose, code_of, parse_body
+from gateway.simulator.requests import Refusal, RefusedError, arguments, choose, code_of, parse_body, separated
 from gateway.simulator.still import StillClock
 
 MAX_BODY: Final = 64 * 1024
@@ -54,6 +54,8 @@ class _Asked(msgspec.Struct):
     path: str
     interface: Interface | None = None
     params: Mapping[str, Json] = {}
+    each: Sequence[Mapping[str, Json]] = ()
+    """The same for each item of a list that says what the call is for."""
     size: int = 0
     """Bytes of its body."""
     account: str = ""
@@ -86,9 +88,12 @@ class Platform:
         faults: AnswerFaults,
         calls: deque[Call],
         clock: StillClock,
+        entrance: Entrance | None = None,
     ) -> None:
+        """`entrance` is where others enter too, for other APIs."""
         self.catalogue = catalogue
         self.account = account
+        self._entrance = entrance or Entrance(account)
         self.codes: dict[Refusal, str] = {}
         """Codes that are other than usual."""
         self._queries = queries
@@ -124,7 +129,7 @@ class Platform:
     async def _answer(self, request: Request) -> Response:
         path = request.scope["path"]
         asked = _Asked(path.removeprefix(self.catalogue.base))
-        asked.account = self.account.owner(self._token(request))
+        asked.account = self._entrance.owner(self._token(request))
         error: RefusedError | None = None
         data: Json = None
         try:
@@ -166,13 +171,21 @@ class Platform:
         if not able:
             raise _no_interface(asked.path, request.method, takers)
         asked.params = dict(request.query_params) if request.method == "GET" else parse_body(able[0], body)
-        asked.interface = choose(able, asked.params)
+        asked.each = separated(able, asked.params)
+        asked.interface = choose(able, asked.each[0])
+        if len(asked.each) > asked.interface.batch:
+            most, count = asked.interface.batch, len(asked.each)
+            raise RefusedError(Refusal.BAD_PARAMETER, f"it takes {most} items at a time, not {count}")
 
     def _execute(self, interface: Interface, request: Request, asked: _Asked) -> Json:
         if interface.use is Use.LOGIN:
             return self._log_in(interface, request, asked)
         request_id = request.headers.get(self.catalogue.request_id, "") if self.catalogue.request_id else ""
+        if asked.account not in ("", self.account.terms.name):
+            raise RefusedError(Refusal.NO_AUTHORITY, "this account may not use this API")
         self.account.enter(self._token(request), request_id)
+        if len(asked.each) > 1:
+            return self._queries.answer_each(interface, asked.each)
         return self._queries.answer(interface, arguments(interface, asked.params))
 
     def _log_in(self, interface: Interface, request: Request, asked: _Asked) -> Json:
@@ -181,9 +194,10 @@ class Platform:
             name, secret = _basic(request.headers.get("authorization", ""))
         else:
             name, secret = str(args["account"]), str(args[_PASSWORD]).lower()
-        token = self.account.log_in(name, secret)
+        account = self._entrance.named(name)
+        token = account.log_in(name, secret)
         asked.account = name
-        said: Data = {"token": token, "lifetime": round(self.account.terms.lifetime)}
+        said: Data = {"token": token, "lifetime": round(account.terms.lifetime)}
         return {row.field: said[row.attribute] for row in interface.response}
 
     def _token(self, request: Request) -> str:

@@ -1,18 +1,15 @@
-"""What GoodWe sends to the client's address by itself: a query's answer, with the query's name.
+"""What GoodWe sends by itself, to the client's address or into a topic: a query's answer, with the query's name.
 
-Each push is one POST of `{"interface", "sn" or "plant_id", "data"}`. Answered 2xx it is done, otherwise it is tried
-again for as long as the order says. [assumed, but for who calls whom: SEMS.md]
+Each push is one POST, or one message, of `{"interface", "sn" or "plant_id", "data"}`. Answered 2xx it is done,
+otherwise it is tried again for as long as the order says. [assumed, but for who calls whom: SEMS.md]
 """
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Annotated, Final
 
-import httpx
 import msgspec
 
 from gateway.core.model import DeviceKind
@@ -22,6 +19,7 @@ from gateway.simulator.noise import derive, unit
 from gateway.simulator.queries import Queries
 from gateway.simulator.requests import Args
 from gateway.simulator.still import StillClock
+from gateway.simulator.transports import Transport, transports
 from gateway.simulator.world import World
 
 APIS: Final = ("open_api", "developer")
@@ -39,8 +37,8 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 class PushOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be pushed where, and what mischief goes with it."""
 
-    url: Annotated[str, msgspec.Meta(pattern=r"^https?://")]
-    """A secret that belongs in the path stands at its end."""
+    url: Annotated[str, msgspec.Meta(pattern=r"^(https?://.+|kafka://[^/]+/[A-Za-z0-9._-]+)$")]
+    """A secret that belongs in the path stands at its end; `kafka://host:port/topic` is a topic."""
     secret: str = ""
     """Sent in a header, where there is one."""
     header: str = SECRET_HEADER
@@ -164,17 +162,17 @@ class Pusher:
         loop, begun = asyncio.get_running_loop(), 0
         late: list[Push] = []
         try:
-            async with AsyncExitStack() as stack:
-                clients = [await stack.enter_async_context(client) for client in _clients(order)]
+            headers = {order.header: order.secret} if order.secret else {}
+            async with transports(order.url, order.connections, order.timeout, headers) as carriers:
                 start = loop.time()
                 while order.rounds is None or begun < order.rounds:
                     await asyncio.sleep(start + begun * order.interval - loop.time())
                     begun += 1
                     now, later = self._mix(order, await self._measure(order, report, interfaces, begun))
-                    await self._send(clients, order, report, now)
-                    await self._send(clients, order, report, late)
+                    await self._send(carriers, order, report, now)
+                    await self._send(carriers, order, report, late)
                     late = later
-                await self._send(clients, order, report, late)
+                await self._send(carriers, order, report, late)
         finally:
             report.under_way = False
 
@@ -221,16 +219,14 @@ class Pusher:
         return _placed(now), _placed(late)
 
     async def _send(
-        self, clients: Sequence[httpx.AsyncClient], order: PushOrder, report: PushReport, pushes: Sequence[Push]
+        self, carriers: Sequence[Transport], order: PushOrder, report: PushReport, pushes: Sequence[Push]
     ) -> None:
         report.pushes += len(pushes)
         waiting = iter(pushes)
         # Each takes the next one as soon as it has done with one, so that no slow answer holds up all.
-        await asyncio.gather(*(self._sender(client, order, report, waiting) for client in clients[: len(pushes)]))
+        await asyncio.gather(*(self._sender(carrier, order, report, waiting) for carrier in carriers[: len(pushes)]))
 
-    async def _sender(
-        self, client: httpx.AsyncClient, order: PushOrder, report: PushReport, waiting: Iterator[Push]
-    ) -> None:
+    async def _sender(self, carrier: Transport, order: PushOrder, report: PushReport, waiting: Iterator[Push]) -> None:
         for push in waiting:
             self.pushes.append(push)
             body = self._body(push)
@@ -239,7 +235,7 @@ class Pusher:
                     await asyncio.sleep(order.pause)
                 push.attempts, push.sent = attempt + 1, self._clock.now()
                 report.attempts += 1
-                push.answer = await _post(client, order.url, body)
+                push.answer = await carrier.push(push.serial, body)
                 if push.answer.startswith("2"):
                     push.acknowledged = self._clock.now()
                     report.acknowledged += 1
@@ -250,24 +246,6 @@ class Pusher:
     def _body(self, push: Push) -> bytes:
         named = "plant_id" if push.serial in self._world.fleet else "sn"
         return msgspec.json.encode({"interface": push.interface, named: push.serial, "data": push.data})
-
-
-def _clients(order: PushOrder) -> list[httpx.AsyncClient]:
-    """Return a client for each connection: the time that httpx's own pool takes grows with its square."""
-    context = ssl.create_default_context()
-    headers = {order.header: order.secret} if order.secret else {}
-    return [
-        httpx.AsyncClient(timeout=order.timeout, headers=headers, trust_env=False, verify=context)
-        for _ in range(order.connections)
-    ]
-
-
-async def _post(client: httpx.AsyncClient, url: str, body: bytes) -> str:
-    try:
-        answer = await client.post(url, content=body, headers={"Content-Type": "application/json"})
-    except httpx.HTTPError as error:
-        return type(error).__name__
-    return str(answer.status_code)
 
 
 def _copy(push: Push) -> Push:

@@ -1,6 +1,7 @@
 """What the interfaces do, by their use. None has a function of its own: type of device and arguments say the rest."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -11,7 +12,7 @@ from gateway.core.model import Alarm, Sample, Value
 from gateway.sems.catalogue import Catalogue, Interface, Json, Use
 from gateway.simulator.answers import Attributes, Encoder, Record
 from gateway.simulator.controls import Order, Task, Tasks, Window
-from gateway.simulator.requests import Args, Refusal, RefusedError, check_device
+from gateway.simulator.requests import Args, Refusal, RefusedError, arguments, check_device, serial_in
 from gateway.simulator.specs import AccessorySpec, DeviceSpec, PlantSpec
 from gateway.simulator.world import Report, World
 
@@ -59,6 +60,26 @@ class Queries:
         self._tasks.settle()
         return self._uses[interface.use](interface, args)
 
+    def answer_each(self, interface: Interface, each: Sequence[Mapping[str, Json]]) -> Json:
+        """Take orders for several devices by one call; return `data` of its answer.
+
+        What is refused of one of them is its result. Raises RefusedError where all are.
+        """
+        self._tasks.settle()
+        orders: list[tuple[Order, str]] = []
+        errors = []
+        for fields in each:
+            try:
+                orders.append((self.order(interface, arguments(interface, fields)), ""))
+            except RefusedError as error:
+                errors.append(error)
+                orders.append((Order(serial=serial_in(interface, fields), api=self._catalogue.api), error.text))
+        if len(errors) == len(orders):
+            raise errors[0]
+        receipt = uuid.uuid4().hex
+        tasks = [self._tasks.accept(order, receipt, refused) for order, refused in orders]
+        return self._encoder(interface).answer([self._told(tasks[0])])
+
     def _encoder(self, interface: Interface) -> Encoder:
         encoder = self._encoders.get(interface.name)
         if encoder is None:
@@ -72,7 +93,7 @@ class Queries:
         if page < 1 or not 1 <= size <= MAX_PAGE:
             raise RefusedError(Refusal.BAD_PARAMETER, f"pages count from 1 and hold 1 to {MAX_PAGE} plants")
         shown = self._plants[(page - 1) * size : page * size]
-        return self._encoder(interface).answer([_record(_plant(plant)) for plant in shown])
+        return self._encoder(interface).answer([record_of(_plant(plant)) for plant in shown])
 
     def _detail(self, interface: Interface, args: Args) -> Json:
         return self._encoder(interface).answer([self._reported(thing) for thing in self._things(interface, args)])
@@ -83,8 +104,8 @@ class Queries:
         things = [thing for thing in named if thing.device is not None]
         things += [member for plant in plants for member in _members(plant.home) if member.type in interface.of]
         live = interface.covers or (interface.of if interface.points else ())
-        records = [self._reported(thing) if thing.type in live else _record(thing) for thing in things]
-        return self._encoder(interface).answer(records, plants=[_record(plant) for plant in plants])
+        records = [self._reported(thing) if thing.type in live else record_of(thing) for thing in things]
+        return self._encoder(interface).answer(records, plants=[record_of(plant) for plant in plants])
 
     def _live(self, interface: Interface, args: Args) -> Json:
         things = list(self._things(interface, args))
@@ -94,7 +115,7 @@ class Queries:
 
     def _alarms(self, interface: Interface, args: Args) -> Json:
         records = [
-            Record(alarm.serial, thing.home.zone, _alarm(alarm))
+            alarm_record(alarm, thing.home.zone)
             for thing in self._things(interface, args)
             for alarm in self._world.alarms(thing.serial)
         ]
@@ -110,10 +131,14 @@ class Queries:
     # Control
 
     def _control(self, interface: Interface, args: Args) -> Json:
+        return self._encoder(interface).answer([self._told(self._tasks.accept(self.order(interface, args)))])
+
+    def order(self, interface: Interface, args: Args) -> Order:
+        """Return what a call for control orders. Raises RefusedError."""
         [thing] = self._things(interface, args)
         setpoints = {name: _value(args[name]) for name in interface.setpoints if name in args}
         check_device(interface, self._world.device(thing.serial), args)
-        order = Order(
+        return Order(
             serial=thing.serial,
             api=self._catalogue.api,
             use=interface.use,
@@ -121,14 +146,13 @@ class Queries:
             window=_window(args),
             needs_dispatch=_is_dispatch(setpoints) and any(self._catalogue.using(Use.DISPATCH, thing.type)),
         )
-        return self._encoder(interface).answer([self._told(self._tasks.accept(order))])
 
     def _result(self, interface: Interface, args: Args) -> Json:
-        return self._encoder(interface).answer([self._told(self._task(args))])
+        return self._encoder(interface).answer([self._told(task) for task in self._found(args)])
 
     def _parameters(self, interface: Interface, args: Args) -> Json:
         if "receipt" in args:
-            task = self._task(args)
+            task = self._found(args)[0]
             if task.order.use is not Use.PARAMETERS_TASK:
                 raise RefusedError(Refusal.NOT_FOUND, "there is no such task")
             record = self._told(task)
@@ -137,7 +161,7 @@ class Queries:
         [thing] = self._things(interface, args)
         in_force = msgspec.structs.asdict(self._world.setpoints(thing.serial))
         values = self._settable(thing.serial, in_force)
-        return self._encoder(interface).answer([_record(thing)._replace(values=values)])
+        return self._encoder(interface).answer([record_of(thing)._replace(values=values)])
 
     def _settable(self, serial: str, setpoints: Mapping[str, Value]) -> dict[str, Value]:
         """Return those of the setpoints that such a device takes."""
@@ -155,11 +179,11 @@ class Queries:
         }
         return Record(task.order.serial, home.zone if home else ZoneInfo("UTC"), said)
 
-    def _task(self, args: Args) -> Task:
-        task = self._tasks.find(str(args["receipt"]))
-        if task is None:
+    def _found(self, args: Args) -> list[Task]:
+        tasks = self._tasks.find(str(args["receipt"]))
+        if not tasks:
             raise RefusedError(Refusal.NOT_FOUND, "there is no such task")
-        return task
+        return tasks
 
     # What a call is about
 
@@ -200,7 +224,7 @@ class Queries:
         return _device(home, device) if home and device else None
 
     def _reported(self, thing: Thing) -> Record:
-        return _record(thing, self._world.report(thing.serial))
+        return record_of(thing, self._world.report(thing.serial))
 
 
 def _plant(plant: PlantSpec) -> Thing:
@@ -221,7 +245,8 @@ def _below(thing: Thing) -> Iterator[Thing]:
     return (_device(thing.home, accessory) for accessory in thing.home.accessories if accessory.at == thing.serial)
 
 
-def _record(thing: Thing, report: Report | None = None) -> Record:
+def record_of(thing: Thing, report: Report | None = None) -> Record:
+    """Return what is to be said of a thing; with a report, what it measures too."""
     attributes = dict(_attributes(thing))
     values: Mapping[str, Value] = {}
     if report is not None:
@@ -247,8 +272,9 @@ def _attributes(thing: Thing) -> Attributes:
     }
 
 
-def _alarm(alarm: Alarm) -> Attributes:
-    return {
+def alarm_record(alarm: Alarm, zone: ZoneInfo) -> Record:
+    """Return what is to be said of an alarm."""
+    attributes: Attributes = {
         "serial": alarm.serial,
         "alarm": alarm.id,
         "code": alarm.code,
@@ -257,6 +283,7 @@ def _alarm(alarm: Alarm) -> Attributes:
         "raised": alarm.raised,
         "cleared": alarm.cleared,
     }
+    return Record(alarm.serial, zone, attributes)
 
 
 def _sampled(thing: Thing, sample: Sample) -> Record:

@@ -32,6 +32,7 @@ class Refusal(Enum):
     WRONG_METHOD = ("100009", "GY0405")
     NO_INTERFACE = ("100010", "GY0410")
     BAD_REQUEST_ID = ("100011", "GY0400")
+    NO_AUTHORITY = ("100012", "GY0403")
 
 
 class RefusedError(Exception):
@@ -81,6 +82,24 @@ def parse_body(interface: Interface, body: bytes) -> dict[str, Json]:
     if not isinstance(fields, dict):
         raise RefusedError(Refusal.BAD_BODY, "the body is not a JSON object")
     return fields
+
+
+def separated(takers: Sequence[Interface], fields: Mapping[str, Json]) -> list[Mapping[str, Json]]:
+    """Return the fields once for each item of the list in them that says what the call is for; mostly that is one."""
+    for name in (row.field.partition(".0.")[0] for taker in takers for row in taker.request if ".0." in row.field):
+        items = fields.get(name)
+        if isinstance(items, list) and len(items) > 1:
+            return [{**fields, name: [item]} for item in items]
+    return [fields]
+
+
+def serial_in(interface: Interface, fields: Mapping[str, Json]) -> str:
+    """Return the serial number that a call is about. Raises RefusedError where there is none."""
+    row = next(row for row in interface.request if row.arg == "serial")
+    raw = _find(fields, row.field)
+    if raw is _MISSING:
+        raise _bad(row, "is missing")
+    return str(_value(interface, row, raw))
 
 
 def choose(takers: Sequence[Interface], fields: Mapping[str, Json]) -> Interface:

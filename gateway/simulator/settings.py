@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from gateway.simulator.batch import BatchSettings
+
 
 class SimulatorSettings(BaseModel):
     """Settings of a simulated SEMS cloud. The defaults are what SEMS.md says of the real one."""
@@ -38,6 +40,13 @@ class SimulatorSettings(BaseModel):
     """Of the developer platform's account."""
     request_id_code: str = Field(default="GY0400", min_length=1)
     """Code for a request id that is missing or was used before. [assumed]"""
+    supplier_id: str = Field(default="supplier", min_length=1)
+    """Client id of the third-party supplier who may use the Real-Time Data API."""
+    supplier_secret: SecretStr = SecretStr("supplier")
+    supplier_calls_per_hour: int = Field(default=3_600, ge=0)
+    """0 for no limit."""
+    whitelist: tuple[str, ...] | None = None
+    """Serial numbers that the supplier may read; None: all."""
     require_dispatch: bool = False
     """The developer platform's battery orders fail where the device was not handed over to third-party dispatch."""
     limit_by_http_status: bool = False
@@ -46,12 +55,16 @@ class SimulatorSettings(BaseModel):
     """Seconds of the wall clock until a device obeys."""
     push_url: str = Field(default="", pattern=r"^(https?://.+)?$")
     """Where to push all that is measured; empty: nowhere."""
+    telemetry_url: str = Field(default="", pattern=r"^(kafka://[^/]+/[A-Za-z0-9._-]+)?$")
+    """Topic that all of this goes to as well, `kafka://host:port/topic`; empty: none."""
     push_secret: SecretStr = SecretStr("")
     """Sent in the header X-Push-Secret; empty: none is."""
     push_interval: float = Field(default=300.0, ge=1, le=86_400)
     """Seconds."""
     push_interfaces: tuple[str, ...] = ()
     """Names in the classic catalogue; empty for all that tell what is measured now."""
+    batch: BatchSettings | None = None
+    """The Kafka topics of the Batch Remote Control API; None: it is not there."""
     calls_remembered: int = Field(default=10_000, ge=1)
     """Calls, and as many controls and tasks, are kept as evidence."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from gateway.core.clock import Clock
 from gateway.core.model import Alarm, DeviceKind, Sample, Severity, Value
@@ -78,6 +79,7 @@ class World:
         self._begun: float | None = None
         self._plants: dict[str, Plant] = {}
         self._homes = {device.serial: spec for spec in fleet for device in spec.everything}
+        self._serials = tuple(self._homes)
         self._alarms = AlarmBook()
         self._past = Past(seed)
         self._silent: dict[str, Report] = {}
@@ -97,6 +99,15 @@ class World:
     def home(self, serial: str) -> PlantSpec | None:
         """Return the plant that a device belongs to."""
         return self._homes.get(serial)
+
+    @property
+    def serials(self) -> Sequence[str]:
+        """Serial numbers of all devices, plant by plant."""
+        return self._serials
+
+    def zone(self, serial: str) -> ZoneInfo:
+        """Return the zone in which a device stands. Raises KeyError for an unknown one."""
+        return self._homes[serial].zone
 
     def device(self, serial: str) -> DeviceSpec | None:
         """Return an inverter's specification."""

@@ -477,7 +477,7 @@ async def test_malformed_bytes_never_end_the_broker(port):
     )
     junk = st.lists(st.builds(packet, heads, bodies) | st.binary(max_size=20), max_size=6).map(b"".join)
 
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
     @given(st.sampled_from([b"", connect(3), connect(4), connect(5)]), junk)
     def throw(first, rest):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as one:

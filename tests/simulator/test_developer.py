@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway.simulator.answers import Quirks
+from gateway.simulator.controls import Obedience
 from tests.simulator.kit import (
     BAKERY,
     DEVELOPER,
@@ -188,9 +189,40 @@ async def test_a_span_of_statistics_is_a_month_at_most(cloud):
 # Control
 
 
-async def test_one_task_is_for_one_device(cloud):
-    fields = {"functionName": "StartCharge", "items": [{"sn": serial_of("ev_charger")}] * 2}
-    assert (await cloud.developer.send("ControlTask.Charge", fields)).json()["code"] == "GY0422"
+async def results(cloud, receipt):
+    data = await cloud.developer.ask("ControlResult", receipt=receipt)
+    return {each["sn"]: (each["status"], each["message"]) for each in data["results"]}
+
+
+async def test_one_task_is_for_many_devices_and_each_has_a_result(cloud, clock):
+    house, roof = serial_of("storage"), ROOF_SERIAL
+    cloud.simulator.cloud.tasks.obedience[roof] = Obedience.REFUSES
+    item = {"ActivePowerLimit": 40}
+    items = [{"sn": serial, "data": item} for serial in (house, roof, "nobody", serial_of("meter"))]
+    items.append({"sn": HOUSE_SERIAL + "x", "data": {}})
+    answer = await cloud.developer.send(
+        "ControlTask.ActivePowerLimit", {"functionName": "ActivePowerLimit", "items": items}
+    )
+    receipt = answer.json()["data"]["taskId"]
+    told = await results(cloud, receipt)
+    assert {serial: told[serial][0] for serial in (house, roof, "nobody")} == {house: 0, roof: 0, "nobody": 2}
+    assert "no such device" in told["nobody"][1]
+    assert "not meter" in told[serial_of("meter")][1]
+    assert "is missing" in told[HOUSE_SERIAL + "x"][1]
+    clock.advance(3)
+    told = await results(cloud, receipt)
+    assert (told[house][0], told[roof][0]) == (1, 2)
+    world = cloud.simulator.world
+    assert (world.setpoints(house).active_power_limit, world.setpoints(roof).active_power_limit) == (40, 100)
+
+
+async def test_a_task_has_so_many_items_and_one_that_is_right(cloud):
+    limit = {"functionName": "ActivePowerLimit"}
+    item = {"sn": serial_of("storage"), "data": {"ActivePowerLimit": 40}}
+    for items in ([item] * 101, [{"sn": "nobody", "data": {"ActivePowerLimit": 1}}] * 2, [item, {"data": {}}]):
+        answer = await cloud.developer.send("ControlTask.ActivePowerLimit", limit | {"items": items})
+        assert answer.json()["code"] in ("GY0422", "GY0404")
+    fields = {"functionName": "StartCharge", "items": [{"sn": serial_of("ev_charger")}]}
     for items in ([], [{}], [5], {}, None):
         answer = await cloud.developer.send("ControlTask.Charge", fields | {"items": items})
         assert answer.json()["code"] == "GY0422", items

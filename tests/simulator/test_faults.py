@@ -127,6 +127,9 @@ async def test_faults_are_shown_and_cleared(cloud):
         "answer_delay": 0.0,
         "device_delay": 2.0,
         "refuse_logins": False,
+        "licence": True,
+        "unauthorised": [],
+        "results": [],
     }
     assert (await cloud.inverter())["status"] == 1
 

@@ -60,7 +60,7 @@ async def test_a_taken_port_is_an_error_that_says_so():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         simulator = Simulator(settings(port=port))
-        with pytest.raises(OSError, match=f"can't listen on 127.0.0.1 port {port}: "):
+        with pytest.raises(OSError, match=f"can't listen on port {port} of 127.0.0.1 "):
             await simulator.start()
     await simulator.start()
     await simulator.stop()
