@@ -1,8 +1,13 @@
 FROM python:3.13-slim AS build
 WORKDIR /src
+# Only files whose hashes are in the locks get in; `make lock` renews them.
+COPY requirements.lock requirements-build.lock ./
+RUN pip install --no-cache-dir --require-hashes -r requirements-build.lock \
+ && python -m venv /app && /app/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
-RUN python -m venv /app && /app/bin/pip install --no-cache-dir '.[demo]'
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . \
+ && /app/bin/pip install --no-cache-dir --no-deps --no-index /dist/*.whl
 
 FROM python:3.13-slim
 COPY --from=build /app /app
