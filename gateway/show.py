@@ -117,7 +117,9 @@ def _age(state: DeviceState, now: datetime) -> str:
 def step(event: CommandEvent) -> str:
     """Return one step of a command as a line of markup."""
     style = STATE_STYLE.get(event.state, "red")
-    why = " ".join(part for part in (event.reason, event.detail) if part)
+    unverified = event.state is CommandState.SUCCEEDED and not event.verified
+    marks = ("(unverified)" if unverified else "", "(correction)" if event.correction else "")
+    why = " ".join(part for part in (*marks, event.reason, event.detail) if part)
     return (
         f"{iso(event.time)}  [{style}]{event.state:<10}[/] {escape(event.command.serial)} "
         f"{escape(event.command.setpoint)} = {escape(str(event.command.value))}  [dim]{escape(why)}[/]"

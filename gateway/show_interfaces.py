@@ -34,6 +34,8 @@ class Api(StrEnum):
 
     OPEN_API = "open_api"
     DEVELOPER = "developer"
+    REALTIME = "realtime"
+    BATCH = "batch"
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ def lines(interfaces: Iterable[Interface]) -> list[Line]:
             interface=interface.name,
             form=interface.form,
             method=interface.method,
-            path=interface.path,
+            path=interface.path + (f" → {interface.answers}" if interface.answers else ""),
             use=", ".join(interface.setpoints) or interface.use.replace("_", " "),
             of=", ".join(interface.of) + (f" ({', '.join(interface.covers)})" if interface.covers else ""),
             called=_called(interface),
@@ -128,7 +130,8 @@ def render_fields(format_: Format, interface: Interface) -> str:
 
 def show(console: Console, catalogue: Catalogue, interfaces: Sequence[Interface]) -> None:
     """Print the list of interfaces as a table."""
-    console.print(_table(f"{catalogue.title}, below {catalogue.base}", lines(interfaces), Line))
+    below = f", below {catalogue.base}" if catalogue.base else ""
+    console.print(_table(f"{catalogue.title}{below}", lines(interfaces), Line))
     console.print(counts(interfaces), _legend(), sep="\n")
 
 

@@ -1,5 +1,6 @@
 """What `sems-gateway plan` prints: which interfaces an hour's calls go to, and how old data get."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import ceil
@@ -12,10 +13,12 @@ from rich.table import Table
 
 from gateway.bridges.open_api import OpenApiSettings
 from gateway.bridges.open_api.planner import Plan, Role, Wishes, plan
-from gateway.bridges.open_api.plants import PLANT, Target
+from gateway.bridges.realtime import RealtimeSettings
+from gateway.bridges.realtime.plan import plan as realtime_plan
 from gateway.core.clock import SystemClock
 from gateway.core.model import Device, DeviceKind, DeviceState
 from gateway.sems.budget import HISTORY_LEAST, HOUR, POLLING_MOST, Budget
+from gateway.sems.plants import PLANT, Target
 
 UTC: Final = ZoneInfo("UTC")
 MINUTE: Final = 60
@@ -75,6 +78,42 @@ def _table(made: Plan) -> Table:
     table.add_section()
     table.add_row("[bold]sum[/]", "", "", f"[bold]{made.per_hour:.1f}[/]", "", f"of {made.limit:g} that may be planned")
     return table
+
+
+def show_realtime(
+    console: Console, bridge: str, settings: RealtimeSettings, states: Iterable[DeviceState], inverters: int | None
+) -> None:
+    """Print the plan of a Real-Time Data bridge: for its numbers, or for so many inverters."""
+    budget = Budget(settings.calls, SystemClock())
+    counts: Counter[str] = Counter()
+    if inverters is not None:
+        counts["inverter"] = inverters
+    else:
+        listed, known = settings.whitelist, {s.device.serial: s for s in states}
+        for serial in known if listed.everything else listed.numbers:
+            state = known.get(serial)
+            if not listed.everything or (state is not None and state.source == bridge):
+                counts[settings.types.get(serial) or (str(state.device.kind) if state else "inverter")] += 1
+    catalogue = settings.catalogue
+    made = realtime_plan(counts, catalogue, budget.for_polling, settings.poll_interval, settings.list_interval)
+    console.print(f"[bold]{escape(bridge)}[/]: {_many(counts.total(), 'number')}, {settings.calls} calls an hour")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("data type")
+    for title in ("calls a round", "every", "calls an hour", "numbers"):
+        table.add_column(title, justify="right")
+    for row in made.rows:
+        per_hour = f"{row.per_hour:.1f}"
+        table.add_row(row.interface, str(row.calls), duration(row.interval), per_hour, str(row.numbers))
+    if made.list_calls:
+        table.add_row("list", str(made.list_calls), duration(made.list_interval), f"{made.list_per_hour:.1f}")
+    table.add_row("login", "1", "", f"{made.logins:.1f}")
+    table.add_row("out of turn", "", "", str(made.soon))
+    table.add_section()
+    table.add_row("[bold]sum[/]", "", "", f"[bold]{made.per_hour:.1f}[/]", f"of {made.limit:g} that may be planned")
+    console.print(table)
+    console.print(
+        f"A device's data are at most {duration(made.interval)} old, and what its logger takes to upload them."
+    )
 
 
 def sentences(made: Plan, budget: Budget) -> list[str]:

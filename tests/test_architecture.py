@@ -45,7 +45,7 @@ def test_a_bridge_knows_no_other(bridge):
 
 
 def test_the_simulator_shares_only_catalogues_and_types():
-    shared = ("gateway.simulator", "gateway.sems.catalogue", "gateway.core", "gateway.http_server")
+    shared = ("gateway.simulator", "gateway.sems.catalogue", "gateway.core", "gateway.http_server", "gateway.kafka")
     assert not [
         f"{path.name} imports {name}"
         for path in MODULES

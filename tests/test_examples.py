@@ -10,7 +10,8 @@ import pytest
 import yaml
 from paho.mqtt.client import topic_matches_sub
 
-from gateway.bridges.mqtt import payloads, requests, topics
+from gateway.bridges.mqtt import payloads, topics
+from gateway.core import requests
 from gateway.core.model import (
     Command,
     CommandEvent,

@@ -106,6 +106,14 @@ def test_what_there_is_not(run, tmp_path, arguments, expected):
     assert expected in text
 
 
+def test_the_7_data_types_of_the_real_time_data_api(run):
+    _, text = run("--api", "realtime", "--form", "data")
+    assert [line.split()[0] for line in text.splitlines()[2:9]] == [
+        "inverter", "storage", "battery", "meter", "ev_charger", "data_logger", "alarm"
+    ]  # fmt: skip
+    assert "7 interfaces: 7 assumed." in text
+
+
 def test_json(run):
     _, text = run("--format", "json")
     whole = json.loads(text)
@@ -122,13 +130,13 @@ def test_markdown(run):
     assert rows[3] == "| answered | pac | ac_power | W |  | in a bare list | seen |"
 
 
-@pytest.mark.parametrize("api", ["open_api", "developer"])
+@pytest.mark.parametrize("api", ["open_api", "developer", "realtime"])
 def test_every_field_has_a_meaning(api):
     for interface in load(api).interfaces:
         assert all(line.meaning for line in field_lines(interface))
 
 
-@pytest.mark.parametrize("api", ["open_api", "developer"])
+@pytest.mark.parametrize("api", ["open_api", "developer", "realtime"])
 def test_the_document_is_in_step(api):
     text, catalogue = DOCUMENT.read_text(), load(api)
     begin = f"<!-- interfaces {api} -->"

@@ -25,10 +25,10 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from gateway.bridges.modbus import ModbusBridge, ModbusSettings
 from gateway.bridges.modbus.units import LAST_UNIT
 from gateway.core.clock import SystemClock
-from gateway.core.dispatch import Dispatcher
-from gateway.core.journal import Journal
+from gateway.core.control.dispatch import Dispatcher
+from gateway.core.journal.journal import Journal
 from gateway.core.model import Device, DeviceKind, Snapshot
-from gateway.core.policy import ControlSettings, Policy
+from gateway.core.policy.policy import ControlSettings, Policy
 from gateway.core.router import Router
 from gateway.core.supervisor import Runner, Services
 

@@ -40,8 +40,8 @@ def test_the_lines_to_paste_work(demo):
     need_mbpoll()
     eventually(lambda: any("Ctrl-C" in line for line in list(demo.lines)))
     lines = [line for line in demo.lines if re.match(r"mosquitto_|mbpoll ", line)]
-    assert len(lines) == 8
-    subscribe, limit, release, read_power, read_limit, write, wait, charge = lines
+    assert len(lines) == 9
+    subscribe, limit, release, read_power, read_limit, write, export, wait, charge = lines
     with running("/bin/sh", "-c", f"exec {subscribe}") as watcher:
         watcher.line(r"^sems/9010KETU218W0001 \{")
         subprocess.run(["/bin/sh", "-c", limit], check=True, timeout=20)
@@ -55,6 +55,8 @@ def test_the_lines_to_paste_work(demo):
         watcher.line(r'/result .*"value":80\.0,"state":"succeeded"')
         subprocess.run(["/bin/sh", "-c", release], check=True, timeout=20)
         watcher.line(r'/result .*"value":100\.0,"state":"succeeded"')
+        subprocess.run(["/bin/sh", "-c", export], check=True, timeout=20)
+        watcher.line(r'/result .*"value":2000\.0,"state":"succeeded"')
         subprocess.run(["/bin/sh", "-c", wait], check=True, timeout=20)
         watcher.line(r'^sems/9011KHCA223W0001/result .*"value":false,"state":"succeeded"')
         watcher.line(r'^sems/9011KHCA223W0001 \{.*"ev_status":"plugged"')
@@ -97,7 +99,7 @@ def test_usual_ports_that_are_taken_are_passed_over_with_a_word(demo):
 def test_the_self_test_does_the_round_trip():
     done = finished("demo", *ANY, "--self-test")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok ") == 9
+    assert done.stdout.count("ok ") == 11
     assert "The round trip works both ways" in done.stdout
 
 

@@ -101,6 +101,23 @@ def send(shared, **_):
     assert "succeeded" in ok(done).stdout
 
 
+def explain(shared, **_):
+    done = ok(finished("explain", shared.config, INVERTER, "active_power_limit", "50"))
+    assert "permitted, and sent as 50.0" in done.stdout
+
+
+def halt(readme_plant, **_):
+    done = ok(finished("halt", readme_plant, "--reason", "works on the roof", env=password()))
+    assert "works on the roof" in done.stdout
+    assert "control is not halted" in ok(finished("resume", readme_plant, env=password())).stdout
+
+
+def audit(shared, **_):
+    done = ok(finished("audit", shared.config, "--since", "24h"))
+    assert "started" in done.stdout
+    assert "The audit is whole" in done.stderr
+
+
 def docker_build(**_):
     """Where an engine runs, for real; elsewhere at least all that the Dockerfile names is there."""
     docker = shutil.which("docker")
@@ -111,7 +128,14 @@ def docker_build(**_):
         if line.startswith("COPY") and "--from" not in line:
             assert all((ROOT / source).exists() for source in line.split()[1:-1]), line
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert allowed == {"gateway", "pyproject.toml", "README.md", "LICENSE"}
+    assert allowed == {
+        "gateway",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "requirements.lock",
+        "requirements-build.lock",
+    }
 
 
 def docker_run(**_):
@@ -139,6 +163,9 @@ RUN = {
     "sems-gateway registers config.yaml": registers,
     "sems-gateway run config.yaml": run,
     "sems-gateway send config.yaml 9010KETU218W0001 active_power_limit 50 --wait": send,
+    "sems-gateway explain config.yaml 9010KETU218W0001 active_power_limit 50": explain,
+    'sems-gateway halt config.yaml --reason "works on the roof"': halt,
+    "sems-gateway audit config.yaml --since 24h": audit,
     "docker build -t sems-gateway .": docker_build,
     next(command for command in COMMANDS if command.startswith("docker run")): docker_run,
 }
