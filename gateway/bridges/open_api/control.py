@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, timedelta
+from datetime import UTC
 from typing import Final
 
 from gateway.bridges.open_api.gather import Gatherer
@@ -20,6 +20,7 @@ from gateway.sems.calls import Entry, arguments, told
 from gateway.sems.catalogue import Catalogue, Interface, Json, Use
 from gateway.sems.errors import NoDataError
 from gateway.sems.normalise import entries, read
+from gateway.sems.orders import WINDOW, together
 from gateway.sems.plants import Plants, Target
 from gateway.sems.session import Session
 
@@ -27,9 +28,6 @@ READ_BACK_TRIES: Final = 4
 READ_BACK_PAUSE: Final = 5.0
 READ_BACK_AT_ONCE: Final = 10
 """Above so many commands under way none is read back for itself: polling confirms them, and costs a fleet less."""
-WINDOW: Final = timedelta(days=365)
-"""How long a battery command holds where SEMS wants an end. Ours: until the next one, which a year stands for."""
-FULL: Final = 100.0
 NO_STATE: Final = "SEMS does not say"
 
 
@@ -106,7 +104,7 @@ class Control:
         if self._take_dispatch and SETPOINTS[command.setpoint].group == BATTERY:
             await self._hand_over(target, command, timeout)
         now = self._context.clock.now()
-        args = arguments([target]) | self._filled(target, command, in_force)
+        args = arguments([target]) | together(command, in_force, _lowest_soc(target))
         args |= {"begins": int(now.timestamp()), "ends": int((now + WINDOW).timestamp())}
         left = deadline - self._context.clock.monotonic()
         if left <= 0:
@@ -165,16 +163,6 @@ class Control:
             if receipt:
                 return str(receipt)
         raise NoDataError(f"SEMS accepted {interface.name} without a task id")
-
-    def _filled(self, target: Target, command: Command, in_force: Mapping[str, Value]) -> dict[str, object]:
-        """Return all setpoints that the call carries: the one commanded, and the others as they stand."""
-        others = {
-            setpoint: SETPOINTS[setpoint].neutral if value is None else value for setpoint, value in in_force.items()
-        }
-        filled: dict[str, object] = {**others, command.setpoint: command.value}
-        if "battery_target_soc" in filled and filled["battery_target_soc"] is None:
-            filled["battery_target_soc"] = FULL if filled.get("battery_mode") == "charge" else _lowest_soc(target)
-        return filled
 
     # finding out
 
@@ -301,4 +289,5 @@ def _priority(command: Command) -> Priority:
 
 
 def _lowest_soc(target: Target) -> float:
-    return target.device.setpoints["battery_target_soc"].low or 0.0
+    limits = target.device.setpoints.get("battery_target_soc")
+    return (limits.low if limits else None) or 0.0
