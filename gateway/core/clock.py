@@ -17,6 +17,15 @@ class Clock(Protocol):
         ...
 
 
+async def set_within(event: asyncio.Event, seconds: float) -> None:
+    """Wait until the event is set, for so many seconds at most."""
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
 class SystemClock:
     """The machine's wall clock, and the event loop's own."""
 

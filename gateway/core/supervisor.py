@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from gateway.core.bridge import Bridge, BridgeSettings, Effort, Historian, HistorySink, Outcome, Sink, Told
-from gateway.core.clock import Clock
+from gateway.core.clock import Clock, set_within
 from gateway.core.control.dispatch import Dispatcher
 from gateway.core.mailbox import Mailbox
 from gateway.core.model import Alarm, BridgeStatus, Command, CommandEvent, Device, DeviceState, Halt, Range, Snapshot
@@ -120,11 +120,7 @@ class Runner:
                     self.log.debug("traceback", exc_info=error)
             if self.clock.monotonic() - began > HEALTHY_AFTER:
                 pause = RESTART_FIRST
-            try:
-                async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):  # noqa: S311 - jitter, no secret
-                    await self._restart_wanted.wait()
-            except TimeoutError:
-                pass
+            await set_within(self._restart_wanted, pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
             pause = min(pause * 2, RESTART_MOST)
 
     async def _run_once(self) -> None:

@@ -20,6 +20,7 @@ from gateway.bridges.local.protocol import (
     Step,
 )
 from gateway.core.bridge import Context
+from gateway.core.clock import set_within
 from gateway.core.model import Command, CommandEvent, DeviceState, new_command_id
 from gateway.core.points import SETPOINTS
 from gateway.core.policy.origins import origin
@@ -77,7 +78,7 @@ class FleetCommand:
         began, count = self._context.clock.monotonic(), len(plan.serials)
         for first in range(0, count, AT_ONCE):
             due = began + self._request.spread * first / count
-            await self._wait(due - self._context.clock.monotonic())
+            await set_within(self._stopped, due - self._context.clock.monotonic())
             if self._stopped.is_set():
                 return
             commands = [self._command(serial, plan.ttl) for serial in plan.serials[first : first + AT_ONCE]]
@@ -111,13 +112,6 @@ class FleetCommand:
             revert_after=self._request.revert_after,
             revert_value=self._request.revert_value,
         )
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(max(0.0, seconds)):
-                await self._stopped.wait()
-        except TimeoutError:
-            pass
 
 
 async def serve_fleet(

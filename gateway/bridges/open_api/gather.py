@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from gateway.core.clock import Clock
+from gateway.core.clock import Clock, set_within
 from gateway.core.errors import NotSentError, RefusedError
 from gateway.sems.budget import Priority
 from gateway.sems.catalogue import Interface, Json
@@ -98,7 +98,7 @@ class Gatherer:
             await asyncio.sleep(0)
             since = self._clock.monotonic() - self._left.get(kind, float("-inf"))
             if len(bundle.items) > 1 or since < WINDOW:
-                await _wait(bundle.full, WINDOW)
+                await set_within(bundle.full, WINDOW)
         finally:
             self._close(kind, bundle)
         self._left[kind] = self._clock.monotonic()
@@ -153,11 +153,3 @@ def _kind(interface: Interface, args: Args, setpoint: str, priority: Priority) -
 def _fail(item: _Item, error: Exception) -> None:
     if not item.answer.done():
         item.answer.set_exception(error)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

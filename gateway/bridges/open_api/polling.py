@@ -13,6 +13,7 @@ from gateway.bridges.open_api.elsewhere import Elsewhere
 from gateway.bridges.open_api.planner import DISCOVERY_SHARE, Role, Row, Wishes, plan
 from gateway.bridges.open_api.troubles import ReadingTroubles
 from gateway.core.bridge import Context
+from gateway.core.clock import set_within
 from gateway.core.errors import GatewayError, NotSentError, RefusedError
 from gateway.sems.alarms import Alarms
 from gateway.sems.allowance import Allowance
@@ -192,11 +193,7 @@ class Poller:
     async def _sleep(self, seconds: float) -> None:
         """Wait, or until there is something new to plan for."""
         self._news.clear()
-        try:
-            async with asyncio.timeout(max(TICK, seconds)):
-                await self._news.wait()
-        except TimeoutError:
-            pass
+        await set_within(self._news, max(TICK, seconds))
 
     def _at_once(self, line: _Line) -> bool:
         """Return whether its next call belongs to a first round that there is room to make at once."""

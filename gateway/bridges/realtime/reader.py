@@ -11,6 +11,7 @@ from gateway.bridges.realtime.schedule import Job, Schedule
 from gateway.bridges.realtime.seeker import Seeker
 from gateway.bridges.realtime.settings import RealtimeSettings
 from gateway.core.bridge import Context
+from gateway.core.clock import set_within
 from gateway.core.errors import GatewayError, NotSentError, RefusedError
 from gateway.sems.alarms import Alarms
 from gateway.sems.budget import Priority
@@ -147,11 +148,7 @@ class Reader:
     async def _sleep(self, seconds: float) -> None:
         """Wait, or until there is something new."""
         self._news.clear()
-        try:
-            async with asyncio.timeout(max(TICK, seconds)):
-                await self._news.wait()
-        except TimeoutError:
-            pass
+        await set_within(self._news, max(TICK, seconds))
 
     def _replan(self, now: float) -> None:
         """Plan anew where numbers have changed, and every now and then: the account may have other users."""

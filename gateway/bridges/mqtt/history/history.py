@@ -19,6 +19,7 @@ from gateway.bridges.mqtt.history.store import Store, StoreError
 from gateway.bridges.mqtt.outbox import Outbox
 from gateway.bridges.mqtt.topics import HISTORY, Topics
 from gateway.core.bridge import Context
+from gateway.core.clock import set_within
 from gateway.core.model import DeviceState, Snapshot
 
 PATIENCE: Final = 0.1
@@ -103,11 +104,7 @@ class History:
         if self._connected:
             self._doubtful = {(s.serial, s.time, s.source): s for s in snapshots}
             self._settled.clear()
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await self._settled.wait()
-            except TimeoutError:
-                pass
+            await set_within(self._settled, PATIENCE)
             snapshots = list(self._doubtful.values())
             self._doubtful = {}
         if snapshots:
