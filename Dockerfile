@@ -11,6 +11,8 @@ RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /dist . 
 
 FROM python:3.13-slim
 COPY --from=build /app /app
+# What is in it: CycloneDX, made by `make sbom` from the same lock.
+COPY sbom.cdx.json /app/share/sbom.cdx.json
 RUN useradd --system --uid 10001 gateway && install -d -o gateway /data
 USER gateway
 ENV PATH=/app/bin:$PATH \

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from paho.mqtt.client import topic_matches_sub
 
+from gateway.api.registry import installed
 from gateway.bridges.mqtt import payloads, topics
-from gateway.core import requests
+from gateway.commands import requests
 from gateway.core.model import (
     Command,
     CommandEvent,
@@ -24,6 +25,8 @@ from gateway.core.model import (
     Severity,
 )
 from gateway.core.points import POINTS, SETPOINTS, Kind
+from gateway.run.settings import Config
+from tests.kit.certificates import Authority
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FLOW = json.loads((EXAMPLES / "node-red" / "flow.json").read_text())
@@ -252,3 +255,66 @@ def test_links_of_the_examples_lead_somewhere(page):
         assert (page.parent / link).exists(), link
     for file in re.findall(r"`([\w-]+\.(?:yaml|json|conf))`", page.read_text()):
         assert (page.parent / file).exists(), file
+
+
+CONFIGURATION = (EXAMPLES.parent / "config.example.yaml").read_text()
+COMMENTED = re.compile(r"^( +)# [a-z_]+:.*\n(?:\1# .*\n)*", re.MULTILINE)
+"""A setting or a section that is commented out, as a whole."""
+
+
+def uncommented(block):
+    """The block without the first `#` of each line."""
+    return re.sub(r"^( *)# ", r"\1", block, flags=re.MULTILINE)
+
+
+def instead(text):
+    """The text without what another line of it says it stands instead of."""
+    for names in re.findall(r"^ +[a-z_]+: .*# instead of (.*)", text, re.MULTILINE):
+        for name in names.split(" and "):
+            text = re.sub(rf"^ +{name}: .*\n", "", text, flags=re.MULTILINE)
+    return text
+
+
+def blocks(text):
+    return [match[0] for match in COMMENTED.finditer(text)]
+
+
+@pytest.fixture
+def loaded(tmp_path, monkeypatch):
+    """Loads a configuration beside which everything lies that the example names."""
+    monkeypatch.chdir(tmp_path)
+    for name in re.findall(r"{env: (\w+)}", CONFIGURATION):
+        monkeypatch.setenv(name, f"{name}-with-thirty-two-characters-and-more")
+    certificate, key = Authority(tmp_path).sign("server", server=True)
+    for name in ("ca.pem", "gateway.pem", "fullchain.pem"):
+        (tmp_path / name).write_bytes(certificate.read_bytes())
+    for name in ("gateway.key", "privkey.pem"):
+        (tmp_path / name).write_bytes(key.read_bytes())
+    for name in ("numbers.txt", "whitelist.txt"):
+        (tmp_path / name).write_text("9010KETU000W0001\n")
+
+    def load(text):
+        file = tmp_path / "config.yaml"
+        file.write_text(text)
+        return Config.load(file, installed())
+
+    return load
+
+
+def test_the_example_configuration_is_in_order_and_read_only(loaded):
+    assert not loaded(CONFIGURATION).root.control.enabled
+
+
+@pytest.mark.parametrize("block", blocks(CONFIGURATION), ids=lambda block: block.split(":")[0].strip(" #"))
+def test_each_part_of_the_example_configuration_may_be_uncommented(loaded, block):
+    before, after = loaded(CONFIGURATION), loaded(CONFIGURATION.replace(block, uncommented(block)))
+    assert after.root != before.root
+    for inner in blocks(uncommented(block)):
+        loaded(CONFIGURATION.replace(block, instead(uncommented(block).replace(inner, uncommented(inner)))))
+
+
+def test_all_of_them_may_be_at_once(loaded):
+    text = COMMENTED.sub(lambda match: uncommented(match[0]), CONFIGURATION)
+    found = loaded(instead(COMMENTED.sub(lambda match: uncommented(match[0]), text)))
+    assert {bridge.type for bridge in found.bridges} >= {"open_api", "realtime", "push", "batch", "kafka", "web"}
+    assert found.root.control.allow

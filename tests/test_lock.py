@@ -1,46 +1,25 @@
-"""The locks from which the container is built have what pyproject.toml asks for, all of it with hashes, and no more."""
+"""The locks have what pyproject.toml asks for, all of it with hashes, and no more; all is installed from them alone."""
 
 import re
 import tomllib
+from collections import defaultdict
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.kit.process import ROOT
+from tests.supply.lock import Lock
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-ENTRY = re.compile(
-    r"^(?P<requirement>[a-z0-9-]+==[^\\\n]+?) \\\n"
-    r"(?P<hashes>(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
-    r"(?P<via>(?:    #.*\n)*)",
-    re.MULTILINE,
-)
+RUN = PROJECT["project"]["dependencies"]
+DEMO = [*RUN, *PROJECT["project"]["optional-dependencies"]["demo"]]
 ASKED = {
-    "requirements.lock": [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["demo"]],
+    "requirements.lock": RUN,
+    "requirements-demo.lock": DEMO,
+    "requirements-dev.lock": [*DEMO, *PROJECT["dependency-groups"]["dev"]],
     "requirements-build.lock": PROJECT["build-system"]["requires"],
 }
-
-
-class Lock:
-    def __init__(self, text):
-        self.entries = {}
-        self.via = {}
-        """Name → names of what needs it; the project's own, or none, for what was asked for itself."""
-        for entry in ENTRY.finditer(text):
-            requirement = Requirement(entry["requirement"])
-            self.entries[requirement.name] = requirement
-            words = re.sub(r"^ *#( *via)?", "", entry["via"], flags=re.MULTILINE).split()
-            self.via[requirement.name] = {word for word in words if not word.startswith("(")}
-        self.rest = ENTRY.sub("", text)
-
-    def version(self, name):
-        (pin,) = self.entries[name].specifier
-        return pin.version
-
-    @property
-    def direct(self):
-        return {name for name, via in self.via.items() if not via or PROJECT["project"]["name"] in via}
 
 
 def faults(lock, asked):
@@ -81,10 +60,46 @@ def test_a_lock_that_does_not_agree_is_found_out(spoil, says):
     assert any(says in fault for fault in faults(Lock(text), map(Requirement, asked)))
 
 
+def test_all_locks_have_the_same_versions():
+    """What the tests ran with is what production runs."""
+    locks = {file: Lock((ROOT / file).read_text()) for file in ASKED}
+    pins = defaultdict(set)
+    for lock in locks.values():
+        for name in lock.entries:
+            pins[name].add((lock.version(name), tuple(lock.hashes[name])))
+    assert {name: versions for name, versions in pins.items() if len(versions) > 1} == {}, "run make lock"
+
+
+def test_production_has_no_broker_in_it():
+    """Only the demo needs one; who commands a plant need not carry a second broker about."""
+    assert "amqtt" not in Lock((ROOT / "requirements.lock").read_text()).entries
+    assert "amqtt" in Lock((ROOT / "requirements-demo.lock").read_text()).entries
+
+
+def installs(script):
+    """Return the steps of a Dockerfile or Makefile in which pip installs something."""
+    steps = re.split(r"&&|\n", script.replace("\\\n", " "))
+    return [step for step in steps if re.search(r"(\bpip|\$\(LOCKED\).*) (install|wheel)\b", step)]
+
+
 def test_the_container_installs_nothing_else():
-    dockerfile = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
-    installs = [step for step in re.split(r"&&|\n", dockerfile) if re.search(r"\bpip (install|wheel)\b", step)]
-    assert len(installs) == 4
-    assert all("--require-hashes" in step or "--no-deps" in step for step in installs)
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    steps = installs(dockerfile)
+    assert len(steps) == 4
+    assert all("--require-hashes" in step or "--no-deps" in step for step in steps)
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    assert all(name in dockerfile and f"!{name}" in ignored for name in ASKED)
+    used = set(re.findall(r"-r (\S+)", dockerfile))
+    assert used == {"requirements.lock", "requirements-build.lock"}
+    copied = {"requirements.lock", "requirements-build.lock", "sbom.cdx.json"}
+    assert all(name in dockerfile and f"!{name}" in ignored for name in copied)
+    assert not any("demo" in line or "dev" in line for line in ignored)
+
+
+def test_demo_and_tests_install_nothing_else():
+    """But pip itself, and the tools of `make lock`, `audit`, `sbom` and `fuzz`, no part of what is delivered."""
+    makefile = (ROOT / "Makefile").read_text()
+    loose = [step for step in installs(makefile) if not re.search("--require-hashes|--no-deps", step)]
+    assert all(re.search(r'--upgrade "pip|\$\(VENV\)/tools/bin/python|"atheris', step) for step in loose)
+    assert len(loose) == 3
+    rule = makefile[makefile.index("$(VENV)/%.stamp: requirements-%.lock") :]
+    assert len(installs(rule[: rule.index("\n\n")])) == 3

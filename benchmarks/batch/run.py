@@ -1,20 +1,26 @@
 # ruff: noqa: INP001, S603, T201 - a script that starts programs and prints
-"""Commands through MQTT → batch → simulated GoodWe → result → MQTT, beside the same messages echoed without a gateway.
+"""Commands through MQTT → batch → simulated GoodWe → result → MQTT, beside a bare loop that does the same durable work.
 
-    python benchmarks/batch/run.py [--seconds 10] [--devices 2000] [--journal disk|tmpfs|both]
+    python benchmarks/batch/run.py [--seconds 10] [--devices 2000] [--journal disk|tmpfs|both] [--rounds 1]
 
-Processes of their own: mosquitto, Apache Kafka (fetched by tests/programs), the gateway, the simulated GoodWe, and this
-one, which commands. Part one keeps `--window` commands of as many devices under way, and counts how many end a second.
-Part two gives 100 commands a second at random times (Poisson) and takes the time from publishing the command to
-hearing its end. The floor: the messages that the gateway made in part two, produced at the times of the same process,
-echoed by a process with two bare librdkafka clients, and heard by a third; no MQTT, no journal, no linger, no devices.
+Processes of their own: mosquitto, Apache Kafka (fetched by tests/programs), the gateway or the floor, the simulated
+GoodWe, and this one, which commands. Part one gives 100 commands a second at random times (Poisson) and takes the time
+from publishing the command to hearing its end. Part two keeps `--window` commands of as many devices under way, and
+counts how many end a second.
+
+The floor is what any gateway of this kind can't do without, in bare Python: paho in, SQLite in groups of what came
+meanwhile (WAL, synchronous=FULL), librdkafka to the same simulated GoodWe and back, the end committed, paho out, the
+offset stored. It has no policy, no steps but the first and the last, no timers, and looks nothing up. Gateway and floor
+take turns on the same disk, `--rounds` times, and the ratios are those of one run.
 """
 
 import argparse
 import asyncio
 import json
+import queue
 import random
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -36,7 +42,9 @@ sys.path.insert(0, str(ROOT))
 
 PREFIX, SUPPLIER = "goodwe", "bench"
 COMMANDS: Final = f"{PREFIX}.{SUPPLIER}.active_power.command"
-ECHOED: Final = "echoed"
+RESULTS: Final = f"{PREFIX}.{SUPPLIER}.active_power.result"
+GROUP: Final = 1000
+"""Messages that the floor takes into one commit at most."""
 RATE: Final = 100.0
 PATIENCE: Final = 30.0
 QUICK: Final = {"linger.ms": 0, "acks": "all", "enable.idempotence": True}
@@ -49,10 +57,10 @@ def gateway(directory: Path) -> None:
     """Run a gateway until it is told to end."""
     import uvloop  # noqa: PLC0415 - each process loads what it needs
 
-    from gateway import logs  # noqa: PLC0415
-    from gateway.app import Gateway, run_until_signal  # noqa: PLC0415
-    from gateway.core.registry import GROUP, Registry  # noqa: PLC0415
-    from gateway.settings import Config  # noqa: PLC0415
+    from gateway.api.registry import GROUP, Registry  # noqa: PLC0415
+    from gateway.run import logs  # noqa: PLC0415
+    from gateway.run.app import Gateway, run_until_signal  # noqa: PLC0415
+    from gateway.run.settings import Config  # noqa: PLC0415
 
     types = {"mqtt": "gateway.bridges.mqtt:MqttBridge", "batch": "gateway.bridges.batch:BatchBridge"}
     config = Config.load(directory / "config.yaml", Registry([EntryPoint(n, v, GROUP) for n, v in types.items()]))
@@ -82,7 +90,7 @@ def cloud(servers: str, devices: int) -> None:
     async def run() -> None:
         batch = BatchSettings(connection=KafkaConnection(bootstrap_servers=[servers]), prefix=PREFIX, supplier=SUPPLIER)
         plants = {"plants": 3 + devices // 8, "devices_per_plant": 8}
-        simulator = Simulator(SimulatorSettings(port=0, device_delay=0, batch=batch, **plants))
+        simulator = Simulator(SimulatorSettings(port=0, device_delay=0, **plants), batch=batch)
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         await simulator.start()
@@ -94,21 +102,83 @@ def cloud(servers: str, devices: int) -> None:
         runner.run(run())
 
 
-def echo(servers: str) -> None:
-    """Send back what comes, with nothing in between."""
+def floor(directory: Path, port: int, servers: str) -> None:
+    """Do the durable work of a gateway and nothing else, until killed."""
+    arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    client.max_inflight_messages_set(0xFFFF)
+    client.on_message = lambda _, __, message: arrived.put((message.topic, message.payload))
+    client.connect("127.0.0.1", port)
+    client.subscribe("floor/+/set", 1)
+    client.loop_start()
     consumer = confluent_kafka.Consumer(
-        {"bootstrap.servers": servers, "group.id": "echo", "auto.offset.reset": "latest"}
-    )
+        {
+            "bootstrap.servers": servers, "group.id": f"floor{time.time_ns()}", "auto.offset.reset": "latest",
+            "enable.auto.offset.store": False,
+        }
+    )  # fmt: skip
     producer = confluent_kafka.Producer({"bootstrap.servers": servers, **QUICK})
-    consumer.subscribe(["floor"], on_assign=lambda *_: print("ready", flush=True))
+    consumer.subscribe([RESULTS], on_assign=lambda *_: print("ready", flush=True))
+    written: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_consume, args=[consumer, arrived, written], daemon=True).start()
+    _serve(directory, arrived, written, client, producer)
+
+
+def _consume(consumer: Any, arrived: "queue.SimpleQueue[tuple[str, Any]]", written: "queue.SimpleQueue[Any]") -> None:
     while True:
-        for message in consumer.consume(500, 0.05):
-            producer.produce(ECHOED, message.value(), message.key())
+        while not written.empty():
+            consumer.store_offsets(written.get())
+        # The first message ends the wait; what came with it is taken along.
+        for message in [consumer.poll(1), *consumer.consume(500, 0)]:
+            if message is not None and message.error() is None:
+                arrived.put(("", message))
+
+
+def _serve(directory: Path, arrived: Any, written: Any, client: Any, producer: Any) -> None:
+    database = sqlite3.connect(directory / "floor.sqlite", isolation_level=None)
+    for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+        database.execute(f"PRAGMA {pragma}")
+    database.execute("CREATE TABLE command (id TEXT PRIMARY KEY, serial TEXT, body BLOB, state TEXT) WITHOUT ROWID")
+    open_: dict[tuple[str, str], str] = {}
+    while True:
+        found = [arrived.get()]
+        with suppress(queue.Empty):
+            while len(found) < GROUP:
+                found.append(arrived.get_nowait())
+        wishes, ends = [], []
+        for topic, what in found:
+            if topic:
+                body = msgspec.json.decode(what)
+                wishes.append((body["id"], topic.split("/")[1], body))
+            else:
+                told = msgspec.json.decode(what.value())
+                ends += [
+                    ("succeeded" if entry["code"] == "00000" else "failed", known, entry["sn"])
+                    for entry in told["results"]
+                    if (known := open_.pop((told["requestId"], entry["sn"]), None))
+                ]
+        database.execute("BEGIN IMMEDIATE")
+        accepted = [(id_, serial, msgspec.json.encode(body), "accepted") for id_, serial, body in wishes]
+        database.executemany("INSERT INTO command VALUES (?, ?, ?, ?)", accepted)
+        database.executemany("UPDATE command SET state = ? WHERE id = ?", [end[:2] for end in ends])
+        database.execute("COMMIT")
+        for message in [what for topic, what in found if not topic]:
+            written.put(message)
+        if wishes:
+            request, now = f"{time.time_ns()}", time.time_ns() // 1_000_000
+            items = []
+            for id_, serial, body in wishes:
+                open_[request, serial] = id_
+                items.append({"sn": serial, "data": {"ActivePowerLimit": body["active_power_limit"]}})
+            message = {"requestId": request, "timestamp": now, "expires": now + 60_000, "items": items}
+            producer.produce(COMMANDS, msgspec.json.encode(message), wishes[0][1])
         producer.poll(0)
+        for state, id_, serial in ends:
+            client.publish(f"floor/{serial}/result", msgspec.json.encode({"id": id_, "state": state}), 1)
 
 
 def child(stack: ExitStack, *arguments: object, ready: bool = True) -> subprocess.Popen[str]:
-    """Start this script in another role; returns when it says that it is ready."""
+    """Start this script in another role; return once it says that it is ready."""
     command = [sys.executable, __file__, *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE if ready else None, text=True)
 
@@ -128,8 +198,9 @@ def child(stack: ExitStack, *arguments: object, ready: bool = True) -> subproces
 class Commander:
     """Gives commands over MQTT and hears of their ends."""
 
-    def __init__(self, port: int, serials: list[str]) -> None:
+    def __init__(self, port: int, serials: list[str], base: str) -> None:
         self.serials = serials
+        self.base = base
         self.ends: dict[str, str] = {}
         self.asked: dict[str, float] = {}
         self.took: dict[str, float] = {}
@@ -140,7 +211,7 @@ class Commander:
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        self._client.subscribe("sems/+/result", 0)
+        self._client.subscribe(f"{base}/+/result", 0)
         self._ready.wait(10)
 
     def _heard(self, _: object, __: object, message: paho.MQTTMessage) -> None:
@@ -157,7 +228,7 @@ class Commander:
         known = f"{run}-{number}"
         self.asked[known] = time.perf_counter()
         wish = {"active_power_limit": random.randint(0, 100), "id": known, "ttl": 60}  # noqa: S311 - no secret
-        self._client.publish(f"sems/{self.serials[number % len(self.serials)]}/set", json.dumps(wish), 0)
+        self._client.publish(f"{self.base}/{self.serials[number % len(self.serials)]}/set", json.dumps(wish), 0)
 
     def tally(self, run: str) -> dict[str, int]:
         """Return how those of a run ended."""
@@ -179,8 +250,8 @@ class Commander:
         self._client.loop_stop()
 
 
-def sustained(commander: Commander, seconds: float, window: int) -> str:
-    """Part one."""
+def sustained(commander: Commander, seconds: float, window: int) -> tuple[float, int, str]:
+    """Part two: return how many ended a second, how many there were in all, and that in words."""
     while commander.over.acquire(blocking=False):
         pass
     run, number = f"many{time.time_ns()}", 0
@@ -197,11 +268,12 @@ def sustained(commander: Commander, seconds: float, window: int) -> str:
     commander.wait_for(run, number + 1)
     ends = commander.tally(run)
     missing = number + 1 - sum(ends.values())
-    return f"{rate:7,.0f} commands a second for {seconds:g} s; ends {ends}{f', {missing} MISSING' if missing else ''}"
+    text = f"{rate:7,.0f} commands a second for {seconds:g} s; ends {ends}{f', {missing} MISSING' if missing else ''}"
+    return rate, number + 1, text
 
 
 def latency(commander: Commander, seconds: float) -> str:
-    """Part two."""
+    """Part one."""
     run = f"few{time.time_ns()}"
     clock, number = time.perf_counter(), 0
     end = clock + seconds
@@ -221,93 +293,6 @@ def spread(took: list[float]) -> str:
     return f"p50 {cuts[49] * 1000:6.1f} ms  p99 {cuts[98] * 1000:6.1f} ms  most {max(took) * 1000:6.1f} ms"
 
 
-# the floor
-
-
-def made(servers: str) -> list[tuple[bytes, bytes]]:
-    """Return the messages that the gateway made."""
-    consumer = confluent_kafka.Consumer({"bootstrap.servers": servers, "group.id": f"look{time.time_ns()}"})
-    partitions = consumer.list_topics(COMMANDS, 10).topics[COMMANDS].partitions
-    found: list[Any] = []
-    for partition in partitions:
-        low, high = consumer.get_watermark_offsets(confluent_kafka.TopicPartition(COMMANDS, partition), 10)
-        consumer.assign([confluent_kafka.TopicPartition(COMMANDS, partition, max(low, high - 2000))])
-        while high and (not found or found[-1].partition() != partition or found[-1].offset() < high - 1):
-            found += [m for m in consumer.consume(500, 1) if m.error() is None]
-    consumer.close()
-    return [(message.key(), message.value()) for message in found]
-
-
-class Floor:
-    """Produces messages, and hears them echoed."""
-
-    def __init__(self, servers: str) -> None:
-        self.took: list[float] = []
-        self.heard = threading.Semaphore(0)
-        self._sent: dict[bytes, float] = {}
-        self._ended = False
-        self._producer = confluent_kafka.Producer({"bootstrap.servers": servers, **QUICK})
-        self._consumer = confluent_kafka.Consumer(
-            {"bootstrap.servers": servers, "group.id": "floor", "auto.offset.reset": "latest"}
-        )
-        self._ready = threading.Event()
-        self._consumer.subscribe([ECHOED], on_assign=lambda *_: self._ready.set())
-        self._thread = threading.Thread(target=self._listen)
-        self._thread.start()
-        self._ready.wait(20)
-        time.sleep(1)
-
-    def _listen(self) -> None:
-        while not self._ended:
-            for message in self._consumer.consume(500, 0.05):
-                sent = self._sent.pop(message.key() or b"", None)
-                if sent is not None:
-                    self.took.append(time.perf_counter() - sent)
-                    self.heard.release()
-
-    def send(self, number: int, value: bytes) -> None:
-        """Produce one message."""
-        key = str(number).encode()
-        self._sent[key] = time.perf_counter()
-        self._producer.produce("floor", value, key)
-        self._producer.poll(0)
-
-    def close(self) -> None:
-        """End."""
-        self._ended = True
-        self._thread.join()
-        self._consumer.close()
-
-
-def floor(servers: str, messages: list[tuple[bytes, bytes]], seconds: float, window: int) -> tuple[str, str]:
-    """Return what the same messages, one a command, come to without a gateway."""
-    values = [value for _, value in messages]
-    it = Floor(servers)
-    clock, number = time.perf_counter(), 0
-    end = clock + seconds
-    while clock < end:
-        clock += random.expovariate(RATE)
-        time.sleep(max(0.0, clock - time.perf_counter()))
-        it.send(number, values[number % len(values)])
-        number += 1
-    time.sleep(2)
-    few = spread(it.took)
-    while it.heard.acquire(blocking=False):
-        pass
-    began, ended = time.perf_counter(), 0
-    for _ in range(window):
-        number += 1
-        it.send(number, values[number % len(values)])
-    while time.perf_counter() - began < seconds:
-        if it.heard.acquire(timeout=1):
-            ended += 1
-            number += 1
-            it.send(number, values[number % len(values)])
-    rate = ended / (time.perf_counter() - began)
-    it.close()
-    return few, f"{rate:7,.0f} messages a second"
-
-
 def main() -> None:
     """Run all parts."""
     from gateway.simulator.fleet import make_fleet  # noqa: PLC0415 - the other roles do without
@@ -318,6 +303,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--devices", type=int, default=2000)
     parser.add_argument("--window", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--linger-ms", type=float, default=50)
     parser.add_argument("--journal", choices=["disk", "tmpfs", "both"], default="both")
     parser.add_argument("--profile", type=Path, help="leave a cProfile of the gateway here")
@@ -335,19 +321,30 @@ def main() -> None:
         kafka = Kafka(directory / "kafka")
         kafka.launch()
         stack.callback(kafka.end)
-        kafka.make(*_topics(), ECHOED, "floor", partitions=3)
+        kafka.make(*_topics(), partitions=3)
         child(stack, "cloud", kafka.plaintext, options.devices)
         wanted = {"disk": directory / "disk", "tmpfs": memory}
         for name, place in wanted.items():
             if options.journal in {name, "both"}:
-                _measure(name, place, broker.port, kafka.plaintext, serials, options)
-        with ExitStack() as floors:
-            child(floors, "echo", kafka.plaintext)
-            few, many = floor(kafka.plaintext, made(kafka.plaintext), options.seconds, options.window)
-        print(f"floor: the same messages echoed by bare librdkafka clients\n  {RATE:g} a second: {few}\n  {many}")
+                _configure(name, place, broker.port, kafka.plaintext, serials, options)
+                runs: dict[str, list[tuple[float, float]]] = {"floor": [], "gateway": []}
+                for number in range(options.rounds):
+                    print(f"journal on {name}, round {number + 1}")
+                    for who, measured in runs.items():
+                        measured.append(_measure(who, place, broker.port, kafka.plaintext, serials, options))
+                rates, costs = zip(*[_middle(runs[who]) for who in ("gateway", "floor")], strict=True)
+                print(f"gateway / floor, journal on {name}: rate {rates[0] / rates[1]:.2f}, ", end="")
+                print(f"CPU a command {costs[0] / costs[1]:.2f}", flush=True)
 
 
-def _measure(name: str, place: Path, port: int, servers: str, serials: list[str], options: argparse.Namespace) -> None:
+def _middle(runs: list[tuple[float, float]]) -> tuple[float, float]:
+    rates, costs = zip(*runs, strict=True)
+    return statistics.median(rates), statistics.median(costs)
+
+
+def _configure(
+    name: str, place: Path, port: int, servers: str, serials: list[str], options: argparse.Namespace
+) -> None:
     config = {
         "gateway": {"id": "bench", "data_dir": str(place / "data")},
         "log": {"level": "warning"},
@@ -374,33 +371,45 @@ def _measure(name: str, place: Path, port: int, servers: str, serials: list[str]
     (place / "config.yaml").write_text(yaml.safe_dump(config))
     if options.profile:
         (place / "profile").touch()
+
+
+def _measure(
+    who: str, place: Path, port: int, servers: str, serials: list[str], options: argparse.Namespace
+) -> tuple[float, float]:
+    """Measure the gateway or the floor; return commands a second, and ms of CPU a command while as many go as can."""
     with ExitStack() as stack:
-        process = child(stack, "gateway", place, ready=False)
-        commander = Commander(port, serials)
+        if who == "gateway":
+            process = child(stack, who, place, ready=False)
+        else:
+            for left in place.glob("floor.sqlite*"):
+                left.unlink()
+            process = child(stack, who, place, port, servers)
+        commander = Commander(port, serials, "sems" if who == "gateway" else who)
         stack.callback(commander.close)
         _warm_up(commander)
-        print(f"journal on {name}")
         began = _cpu(process.pid)
-        print(f"  {RATE:g} a second: {latency(commander, options.seconds)}", flush=True)
+        few = latency(commander, options.seconds)
         middle = _cpu(process.pid)
-        print(f"  {sustained(commander, options.seconds, options.window)}", flush=True)
-        end = _cpu(process.pid)
-        print(f"  CPU of the gateway: {middle - began:.1f} s, then {end - middle:.1f} s")
-    if options.profile:
-        shutil.move(place / "profile.out", options.profile.with_suffix(f".{name}"))
+        rate, count, many = sustained(commander, options.seconds, options.window)
+        cost = (_cpu(process.pid) - middle) / count * 1000
+        print(f"  {who:8}{RATE:g} a second: {few}; {middle - began:.1f} s of CPU")
+        print(f"  {who:8}{many}; {cost:.2f} ms of CPU a command", flush=True)
+    if options.profile and who == "gateway":
+        shutil.move(place / "profile.out", options.profile.with_suffix(f".{place.name}"))
+    return rate, cost
 
 
 def _warm_up(commander: Commander) -> None:
     """Wait until a command goes all the way, and then have each device commanded once."""
     patience = time.perf_counter() + PATIENCE
-    run, number = "warm", 0
+    run, number = f"warm{time.time_ns()}", 0
     while not commander.tally(run).get("succeeded"):
         if time.perf_counter() > patience:
             sys.exit(f"no command came to its end: {commander.ends}")
         commander.ask(number, run)
         number += 1
         time.sleep(0.5)
-    run = "round"
+    run = f"round{time.time_ns()}"
     for number in range(len(commander.serials)):
         commander.ask(number, run)
     commander.wait_for(run, len(commander.serials))
@@ -425,7 +434,7 @@ if __name__ == "__main__":
                 gateway(Path(arguments[0]))
             case "cloud":
                 cloud(arguments[0], int(arguments[1]))
-            case "echo":
-                echo(arguments[0])
+            case "floor":
+                floor(Path(arguments[0]), int(arguments[1]), arguments[2])
             case _:
                 main()

@@ -5,7 +5,7 @@
 
 Both commit in WAL mode with synchronous=FULL, so both wait for the disk; what the journal adds is the hash chain, the
 thread and the loop. They take turns, for disks have moods. `--module` measures another journal.py in place of the
-installed one, e.g. one of an older commit: `git show COMMIT:gateway/core/journal/journal.py > /tmp/journal.py`.
+installed one, e.g. one of an older commit: `git show COMMIT:gateway/journal/journal.py > /tmp/journal.py`.
 """
 
 import argparse
@@ -26,8 +26,8 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from gateway.core.journal import journal as installed
 from gateway.core.model import Command, CommandEvent, CommandState, Reason, new_command_id
+from gateway.journal import journal as installed
 
 ONE_BY_ONE = 300
 WRITERS = 200

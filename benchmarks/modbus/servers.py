@@ -24,13 +24,13 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from gateway.bridges.modbus import ModbusBridge, ModbusSettings
 from gateway.bridges.modbus.units import LAST_UNIT
+from gateway.commands.dispatch import Dispatcher
+from gateway.commands.policy.policy import ControlSettings, Policy
 from gateway.core.clock import SystemClock
-from gateway.core.control.dispatch import Dispatcher
-from gateway.core.journal.journal import Journal
 from gateway.core.model import Device, DeviceKind, Snapshot
-from gateway.core.policy.policy import ControlSettings, Policy
 from gateway.core.router import Router
-from gateway.core.supervisor import Runner, Services
+from gateway.journal.journal import Journal
+from gateway.run.supervisor import Runner, Services
 
 ADDRESS, COUNT = 1000, 125
 POINTS: Final = (
@@ -64,7 +64,9 @@ async def gateway(devices: int, *, updates: bool) -> None:
         for serial in serials:
             router.announce("source", Device(serial=serial, kind=DeviceKind.STORAGE, name=serial, model="GW10K-ET"))
             router.publish(snapshot(serial))
-        settings = ModbusSettings(port=0, ports=-(-devices // LAST_UNIT), max_connections=1000)
+        settings = ModbusSettings(
+            port=0, ports=-(-devices // LAST_UNIT), max_connections=1000, max_connections_per_host=1000
+        )
         runner = Runner("modbus", "modbus", ModbusBridge, settings, services)
         runner.start()
         bridge = runner.bridge

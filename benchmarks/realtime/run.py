@@ -27,18 +27,18 @@ import httpx
 import msgspec
 import uvloop
 
+from gateway.api.bridge import BridgeSettings
 from gateway.bridges.realtime import RealtimeBridge, RealtimeSettings
-from gateway.core.bridge import BridgeSettings
+from gateway.commands.dispatch import Dispatcher
+from gateway.commands.policy.policy import ControlSettings, Policy
 from gateway.core.clock import SystemClock
-from gateway.core.control.dispatch import Dispatcher
-from gateway.core.journal.journal import Journal
 from gateway.core.model import DeviceKind, Quality
-from gateway.core.policy.policy import ControlSettings, Policy
 from gateway.core.router import Router
-from gateway.core.supervisor import Runner, Services
-from gateway.logs import configure
+from gateway.journal.journal import Journal
+from gateway.run.logs import configure
+from gateway.run.settings import LogSettings
+from gateway.run.supervisor import Runner, Services
 from gateway.sems.catalogue import load
-from gateway.settings import LogSettings
 from gateway.simulator.fleet import make_fleet
 
 BATCH: Final = 100

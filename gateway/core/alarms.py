@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from gateway.core import files
+from gateway.core.bad_json import BAD_JSON
 from gateway.core.clock import Clock
 from gateway.core.model import Alarm, Severity, Value, iso
 
@@ -17,7 +18,7 @@ FILE: Final = "alarms.json"
 FORMAT: Final = 1
 RETRY: Final = 10.0
 """Seconds until a file that could not be written is tried again."""
-TOLD: Final = 200
+MAX_CLEARED_MARKS: Final = 200
 WORST_FIRST: Final = (Severity.FAULT, Severity.WARNING, Severity.INFO)
 POINTS: Final = ("alarms_active", "alarm_severity", "alarm_code", "alarm_text", "alarm_time")
 """Points that the alarms of a device give it."""
@@ -44,7 +45,7 @@ class _Device(msgspec.Struct):
     active: list[_Active] = msgspec.field(default_factory=list)
     listed: dict[str, set[str]] = msgspec.field(default_factory=dict)
     """Source → marks of all that was in its last list."""
-    told: deque[str] = msgspec.field(default_factory=lambda: deque(maxlen=TOLD))
+    told: deque[str] = msgspec.field(default_factory=lambda: deque(maxlen=MAX_CLEARED_MARKS))
     """Marks of alarms that were cleared, for sources that come to know of them later."""
 
 
@@ -164,12 +165,10 @@ class Alarms:
         """
         self._path = directory / FILE
         try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
-            if found.version != FORMAT:
-                raise msgspec.ValidationError(f"format {found.version}, this gateway knows {FORMAT}")
+            found = files.read(self._path, _File, FORMAT)
         except FileNotFoundError:
             return
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *BAD_JSON) as error:
             log.warning(
                 "the file of active alarms can't be read; those still active are raised again",
                 file=str(self._path),

@@ -1,8 +1,13 @@
 """Errors by what the caller does next. A bridge raises these; the router knows nothing else."""
 
+from gateway.core.text import MAX_DETAIL, plain
+
 
 class GatewayError(Exception):
-    """The root. Its text is for a person and says what to do."""
+    """The root. Its text is for a person and says what to do; what it repeats of others is made plain."""
+
+    def __str__(self) -> str:
+        return plain(super().__str__(), MAX_DETAIL)
 
 
 class NotSentError(GatewayError):

@@ -1,14 +1,72 @@
-"""Files that are replaced whole: after a crash either the old one or the new one is there."""
+"""Our own files: for nobody else to read, and replaced whole: after a crash the old one or the new one is there.
 
+What another user of the machine can open, he can hold: a lock on it, and we would wait. So every file is made by this
+user alone (0600, in a directory 0700), never through a link that somebody else put there, and no lock is waited for
+without a limit.
+"""
+
+import fcntl
 import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+OTHERS: Final = 0o077
+"""What group and others may do."""
+LOCK_WITHIN: Final = 2.0
+"""Seconds that a lock is waited for."""
+_LOOK_AGAIN: Final = 0.02
+"""Seconds between two tries to get a lock."""
+_TRIES: Final = 3
+"""How often what is in the way of a new file is removed, before that is an error."""
 
 
-def replace(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a file in one step and wait for the disk. `mode` is that of a new file. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+class LockedError(OSError):
+    """Another process holds a file. The message names it."""
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory that is ours alone, where there is none. Raises OSError."""
+    path.mkdir(0o700, parents=True, exist_ok=True)
+
+
+def create(path: Path) -> None:
+    """Make an empty file that is ours alone, where there is none. Raises OSError.
+
+    SQLite gives its files beside a database the mode of the database, so that is made first.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of ours, or make it; return its descriptor. Raises OSError, also where it is a link."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def read(path: Path, type_: type[T], version: int | None) -> T:
+    """Return what a JSON file of ours holds. Raises OSError, FileNotFoundError where there is none, or of BAD_JSON.
+
+    `version` is the format that its field of this name must say; None for a type that has no such field.
+    """
+    found = msgspec.json.decode(path.read_bytes(), type=type_)
+    if (said := getattr(found, "version", None)) != version:
+        raise msgspec.ValidationError(f"format {said}, this gateway knows {version}")
+    return found
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file in one step and wait for the disk. Raises OSError."""
+    make_directory(path.parent)
     new = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+    with os.fdopen(_made_anew(new), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -18,3 +76,69 @@ def replace(path: Path, data: bytes, mode: int = 0o666) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+@contextmanager
+def locked(path: Path, within: float = LOCK_WITHIN) -> Iterator[int]:
+    """Hold a lock on a file, which is made where there is none; gives its descriptor.
+
+    Blocks for `within` seconds at most. Raises LockedError where another process holds it for longer, and OSError.
+    """
+    descriptor = open_own(path, os.O_RDWR)
+    try:
+        tries = round(within / _LOOK_AGAIN)
+        while not _try_lock(descriptor):
+            tries -= 1
+            if tries < 0:
+                raise LockedError(f"{path} is locked by another process; `fuser {path}` says which")
+            time.sleep(_LOOK_AGAIN)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def tighten(directory: Path) -> list[Path]:
+    """Take from group and others what they may do with a directory of ours and all in it; return what was changed.
+
+    Links are not followed. What can't be changed, as it belongs to somebody else, stays as it is.
+    """
+    changed = []
+    for folder, names, files in os.walk(directory):
+        here = Path(folder)
+        del names  # each is a folder of its own, later
+        changed += [path for path in (here, *(here / name for name in files)) if _tightened(path)]
+    return changed
+
+
+def _tightened(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # a link, a socket, or not ours
+        return False
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not mode & OTHERS or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return False
+        os.fchmod(descriptor, stat.S_IMODE(mode) & ~OTHERS)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _made_anew(path: Path) -> int:
+    """Make a file that was not there; return its descriptor. What is in the way, e.g. after a crash, is removed."""
+    for _ in range(_TRIES):
+        with suppress(FileExistsError):
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        path.unlink(missing_ok=True)
+    raise FileExistsError(f"{path} is made again whenever it is removed; see who else writes into {path.parent}")
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

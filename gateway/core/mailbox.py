@@ -6,12 +6,30 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.bridge import Updates
 from gateway.core.errors import GatewayError
 from gateway.core.model import Alarm, BridgeStatus, Command, CommandEvent, DeviceState, Snapshot
 
 EVENT_BACKLOG: Final = 10_000
 """Steps of commands, and as many alarms."""
+
+
+class Updates(msgspec.Struct):
+    """What has changed for a sink since it last took its mail."""
+
+    states: dict[str, DeviceState] = msgspec.field(default_factory=dict)
+    """Serial → newest state; older ones were conflated away."""
+    removed: set[str] = msgspec.field(default_factory=set)
+    events: list[CommandEvent] = msgspec.field(default_factory=list)
+    """Every step of every command, in order."""
+    done: list[Command] = msgspec.field(default_factory=list)
+    """Commands that the far side says are done, and whose read-back is waited for. No step: the end follows."""
+    bridges: dict[str, BridgeStatus] = msgspec.field(default_factory=dict)
+    alarms: list[Alarm] = msgspec.field(default_factory=list)
+    """Every alarm that was raised or cleared, in order."""
+    halt: bool = False
+    """Control was halted or resumed; `Context.halted` has how it stands."""
+    snapshots: list[Snapshot] = msgspec.field(default_factory=list)
+    """Every snapshot, in order; only for a sink that keeps history."""
 
 
 class Mailbox:

@@ -1,13 +1,19 @@
 """The types that bridges and the router exchange. All are immutable; all times are aware UTC."""
 
 import os
+import re
 import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any, Final, Self
 
 import msgspec
+
+from gateway.core.findings import Finding
+from gateway.core.text import MAX_DETAIL, MAX_ORIGIN, escaped
+from gateway.core.text import plain as plain_text
 
 Value = float | int | str | bool | None
 """A point's value. None means "not there"; NaN and sentinels never get this far."""
@@ -63,6 +69,23 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """Setpoint id → what this device takes."""
 
 
+class Written(msgspec.Struct):
+    """How often a setpoint of a device was written."""
+
+    serial: str
+    setpoint: str
+    life: int = 0
+    day: int = 0
+    """Days since 1970-01-01, UTC."""
+    today: int = 0
+    """Of that day."""
+
+
+def day_of(moment: datetime) -> int:
+    """Return the day in which writes are counted: days since 1970-01-01, UTC."""
+    return int(moment.timestamp() // 86_400)
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What one source knows of one device at one time."""
 
@@ -74,6 +97,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     interval: float
     """Seconds until the next is due. Three of these without news make the device stale."""
     values: Mapping[str, Value]
+    shown: float = 0.0
+    """Seconds for which its values are shown beside those of another source, where that is longer than three intervals:
+    its own source asks seldom because there is another, and does not keep the device good for longer by that."""
 
 
 class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +152,7 @@ class Page(msgspec.Struct, frozen=True):
     """Oldest first."""
 
 
-class Pause(msgspec.Struct, frozen=True):
+class RateLimitWait(msgspec.Struct, frozen=True):
     """A history waits, and goes on by itself."""
 
     until: datetime
@@ -134,7 +160,7 @@ class Pause(msgspec.Struct, frozen=True):
     """In words for a person, e.g. that the call budget is used up."""
 
 
-class Outline(msgspec.Struct, frozen=True):
+class HistoryPlan(msgspec.Struct, frozen=True):
     """What a history will hold."""
 
     pages: int
@@ -196,11 +222,78 @@ class Reason(StrEnum):
     """The journal cannot be written. Nothing is executed that could be forgotten."""
 
 
+class Origin(str):
+    """Who asks: `<bridge>[/<role>][:<detail>]`, e.g. `modbus/operator:127.0.0.1:40122`.
+
+    Policy knows the bridge and the role; the detail (address, user) is for people: it may be anything. It is made by
+    `of`, so that a role which the far side chose can't pass for another.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, bridge: str, role: str = "", detail: str = "") -> Self:
+        """Return who asks. In a role, `/`, `:` and `%` are percent-encoded."""
+        named = f"{bridge}/{escape_role(role)}" if role else bridge
+        return cls(escaped(f"{named}:{detail}" if detail else named, MAX_ORIGIN))
+
+    @property
+    def who(self) -> str:
+        """`<bridge>[/<role>]`, by which policy judges."""
+        return self.partition(":")[0]
+
+    @property
+    def bridge(self) -> str:
+        """The bridge it came by, or `gateway`."""
+        return self.who.partition("/")[0]
+
+    @property
+    def role(self) -> str:
+        """The role as it stands in rules; "" for none."""
+        return self.who.partition("/")[2]
+
+    @property
+    def detail(self) -> str:
+        """Address, user or the like; "" for none."""
+        return self.partition(":")[2]
+
+
+_PARTING: Final = re.compile("[/:%]")
+"""What a role must not have in clear: with `guest:x` or `a/b` it would pass for another."""
+
+
+def escape_role(role: str) -> str:
+    """Return a role as it stands in origins and rules."""
+    return _PARTING.sub(lambda match: f"%{ord(match[0]):02X}", role)
+
+
+GATEWAY: Final = Origin("gateway")
+"""The gateway itself, in the audit."""
+REVERT: Final = Origin("revert")
+"""How people see who sends what a dead-man's timer falls back to. What it may do hangs on `Command.is_revert` alone."""
+RESERVED: Final = frozenset({"cli", GATEWAY, REVERT})
+"""Names that no bridge of a configuration may have: who commands under them is somebody else."""
+
+
+def plain(value: Any) -> Any:
+    """Encode what msgspec has no own way for; the `enc_hook` of every encoder of what holds a Command."""
+    if isinstance(value, Origin):
+        return str(value)
+    raise NotImplementedError(f"no way to encode {type(value)}")
+
+
+def custom(type_: type, value: Any) -> Any:
+    """Decode what msgspec has no own way for; the `dec_hook` of every decoder of what holds a Command."""
+    if type_ is Origin and isinstance(value, str):
+        return Origin(value)
+    raise NotImplementedError(f"no way to decode {type_}")
+
+
 class Halt(msgspec.Struct, frozen=True, kw_only=True):
     """All control is stopped: no new command is taken. Reverts go on."""
 
     by: str
-    """Who stopped it, as in `Command.origin`."""
+    """Who stopped it: an Origin as text."""
     reason: str = ""
     """Why, in the words of who did it."""
     since: datetime
@@ -213,17 +306,30 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     serial: str
     setpoint: str
     value: Value
-    origin: str
-    """Who asked: `<bridge>[/<role>][:<detail>]`, e.g. `modbus/operator:127.0.0.1:40122`.
-
-    Policy knows the bridge and the role; the detail (address, user) is for people.
-    """
+    origin: Origin
+    """Who asked."""
     created: datetime
     expires: datetime
     """Not executed after this time, whatever happens."""
     revert_after: float | None = None
     """Dead-man's timer, seconds: not refreshed by then, `revert_value` is sent."""
     revert_value: Value = None
+    is_revert: bool = False
+    """A dead-man's timer sends it: it is not judged again, and no halt holds it back."""
+
+    def __post_init__(self) -> None:
+        if type(self.origin) is not Origin:
+            msgspec.structs.force_setattr(self, "origin", Origin(self.origin))
+
+
+def encode_command(command: Command) -> bytes:
+    """Return a command as JSON."""
+    return msgspec.json.encode(command, enc_hook=plain)
+
+
+def decode_command(body: bytes) -> Command:
+    """Return a command from JSON. Raises msgspec.MsgspecError."""
+    return msgspec.json.decode(body, type=Command, dec_hook=custom)
 
 
 class CommandEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,6 +347,10 @@ class CommandEvent(msgspec.Struct, frozen=True, kw_only=True):
     correction: bool = False
     """True where this is no step, but what became known of an `unknown` after its end."""
 
+    def __post_init__(self) -> None:
+        if self.detail:
+            msgspec.structs.force_setattr(self, "detail", plain_text(self.detail, MAX_DETAIL))
+
 
 class BridgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a bridge does its work."""
@@ -251,6 +361,8 @@ class BridgeStatus(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     """When down, what is wrong and what is being done about it."""
     since: datetime
+    findings: tuple[Finding, ...] = ()
+    """What it doubts, or has found out, about what the far side says."""
 
 
 def new_command_id() -> str:
@@ -262,6 +374,15 @@ def new_command_id() -> str:
     return str(uuid.UUID(bytes=stamp + bytes(tail)))
 
 
+def has_value(values: Mapping[str, Value]) -> bool:
+    """Return whether there is a single value in it: a snapshot without one is none."""
+    return any(value is not None for value in values.values())
+
+
 def iso(moment: datetime) -> str:
     """Return the time as every text interface shows it: RFC 3339, UTC, milliseconds."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:  # the first or last hours there are, in another zone: nobody means them
+        moment = moment.replace(tzinfo=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

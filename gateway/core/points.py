@@ -2,17 +2,23 @@
 
 MQTT topics, register maps, documentation and validation all derive from it.
 
-Signs: `pv_power`, `load_power` ≥ 0; `grid_power` > 0 imports; `battery_power` > 0 discharges;
-so pv + battery + grid = load.
+Signs: `pv_power`, `load_power` ≥ 0; `ac_power` > 0 feeds in; `grid_power` > 0 imports; `battery_power` > 0 discharges;
+so pv + battery + grid = load. Reactive power and power factors, set and measured, of inverters and of meters:
+> 0 where reactive power is given to the grid (over-excited), < 0 where it is drawn from it (under-excited).
 """
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
+from gateway.core import strict
 from gateway.core.model import Value
+
+NONE: Final = "none"
+"""The value of a setpoint that says "no limit", or "no setting of mine". Not the same as None, which is "not known"."""
 
 
 class Kind(StrEnum):
@@ -62,22 +68,32 @@ class Point(msgspec.Struct, frozen=True):
     """What a dead-man's timer falls back to when the command names nothing."""
     tolerance: float = 0.0
     """How far a read-back of a setpoint may be from what was asked for, in `unit`, to be the same."""
+    nullable: bool = False
+    """It takes `none` (NONE) as well as a number."""
+    least: float = 0.0
+    """Of a power factor: its magnitude is at least this; 1 and -1 are one value. 0 for all other points."""
 
     def same(self, found: Value, wanted: Value) -> bool:
         """Return whether a value that was read back is the one asked for, within the tolerance."""
         numbers = isinstance(found, (int, float)) and isinstance(wanted, (int, float))
-        if numbers and not isinstance(found, bool) and not isinstance(wanted, bool):
-            return math.isclose(float(found or 0), float(wanted or 0), rel_tol=0.0, abs_tol=self.tolerance)
-        return found == wanted
+        if not numbers or isinstance(found, bool) or isinstance(wanted, bool):
+            return found == wanted
+        one, other = float(found or 0), float(wanted or 0)
+        # Power factors lie on a line that is joined at 1 and -1: from -0.99 to 0.99 it is 0.02.
+        apart = 2 - abs(one) - abs(other) if self.least and one * other < 0 else one - other
+        return math.isclose(apart, 0.0, rel_tol=0.0, abs_tol=self.tolerance + _NOISE)
 
     def parse(self, raw: object) -> Value:
         """Return `raw` as this point's value.
 
-        Numbers may come as text; booleans as on/off, true/false, 1/0; enums as their name or number.
+        Numbers may come as text; booleans as on/off, true/false, 1/0; enums as their name or number; NONE, where the
+        point takes it, also as None (JSON's null) and `null`, but never as nothing at all: an empty text is a mistake.
         Raises BadValueError, or OutOfRangeError for a number outside the point's range.
         """
         if isinstance(raw, str):
             raw = raw.strip()
+        if self.nullable and (raw is None or (isinstance(raw, str) and raw.lower() in _NOTHING)):
+            return NONE
         match self.type:
             case Type.BOOLEAN:
                 value = _BOOLEANS.get(str(raw).lower())
@@ -102,16 +118,16 @@ class Point(msgspec.Struct, frozen=True):
         raise BadValueError(f"{self.id} takes one of {', '.join(self.options)}, not {raw!r}")
 
     def _parse_number(self, raw: object) -> float | int:
-        # Python's own 1_000 is nobody else's number.
-        if isinstance(raw, bool) or not isinstance(raw, (int, float, str)) or "_" in str(raw):
-            raise BadValueError(f"{self.id} takes a number, not {raw!r}")
+        if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
+            raise BadValueError(f"{self.id} takes {self._numbers()}, not {raw!r}")
         try:
-            number = float(raw)
+            number = strict.number(raw) if isinstance(raw, str) else float(raw)
         except (ValueError, OverflowError):
-            raise BadValueError(f"{self.id} takes a number, not {raw!r}") from None
+            raise BadValueError(f"{self.id} takes {self._numbers()}, not {raw!r}") from None
         if not math.isfinite(number):
             raise BadValueError(f"{self.id} takes a finite number, not {raw!r}")
-        if (self.low is not None and number < self.low) or (self.high is not None and number > self.high):
+        outside = (self.low is not None and number < self.low) or (self.high is not None and number > self.high)
+        if outside or abs(number) < self.least:
             raise OutOfRangeError(f"{self.id} takes {self.range_text()}, not {number:g}")
         if self.type is Type.INTEGER:
             if not number.is_integer():
@@ -121,8 +137,13 @@ class Point(msgspec.Struct, frozen=True):
 
     def range_text(self) -> str:
         """Return the range in words, with the unit."""
+        if self.least:
+            return f"{self.low:g} to {-self.least:g} and {self.least:g} to {self.high:g}"
         unit = f" {self.unit}" if self.unit else ""
-        return range_text(self.low, self.high) + unit
+        return range_text(self.low, self.high) + unit + (f", or {NONE}" if self.nullable else "")
+
+    def _numbers(self) -> str:
+        return f"a number or {NONE}" if self.nullable else "a number"
 
 
 def range_text(low: float | None, high: float | None) -> str:
@@ -138,6 +159,9 @@ def range_text(low: float | None, high: float | None) -> str:
             return f"{low:g} to {high:g}"
 
 
+_NOTHING: Final = frozenset({NONE, "null"})
+_NOISE: Final = 1e-9
+"""What binary fractions add: 2 - 0.997 - 0.997 is not quite 0.006."""
 _BOOLEANS: Final = {
     "true": True, "on": True, "1": True, "1.0": True, "yes": True,
     "false": False, "off": False, "0": False, "0.0": False, "no": False,
@@ -180,7 +204,10 @@ def _phases(prefix: str, what: str) -> list[Point]:
 
 
 STATUS_OPTIONS: Final = ("offline", "waiting", "normal", "fault")
-BATTERY_MODES: Final = ("idle", "charge", "discharge")
+AUTO: Final = "auto"
+"""The battery mode that hands the battery back to its own control."""
+BATTERY_MODES: Final = ("idle", "charge", "discharge", AUTO)
+"""In registers by their place, which every one of them keeps."""
 WORK_MODES: Final = ("general", "off_grid", "backup", "eco", "peak_shaving", "self_use")
 ALARM_SEVERITIES: Final = ("none", "info", "warning", "fault")
 EV_STATUS_OPTIONS: Final = ("unplugged", "plugged", "charging")
@@ -190,11 +217,13 @@ ROUNDED: Final = 0.5
 """Of %, W and the like SEMS gives whole ones."""
 ROUNDED_HUNDREDTHS: Final = 0.006
 """Of a power factor SEMS gives hundredths."""
+MIN_POWER_FACTOR: Final = 0.8
+"""What inverters take, leading and lagging, as far as nothing else is known of one."""
 
 _ROWS: Final[tuple[Point, ...]] = (
     # state
     _state("status", Type.ENUM, "What the device is doing", STATUS_OPTIONS),
-    _state("fault_code", Type.INTEGER, "Fault bits, as the device reports them"),
+    _state("fault_code", Type.TEXT, "Fault code, as the device reports it: a number, often bits, or text"),
     _state("fault_text", Type.TEXT, "The fault in words"),
     _state("firmware", Type.TEXT, "Firmware version"),
     _state("ev_status", Type.ENUM, "Whether a vehicle is plugged in and charging", EV_STATUS_OPTIONS),
@@ -207,9 +236,9 @@ _ROWS: Final[tuple[Point, ...]] = (
     _state("alarm_time", Type.TEXT, "When that alarm was raised, RFC 3339, UTC"),
     # power, energy flow
     _measured("ac_power", "W", "Active power at the inverter's AC terminals; > 0 feeds in"),
-    _measured("ac_reactive_power", "var", "Reactive power at the AC terminals"),
+    _measured("ac_reactive_power", "var", "Reactive power at the AC terminals; > 0 is given (over-excited)"),
     _measured("ac_apparent_power", "VA", "Apparent power at the AC terminals"),
-    _measured("ac_power_factor", "", "Power factor at the AC terminals", -1, 1),
+    _measured("ac_power_factor", "", "Power factor at the AC terminals; < 0 under-excited", -1, 1),
     _measured("pv_power", "W", "PV power, all strings", 0),
     _measured("load_power", "W", "Consumption of the site behind the meter", 0),
     _measured("grid_power", "W", "Power at the grid connection; > 0 imports"),
@@ -265,18 +294,26 @@ _ROWS: Final[tuple[Point, ...]] = (
           *PERCENT, neutral=100.0, tolerance=ROUNDED),
     Point("reactive_power", "%", Kind.SETPOINT, Type.FLOAT, "Reactive power, of rated power; > 0 over-excited",
           -100, 100, neutral=0.0, tolerance=ROUNDED),
-    Point("power_factor", "", Kind.SETPOINT, Type.FLOAT, "Power factor; < 0 under-excited", -1, 1, neutral=1.0,
-          tolerance=ROUNDED_HUNDREDTHS),
-    Point("export_limit", "W", Kind.SETPOINT, Type.FLOAT, "Limit of the power fed into the grid", 0,
-          tolerance=ROUNDED),
+    Point("power_factor", "", Kind.SETPOINT, Type.FLOAT, "Power factor; < 0 under-excited; 1 and -1 are the same",
+          -1, 1, neutral=1.0, tolerance=ROUNDED_HUNDREDTHS, least=MIN_POWER_FACTOR),
+    Point("export_limit", "W", Kind.SETPOINT, Type.FLOAT,
+          "Limit of what the plant feeds into the grid, at the grid meter of the device that is told (an inverter, or "
+          "a SEC1000 for all of its own); not of that device's own power",
+          0, neutral=NONE, tolerance=ROUNDED, nullable=True),
     Point("work_mode", "", Kind.SETPOINT, Type.ENUM, "Operating strategy of a storage system",
           options=WORK_MODES, neutral="general"),
-    Point("battery_mode", "", Kind.SETPOINT, Type.ENUM, "What the battery is told to do",
-          options=BATTERY_MODES, group=BATTERY, neutral="idle"),
-    Point("battery_power_target", "W", Kind.SETPOINT, Type.FLOAT, "Power to charge or discharge with",
-          0, group=BATTERY, neutral=0.0, tolerance=ROUNDED),
-    Point("battery_target_soc", "%", Kind.SETPOINT, Type.FLOAT, "State of charge to stop at",
-          *PERCENT, group=BATTERY, tolerance=ROUNDED),
+    Point("battery_mode", "", Kind.SETPOINT, Type.ENUM,
+          "What the battery is told to do",
+          options=BATTERY_MODES, group=BATTERY, neutral=AUTO),
+    Point("battery_power_target", "W", Kind.SETPOINT, Type.FLOAT,
+          "Power to charge or discharge with",
+          0, group=BATTERY, tolerance=ROUNDED, nullable=True),
+    Point("battery_target_soc", "%", Kind.SETPOINT, Type.FLOAT,
+          "State of charge to stop at",
+          *PERCENT, group=BATTERY, tolerance=ROUNDED, nullable=True),
+    Point("battery_reserve_soc", "%", Kind.SETPOINT, Type.FLOAT,
+          "State of charge kept in reserve: the battery is not discharged below it",
+          *PERCENT, neutral=NONE, tolerance=ROUNDED, nullable=True),
     Point("charging", "", Kind.SETPOINT, Type.BOOLEAN, "EV charger charges or waits", neutral=False),
 )  # fmt: skip
 
@@ -285,5 +322,17 @@ POINTS: Final[dict[str, Point]] = {point.id: point for point in _ROWS}
 
 SETPOINTS: Final[dict[str, Point]] = {p.id: p for p in _ROWS if p.kind is Kind.SETPOINT}
 
+LEADERS: Final = {BATTERY: "battery_mode"}
+"""Group of setpoints that are one order → the one of them that starts and ends it. The others are its settings."""
+
 if len(POINTS) != len(_ROWS):
     raise AssertionError("two rows of the point table have the same id")
+
+
+def is_measured(values: Mapping[str, Value]) -> bool:
+    """Return whether something was measured: a firmware version or the words of a fault alone say nothing of now."""
+    return any(value is not None and not _is_text(point) for point, value in values.items())
+
+
+def _is_text(point: str) -> bool:
+    return point in POINTS and POINTS[point].type is Type.TEXT

@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.core.alarms import Alarms
 from gateway.core.clock import Clock
+from gateway.core.good_once import GoodOnce
 from gateway.core.mailbox import HistoryMailbox, Mailbox
 from gateway.core.model import (
     Alarm,
@@ -25,7 +26,9 @@ from gateway.core.model import (
     Range,
     Snapshot,
     Value,
+    has_value,
 )
+from gateway.core.totals import Totals
 
 STALE_INTERVALS: Final = 3
 FUTURE_TOLERANCE: Final = timedelta(minutes=2)
@@ -39,8 +42,10 @@ class _Entry(msgspec.Struct):
     """Source → the device as that source describes it."""
     snapshots: dict[str, Snapshot] = {}
     """Source → its newest."""
-    commanded: dict[str, tuple[datetime, Value]] = {}
-    """Setpoint → what a confirmed command set it to, and when; until a source reads it back."""
+    named: set[str] = set()
+    """Sources whose configuration names it: a person knows that it is there."""
+    lost: set[str] = set()
+    """Sources that have withdrawn it, while something that was promised keeps it."""
     alarms: Mapping[str, Value] = {}
     """What its alarms are as points; empty while nobody has told of any."""
     state: DeviceState | None = None
@@ -59,53 +64,90 @@ class Router:
         """Those of the mailboxes that keep every snapshot."""
         self._published = 0
         self._bridges: dict[str, BridgeStatus] = {}
+        self.commanded: Callable[[str], Mapping[str, tuple[datetime, Value]]] = lambda _: {}
+        """Serial → setpoint → when a command set it, and to what. Shown until a source reads it back."""
+        self.promised: Callable[[str], bool] = lambda _: False
+        """Whether something is still to be done about a device: it stays known until `release` then."""
         self.measured: Callable[[Snapshot], None] = lambda _: None
         """Told of what is the newest from its source, once it is stored."""
         self.alarm_book: Final = Alarms(clock, self._tell_alarm)
         """Which alarms are active. Its owner restores and keeps it."""
+        self.good_once: Final = GoodOnce()
+        """Which devices are shown: those that have given a value, in this run or before. Its owner keeps it too."""
+        self.totals: Final = Totals()
+        """Which totals are believed. Its owner keeps it as well."""
 
     # what sources say
 
-    def announce(self, source: str, device: Device) -> None:
-        """Make a device known; where several sources know it, their descriptions add up."""
+    def announce(self, source: str, device: Device, *, named: bool = False) -> None:
+        """Make a device known; where several sources know it, their descriptions add up.
+
+        One that is `named` in the configuration is shown at once, others once they have given a value.
+        """
         entry = self._entries.setdefault(device.serial, _Entry())
+        entry.lost.discard(source)
+        if named:
+            entry.named.add(source)
         if entry.announced.get(source) != device:
             entry.announced[source] = device
             entry.alarms = self.alarm_book.points(device.serial)
             self._refresh(entry)
 
     def withdraw(self, source: str, serial: str) -> None:
-        """Forget what a source knows of a device; the device goes when no source is left."""
+        """Forget what a source knows of a device; the device goes when no source is left.
+
+        A device about which something is promised stays until that is done: a promise outlives discovery.
+        """
         entry = self._entries.get(serial)
-        if entry is None or entry.announced.pop(source, None) is None:
+        if entry is None or source not in entry.announced:
             return
+        if len(entry.announced) == 1 and self.promised(serial):
+            entry.lost.add(source)
+            return
+        was_shown = self._is_shown(serial, entry)
+        del entry.announced[source]
+        entry.named.discard(source)
         entry.snapshots.pop(source, None)
         if entry.announced:
             if self.alarm_book.withdraw(source, serial):
                 entry.alarms = self.alarm_book.points(serial)
             self._refresh(entry)
-            return
-        self.alarm_book.forget(serial)
-        del self._entries[serial]
-        for mailbox in self._mailboxes.values():
-            mailbox.put_removed(serial)
+        else:
+            self.alarm_book.forget(serial)
+            del self._entries[serial]
+        if was_shown and not (entry.announced and self._is_shown(serial, entry)):
+            for mailbox in self._mailboxes.values():
+                mailbox.put_removed(serial)
+
+    def release(self, serial: str) -> None:
+        """Let go a device that was kept for what was promised, where nothing is any more."""
+        entry = self._entries.get(serial)
+        if entry is not None and entry.lost and not self.promised(serial):
+            for source in list(entry.lost):
+                self.withdraw(source, serial)
 
     def publish(self, snapshot: Snapshot) -> int:
         """Take in what a source read. Older than what that source said before, it changes nothing but histories.
 
-        Returns the number that `stored` knows it by.
+        Without a single value it is none, and changes nothing. Returns the number that `stored` knows it by.
         """
         entry = self._entries.get(snapshot.serial)
-        if entry is None:
+        if entry is None or not has_value(snapshot.values):
             return self._published
         now = self._clock.now()
+        self.good_once.add(snapshot.serial, now)
         if snapshot.time > now + FUTURE_TOLERANCE:
             snapshot = msgspec.structs.replace(snapshot, time=now)
+        known = entry.snapshots.get(snapshot.source)
+        is_newest = known is None or snapshot.time >= known.time
+        if is_newest and entry.state is not None:
+            values = self.totals.judge(entry.state.device, snapshot.values, snapshot.time, now)
+            if values is not snapshot.values:
+                snapshot = msgspec.structs.replace(snapshot, values=values)
         self._published += 1
         for history in self._histories:
             history.put_snapshot(snapshot, self._published)
-        known = entry.snapshots.get(snapshot.source)
-        if known is None or snapshot.time >= known.time:
+        if is_newest:
             entry.snapshots[snapshot.source] = snapshot
             self._refresh(entry)
             self.measured(snapshot)
@@ -113,11 +155,16 @@ class Router:
 
     def record(self, snapshot: Snapshot) -> int:
         """Take in what was measured before: for histories alone. Returns the number that `stored` knows it by."""
-        if snapshot.serial in self._entries:
+        if snapshot.serial in self._entries and has_value(snapshot.values):
             self._published += 1
             for history in self._histories:
                 history.put_snapshot(snapshot, self._published)
         return self._published
+
+    @property
+    def keeps_history(self) -> bool:
+        """Whether a sink does."""
+        return bool(self._histories)
 
     @property
     def published(self) -> int:
@@ -147,11 +194,10 @@ class Router:
         others = [] if entry is None else [s for source, s in entry.snapshots.items() if source != but]
         return max((until for until in map(_fresh_until, others) if until >= now), default=None)
 
-    def confirm(self, serial: str, setpoint: str, value: Value) -> None:
-        """Take in that a command has set a setpoint, until a source reads it back."""
+    def refresh(self, serial: str) -> None:
+        """Put a device's state together anew: what `commanded` has of it has changed."""
         entry = self._entries.get(serial)
         if entry is not None:
-            entry.commanded[setpoint] = (self._clock.now(), value)
             self._refresh(entry)
 
     # what everybody may ask
@@ -169,7 +215,11 @@ class Router:
         return entry.state if entry else None
 
     def states(self) -> Sequence[DeviceState]:
-        """Return the last known state of every device."""
+        """Return the last known state of every device that was good once, or that the configuration names."""
+        return [entry.state for serial, entry in self._entries.items() if entry.state and self._is_shown(serial, entry)]
+
+    def announced(self) -> Sequence[DeviceState]:
+        """Return the state of every device, also of those that are not shown because they never gave a value."""
         return [entry.state for entry in self._entries.values() if entry.state]
 
     def bridges(self) -> Sequence[BridgeStatus]:
@@ -237,8 +287,12 @@ class Router:
         if not entry.announced:
             return
         entry.state = self._merge(entry)
-        for mailbox in self._mailboxes.values():
-            mailbox.put_state(entry.state)
+        if self._is_shown(entry.state.device.serial, entry):
+            for mailbox in self._mailboxes.values():
+                mailbox.put_state(entry.state)
+
+    def _is_shown(self, serial: str, entry: _Entry) -> bool:
+        return bool(entry.named) or serial in self.good_once
 
     def _merge(self, entry: _Entry) -> DeviceState:
         now = self._clock.now()
@@ -248,14 +302,14 @@ class Router:
         fresh = [snapshot for snapshot in snapshots if _fresh_until(snapshot) >= now]
         entry.fresh_until = max(map(_fresh_until, fresh), default=None)
         # A source that has fallen silent adds nothing to one that has not.
-        shown = fresh or snapshots[-1:]
+        shown = [s for s in snapshots if _shown_until(s) >= now] if fresh else snapshots[-1:]
         newest = shown[-1] if shown else None
         return DeviceState(
             device=_combined(list(entry.announced.values())),
             quality=_quality(fresh),
             time=newest.time if newest else None,
             source=newest.source if newest else next(iter(entry.announced)),
-            values=_overlaid(shown, entry.commanded, entry.alarms),
+            values=_overlaid(shown, self.commanded(next(iter(entry.announced.values())).serial), entry.alarms),
         )
 
 
@@ -266,7 +320,7 @@ def _quality(fresh: list[Snapshot]) -> Quality:
 
 
 def _overlaid(
-    shown: list[Snapshot], commanded: dict[str, tuple[datetime, Value]], alarms: Mapping[str, Value]
+    shown: list[Snapshot], commanded: Mapping[str, tuple[datetime, Value]], alarms: Mapping[str, Value]
 ) -> Mapping[str, Value]:
     """Return the values of these sources, oldest first, what commands have set since, and the alarms' points."""
     if len(shown) == 1 and not commanded:
@@ -276,10 +330,8 @@ def _overlaid(
     for snapshot in shown:
         values.update(snapshot.values)
         measured.update(dict.fromkeys(snapshot.values.keys() & commanded.keys(), snapshot.time))
-    for setpoint, (time, value) in list(commanded.items()):
-        if setpoint in measured and measured[setpoint] > time:
-            del commanded[setpoint]
-        else:
+    for setpoint, (time, value) in commanded.items():
+        if setpoint not in measured or measured[setpoint] <= time:
             values[setpoint] = value
     values.update(alarms)
     return values
@@ -287,6 +339,10 @@ def _overlaid(
 
 def _fresh_until(snapshot: Snapshot) -> datetime:
     return snapshot.time + timedelta(seconds=STALE_INTERVALS * snapshot.interval)
+
+
+def _shown_until(snapshot: Snapshot) -> datetime:
+    return max(_fresh_until(snapshot), snapshot.time + timedelta(seconds=snapshot.shown))
 
 
 def _combined(described: list[Device]) -> Device:

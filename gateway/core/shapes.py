@@ -1,9 +1,13 @@
 """What text interfaces say alike: commands, setpoints and bridges as JSON objects."""
 
-from typing import Any
+from typing import Any, Final
 
+from gateway.core.findings import Finding
 from gateway.core.model import BridgeStatus, CommandEvent, CommandState, Range, iso
 from gateway.core.points import SETPOINTS
+
+MAX_FINDINGS: Final = 20
+"""Findings of a bridge in one message; how many there are stands beside them."""
 
 
 def step(event: CommandEvent) -> dict[str, Any]:
@@ -21,7 +25,7 @@ def step(event: CommandEvent) -> dict[str, Any]:
         "state": event.state,
         "reason": event.reason,
         "detail": event.detail,
-        "origin": command.origin,
+        "origin": str(command.origin),
         "time": iso(event.time),
     }
     if event.state is CommandState.SUCCEEDED:
@@ -32,9 +36,16 @@ def step(event: CommandEvent) -> dict[str, Any]:
 
 
 def setpoint(name: str, limits: Range) -> dict[str, Any]:
-    """Return what a setpoint takes here: `{"type", "unit"}`, `"options"`, `"min"`, `"max"`, `"step"` as there are."""
+    """Return what a setpoint takes here: `{"type", "unit"}`, `"options"`, `"min"`, `"max"`, `"step"` as there are.
+
+    `"none": true` where it takes `none`, too; `"least"` where a magnitude has a lowest value.
+    """
     row = SETPOINTS[name]
     body: dict[str, Any] = {"type": row.type, "unit": row.unit}
+    if row.nullable:
+        body["none"] = True
+    if row.least:
+        body["least"] = row.least
     if row.options:
         return body | {"options": row.options}
     if limits.low is not None:
@@ -47,5 +58,20 @@ def setpoint(name: str, limits: Range) -> dict[str, Any]:
 
 
 def bridge(status: BridgeStatus) -> dict[str, Any]:
-    """Return how a bridge does."""
-    return {"type": status.type, "up": status.up, "detail": status.detail, "since": iso(status.since)}
+    """Return how a bridge does, with the first of its findings."""
+    shown = {"type": status.type, "up": status.up, "detail": status.detail, "since": iso(status.since)}
+    if status.findings:
+        shown["findings"] = [finding(each) for each in status.findings[:MAX_FINDINGS]]
+        shown["findings_total"] = len(status.findings)
+    return shown
+
+
+def finding(each: Finding) -> dict[str, Any]:
+    """Return what a bridge doubts or has found out."""
+    return {
+        "code": each.code,
+        "subject": each.subject,
+        "text": each.text,
+        "remedy": each.remedy,
+        "since": iso(each.since),
+    }

@@ -61,6 +61,7 @@ bridges:
     type: mqtt
     host: 127.0.0.1
     port: {mqtt_port}
+    protocol: "{mqtt_protocol}"
 
   modbus:
     type: modbus
@@ -77,11 +78,12 @@ control:
 """
 
 
-def config_text(*, sems_url: str, mqtt_port: int, modbus_port: int, kafka: str) -> str:
+def config_text(*, sems_url: str, mqtt_port: int, mqtt_protocol: str, modbus_port: int, kafka: str) -> str:
     """Return the YAML."""
     return _TEMPLATE.format(
         sems_url=sems_url,
         mqtt_port=mqtt_port,
+        mqtt_protocol=mqtt_protocol,
         modbus_port=modbus_port,
         kafka=kafka,
         telemetry=TELEMETRY,

@@ -5,9 +5,10 @@ from typing import Final
 
 import msgspec
 
-from gateway.app import Gateway
 from gateway.bridges.modbus import ModbusSettings, registers
+from gateway.bridges.modbus.units import Place
 from gateway.core.model import DeviceKind
+from gateway.run.app import Gateway
 
 INVERTERS: Final = (DeviceKind.INVERTER, DeviceKind.STORAGE)
 
@@ -30,20 +31,20 @@ def example(gateway: Gateway) -> Example:
     devices = [state.device for state in gateway.router.states()]
     serial = min(device.serial for device in devices if device.kind in INVERTERS)
     chargers = [device.serial for device in devices if "charging" in device.setpoints]
-    unit = _units(gateway)[serial]
+    unit = _places(gateway)[serial].unit
     limit, power = _float_register("active_power_limit"), _float_register("ac_power")
     return Example(serial, unit, limit, power, min(chargers, default=""))
 
 
 def has_units(gateway: Gateway) -> bool:
     """Return whether every device can be reached over Modbus."""
-    return {state.device.serial for state in gateway.router.states()} <= _units(gateway).keys()
+    return {state.device.serial for state in gateway.router.states()} <= _places(gateway).keys()
 
 
-def _units(gateway: Gateway) -> Mapping[str, int]:
+def _places(gateway: Gateway) -> Mapping[str, Place]:
     config = gateway.config
     name, settings = next((b.name, b.settings) for b in config.bridges if isinstance(b.settings, ModbusSettings))
-    return registers.assigned_units(config.data_dir, name, settings)
+    return registers.assigned(config.data_dir, name, settings)
 
 
 def _float_register(point: str) -> int:

@@ -1,11 +1,13 @@
 """`sems-gateway demo`: a SEMS cloud, an MQTT broker, a Modbus server and the gateway, on this machine."""
 
 import asyncio
+import fcntl
+import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -14,21 +16,23 @@ import msgspec
 from pydantic import SecretStr
 from rich.console import Console
 
-from gateway.app import Gateway
+from gateway.api.registry import installed
 from gateway.bridges.batch.interfaces import Interfaces
-from gateway.core.registry import installed
+from gateway.demo.broker import WITHOUT, DemoBroker
 from gateway.demo.config import ACCOUNT, SUPPLIER, TELEMETRY, TELEMETRY_INTERVAL, config_text
 from gateway.demo.example import example, has_units
 from gateway.demo.kafka import DemoKafka
 from gateway.demo.screen import Screen
 from gateway.demo.selftest import SelfTest
 from gateway.kafka import KafkaConnection
-from gateway.logs import configure
+from gateway.run.app import Gateway
+from gateway.run.logs import configure
+from gateway.run.settings import Config, LogSettings
 from gateway.sems.catalogue import load
-from gateway.settings import Config, LogSettings
 from gateway.simulator.batch import BatchSettings
 from gateway.simulator.server import Simulator
 from gateway.simulator.settings import SimulatorSettings
+from gateway.terminal.console import Terminal
 
 MORNING: Final = datetime(2026, 6, 21, 8, 0, tzinfo=UTC)
 """Where the demo's sun begins, whatever the real time: a demo in the dark is dull."""
@@ -94,28 +98,37 @@ async def run_demo(options: DemoOptions, console: Console) -> bool:
 
 @asynccontextmanager
 async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tuple[Gateway, Ports]]:
-    try:
-        from gateway.demo.broker import DemoBroker  # noqa: PLC0415 - an extra that may be missing
-    except ImportError as error:
-        raise DemoError(f"the demo needs an extra ({error.name}): pip install 'sems-gateway[demo]'") from None
     # Where lines are read by a program, the first one says that all is up.
-    notices = console if console.is_terminal else Console(stderr=True)
-    sems_port = _port(options.sems_port, 8080, "SEMS", notices)
-    broker = DemoBroker(_port(options.mqtt_port, 1883, "MQTT", notices))
-    modbus_port = _port(options.modbus_port, 5020, "Modbus", notices) or _any_port()
-    with tempfile.TemporaryDirectory(prefix="sems-gateway-demo-") as directory:
+    notices = console if console.is_terminal else Terminal(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="sems-gateway-demo-") as directory, ExitStack() as choosing:
+        # From here until all listen: another demo that begins meanwhile would find the same ports free.
+        await asyncio.to_thread(choosing.enter_context, _alone())
+        sems_port = _port(options.sems_port, 8080, "sems", notices)
+        broker = _broker(_port(options.mqtt_port, 1883, "mqtt", notices) or _any_port(), notices)
+        modbus_port = _port(options.modbus_port, 5020, "modbus", notices) or _any_port()
         kafka, sems = DemoKafka(), None
         try:
             configure(LogSettings(level="warning", format="console"))
             await kafka.start([TELEMETRY, *(topic for _, topic in _batch().topics)])
-            sems = Simulator(_cloud(sems_port, options.speed, kafka.server))
+            sems = Simulator(
+                _cloud(sems_port, options.speed, kafka.server), batch=_batch_cloud(kafka.server), option="--sems-port"
+            )
             await sems.start()
             await broker.start()
-            text = config_text(sems_url=sems.url, mqtt_port=broker.port, modbus_port=modbus_port, kafka=kafka.server)
+            text = config_text(
+                sems_url=sems.url,
+                mqtt_port=broker.port,
+                mqtt_protocol=broker.protocol,
+                modbus_port=modbus_port,
+                kafka=kafka.server,
+            )
             gateway = Gateway(_config(text, Path(directory), options.write_config, notices))
+            # Energy grows as fast as the sun moves.
+            gateway.router.totals.plant_time = sems.world.physics.at
             try:
                 await gateway.start()
                 await _all_up(gateway)
+                choosing.close()
                 yield gateway, Ports(broker.port, modbus_port, sems.url)
             finally:
                 await gateway.stop()
@@ -126,6 +139,18 @@ async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tupl
             if sems is not None:
                 await sems.stop()
             await kafka.stop()
+
+
+def _broker(port: int, console: Console) -> DemoBroker:
+    try:
+        broker = DemoBroker(port)
+    except ModuleNotFoundError as error:
+        raise DemoError(
+            f"the demo needs an MQTT broker: install mosquitto, or pip install 'sems-gateway[demo]' ({error})"
+        ) from None
+    if broker.protocol != "5":
+        console.print(WITHOUT, highlight=False)
+    return broker
 
 
 def _cloud(port: int, speed: float, kafka: str) -> SimulatorSettings:
@@ -142,10 +167,12 @@ def _cloud(port: int, speed: float, kafka: str) -> SimulatorSettings:
         device_delay=DEVICE_DELAY,
         telemetry_url=f"kafka://{kafka}/{TELEMETRY}",
         push_interval=TELEMETRY_INTERVAL,
-        batch=BatchSettings(
-            connection=KafkaConnection(bootstrap_servers=[kafka], options={"fetch.wait.max.ms": 10}), supplier=SUPPLIER
-        ),
     )
+
+
+def _batch_cloud(kafka: str) -> BatchSettings:
+    options: dict[str, str | int | float | bool] = {"fetch.wait.max.ms": 10}
+    return BatchSettings(connection=KafkaConnection(bootstrap_servers=[kafka], options=options), supplier=SUPPLIER)
 
 
 def _batch() -> Interfaces:
@@ -189,18 +216,34 @@ def _ready(gateway: Gateway) -> bool:
     return has_units(gateway)
 
 
-def _port(fixed: int | None, usual: int, what: str, console: Console) -> int:
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other demo of this user looks for ports, and let none do so meanwhile."""
+    path = Path(tempfile.gettempdir(), f"sems-gateway-demo-{os.getuid()}.lock")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DemoError(f"{path} can't be locked ({error.strerror}); remove it, or set TMPDIR") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _port(fixed: int | None, usual: int, option: str, console: Console) -> int:
     """Return the port to listen on: the one asked for, else the usual one or the next that is free."""
+    what = {"sems": "SEMS", "mqtt": "MQTT", "modbus": "Modbus"}[option]
     if fixed is not None:
         if fixed and not _is_free(fixed):
-            raise DemoError(f"port {fixed} for {what} is taken; name another, or 0 for any free one")
+            raise DemoError(f"port {fixed} for {what} is taken; name another by --{option}-port, or 0 for any free one")
         return fixed
     for port in range(usual, usual + 100):
         if _is_free(port):
             if port != usual:
                 console.print(f"port {usual} is taken, {what} is on {port}", highlight=False)
             return port
-    raise DemoError(f"ports {usual} to {usual + 99} are taken; name one for {what} on the command line")
+    raise DemoError(f"ports {usual} to {usual + 99} are taken; name one by --{option}-port")
 
 
 def _is_free(port: int) -> bool:

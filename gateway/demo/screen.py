@@ -8,14 +8,15 @@ from typing import Final
 import msgspec
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
-from gateway import show
-from gateway.app import Gateway
-from gateway.core.bridge import Updates
+from gateway.core.mailbox import Updates
 from gateway.core.model import DeviceKind, DeviceState, iso
 from gateway.demo.example import Example
+from gateway.run.app import Gateway
+from gateway.terminal import show
 
 REFRESH: Final = 1.0
 NEWS_SHOWN: Final = 6
@@ -113,7 +114,7 @@ class Screen:
                 f"{mbpoll} -r {device.power} 127.0.0.1",
                 f"{mbpoll} -r {device.limit} 127.0.0.1",
                 f"{mbpoll} -r {device.limit} 127.0.0.1 80",
-                "[dim]# over Kafka, by GoodWe's batch control: feed at most 2 kW into the grid[/]",
+                "[dim]# feed at most 2 kW into the grid[/]",
                 f"mosquitto_pub -p {mqtt} -t sems/{device.serial}/set/export_limit -m 2000",
                 *charger,
                 "[dim]# break an inverter and see the alarm come, then repair it[/]",
@@ -136,4 +137,4 @@ def _line(state: DeviceState) -> str:
     values = {point: state.values.get(point) for point in ("pv_power", "battery_power", "grid_power", "load_power")}
     text = "  ".join(f"{point}={value:.0f}" for point, value in values.items() if isinstance(value, (int, float)))
     stamp = iso(state.time) if state.time else "-"
-    return f"{stamp}  {state.device.name}  {state.quality}  {text}"
+    return f"{stamp}  {escape(state.device.name)}  {state.quality}  {text}"

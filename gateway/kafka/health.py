@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from gateway.core.metrics import Metrics, counter
+
 CONNECTION: Final = ""
 """The subject of troubles with the cluster as a whole."""
 
@@ -71,3 +73,8 @@ class Health:
             self._report(up=True)
         else:
             self._report(up=None, detail="connecting to the Kafka cluster")
+
+
+TROUBLES: Final = Metrics[Health](
+    counter("sems_gateway_kafka_troubles", "errors, by kind", lambda health: health.counts, "kind"),
+)

@@ -1,11 +1,11 @@
 """A producer for asyncio: idempotent, `acks=all`, and exact about what is certain when a message fails.
 
-confluent-kafka's own `AIOProducer` gathers messages for a second and takes no headers, so one thread that polls
-stands here instead.
+confluent-kafka's own `AIOProducer` gathers messages for 100 ms at least, and does not say of what it purges whether it
+may have left; so one thread that polls stands here instead.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -15,17 +15,24 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as RawProducer
 
 from gateway.core.errors import GatewayError, NotSentError, RefusedError, UnsureError
-from gateway.kafka import words
+from gateway.kafka import error_messages
 from gateway.kafka.health import Health
 from gateway.kafka.logger import RdLog
-from gateway.kafka.metrics import Meter
+from gateway.kafka.marks import Question, TopicIds, made_anew
+from gateway.kafka.meter import Meter
 from gateway.kafka.settings import KafkaConnection
 from gateway.kafka.thread import POLL, Outlet, PollThread, Watch
 
+STILL: Final = 0.5
+"""Seconds between looks whether a message that waits may still leave."""
 LOOK_UP: Final = 5.0
 """Seconds that a broker has to say whether a topic is there; the thread waits so long."""
 LOOK_AGAIN: Final = 20
 """Turns of the thread, of POLL seconds, between two questions after a topic that is not there."""
+REFRESH: Final = 30.0
+"""Seconds between looks at topics that are there: they may be deleted, or be divided into more partitions."""
+GONE: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})  # noqa: SLF001 - its own names
+"""A topic is not there, or not any more."""
 PARTITION_OF_KEY: Final = -1
 """librdkafka's RD_KAFKA_PARTITION_UA: the key says which."""
 FLUSH: Final = 3.0
@@ -37,6 +44,10 @@ class Delivered(msgspec.Struct, frozen=True):
 
     partition: int
     offset: int
+
+
+class TooLargeError(RefusedError):
+    """The topic takes no message of this size; it may take the parts of it."""
 
 
 class Producer:
@@ -53,8 +64,12 @@ class Producer:
         log: structlog.stdlib.BoundLogger,
         linger_ms: float = 0,
         keep_trying: bool = False,
+        ids: TopicIds | None = None,
     ) -> None:
-        """`name` is for logs and metrics. With `keep_trying`, messages wait for ever for a cluster that is away."""
+        """`name` is for logs and metrics. With `keep_trying`, messages wait for ever for a cluster that is away.
+
+        With `ids` it gives up where a topic was made anew: what stood in it is to be written again.
+        """
         self.meter = Meter()
         self._connection = connection
         self._name = name
@@ -67,7 +82,14 @@ class Producer:
             "linger.ms": linger_ms,
             "message.timeout.ms": 0 if keep_trying else 60_000,
         }
+        if not linger_ms:
+            # A broker measures batches: a message must not be refused for others that leave at the same moment.
+            self._options["batch.num.messages"] = 1
         self._partitions: dict[str, int] = {}
+        self._ids = ids
+        self._topic_ids: dict[str, str] = {}
+        self._question: Question | None = None
+        """Which ids topics have now."""
         self._health = health
         self._log = log
         self._ended = asyncio.Event()
@@ -76,21 +98,31 @@ class Producer:
         self._thread: PollThread | None = None
         self._watch: Watch | None = None
         self._outlet: Outlet | None = None
+        self._time: Callable[[], float] = lambda: 0.0
+        """The loop's clock, that the thread goes by too."""
         self._found = asyncio.Event()
         """Set for a moment when a topic was found."""
         self._wait_turns = 0
+        self._refresh_at = 0.0
 
     async def start(self) -> None:
         """Begin to connect. Raises GatewayError where librdkafka can't use the settings."""
+        if self._thread is not None:
+            # As for a consumer: its thread would take the new client for its own.
+            await self.stop()
         self._ended.clear()
-        self._outlet = Outlet(asyncio.get_running_loop())
+        self._failure = ""
+        self._topic_ids.clear()
+        self._question = None
+        loop = asyncio.get_running_loop()
+        self._outlet, self._time = Outlet(loop), loop.time
         self._watch = Watch(self._name, self._health, self.meter, self._fatal)
         config = self._connection.config(self._client_id) | self._options | self._watch.config()
         try:
             self._raw = RawProducer({**config, "logger": RdLog(self._log, self._name)})
         except (KafkaException, ValueError) as error:
             raise GatewayError(f"librdkafka can't use the connection settings: {error}") from None
-        self._thread = PollThread(f"kafka {self._name}", self._turn, self._end)
+        self._thread = PollThread(f"kafka {self._name}", self._turn, self._end, self._died)
 
     async def stop(self) -> None:
         """Let what waits leave, for a moment, and end."""
@@ -134,7 +166,6 @@ class Producer:
         value: bytes | None,
         *,
         key: str,
-        headers: Mapping[str, str] | None = None,
         partition: int = PARTITION_OF_KEY,
     ) -> "asyncio.Future[Delivered]":
         """Hand a message over; the future has its place, or NotSentError, RefusedError or UnsureError.
@@ -156,7 +187,6 @@ class Producer:
                 key.encode(),
                 partition,
                 on_delivery=report,
-                headers=[(name, text.encode()) for name, text in headers.items()] if headers else None,
             )
         except BufferError:
             raise NotSentError("too many messages wait for the Kafka cluster", retry_after=1) from None
@@ -170,13 +200,14 @@ class Producer:
         value: bytes,
         *,
         key: str,
-        headers: Mapping[str, str] | None = None,
         partition: int = PARTITION_OF_KEY,
         timeout: float,
+        may_leave: Callable[[], bool] | None = None,
     ) -> Delivered:
         """Send a message and wait until it is safe.
 
-        Raises NotSentError when it certainly is not and will not be in the topic, RefusedError when it can't ever
+        `may_leave` is asked while it waits: where it says no, e.g. because the machine has slept, the message is taken
+        back. Raises NotSentError when it certainly is not and will not be in the topic, RefusedError when it can't ever
         be, and UnsureError after `timeout` seconds: it may be there. In no case does it leave later.
         """
         deadline = asyncio.get_running_loop().time() + timeout
@@ -187,9 +218,13 @@ class Producer:
                 await self.ready(topic)
         except TimeoutError:
             raise NotSentError(self.trouble(topic) or "the Kafka cluster does not answer") from None
-        future = self.post(topic, value, key=key, headers=headers, partition=partition)
+        future = self.post(topic, value, key=key, partition=partition)
         try:
             async with asyncio.timeout_at(deadline):
+                while may_leave is not None and not future.done():
+                    await asyncio.wait([future], timeout=STILL)
+                    if not future.done() and not may_leave():
+                        raise TimeoutError
                 return await future
         except TimeoutError:
             if self._raw is not None:
@@ -207,8 +242,8 @@ class Producer:
                 future.set_result(Delivered(partition, offset))
             return
         self.meter.failed += 1
-        word, text = words.of(error, topic)
-        if word in (words.UNKNOWN_TOPIC, words.NO_TOPIC_RIGHT):
+        word, text = error_messages.of(error, topic)
+        if word in (error_messages.UNKNOWN_TOPIC, error_messages.NO_TOPIC_RIGHT):
             self._health.met(self._name, word.kind, text, topic)
             self._topics[topic] = False
         if not future.done():
@@ -217,8 +252,17 @@ class Producer:
 
     def _fatal(self, error: KafkaError) -> None:
         """Take in that the producer has given up, e.g. because it may not write idempotently."""
-        word, self._failure = words.of(error)
+        word, self._failure = error_messages.of(error)
         self._health.met(self._name, word.kind, self._failure)
+        self._ended.set()
+
+    def _died(self, error: BaseException) -> None:
+        """Take in that nobody polls any more."""
+        if isinstance(error, GatewayError):
+            self._failure = str(error)
+        elif not self._failure:
+            kind, self._failure = error_messages.of_thread(error, self._name)
+            self._health.met(self._name, kind, self._failure)
         self._ended.set()
 
     # in the thread
@@ -229,12 +273,21 @@ class Producer:
         if self._wait_turns:
             self._wait_turns -= 1
         elif self.meter.connected and not all(self._topics.values()):
-            self._look_up()
+            self._look_up([topic for topic, there in self._topics.items() if not there])
+        elif self.meter.connected and self._time() >= self._refresh_at:
+            self._refresh_at = self._time() + REFRESH
+            self._look_up(list(self._topics))
+            if self._ids is not None:
+                self._question = self._ids.ask(self._topics)
+        elif self._question is not None and (found := self._question.answer()) is not None:
+            self._question = None
+            if changed := made_anew(self._topic_ids, found):
+                raise GatewayError(f"the topic {', '.join(changed)} was made anew, and is written anew")
 
-    def _look_up(self) -> None:
-        """Ask whether the topics are there, so that a first message does not wait for the answer."""
+    def _look_up(self, topics: Sequence[str]) -> None:
+        """Ask whether topics are there, so that a first message does not wait for it, and how they are divided."""
         assert self._raw is not None and self._outlet is not None  # noqa: S101, PT018
-        for topic in [topic for topic, there in self._topics.items() if not there]:
+        for topic in topics:
             try:
                 metadata = self._raw.list_topics(topic, timeout=LOOK_UP).topics[topic]
                 found, partitions = metadata.error, len(metadata.partitions)
@@ -254,6 +307,8 @@ class Producer:
             self._found.set()
             self._found.clear()
         elif self._watch is not None:
+            if error.code() in GONE:
+                self._topics[topic] = False
             self._watch.error(error, topic)
 
     def _end(self) -> None:
@@ -267,7 +322,9 @@ class Producer:
 
 def _raised(error: KafkaError, topic: str) -> GatewayError:
     """Return what to raise for a message that failed."""
-    word, text = words.of(error, topic)
+    word, text = error_messages.of(error, topic)
+    if word is error_messages.TOO_LARGE:
+        return TooLargeError(text)
     if word.final:
         return RefusedError(text)
     return NotSentError(text) if word.certain else UnsureError(text)

@@ -3,23 +3,26 @@
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RawProducer
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from gateway.core.secret import Secret
+from gateway.config.local_file import LocalFile, beside
+from gateway.config.secret import Secret
 from gateway.kafka.logger import NO_LOG
 
 Option = str | bool | int | float
@@ -60,17 +63,8 @@ OURS_BEGIN: Final = (
 _SERVER: Final = re.compile(r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$")
 
 
-def _beside_the_configuration(path: Path, info: ValidationInfo) -> Path:
-    directory = (info.context or {}).get("directory")
-    return directory / path if isinstance(directory, Path) else path
-
-
 def _listed(raw: Any) -> Any:
     return [part.strip() for part in raw.split(",")] if isinstance(raw, str) else raw
-
-
-LocalFile = Annotated[Path, AfterValidator(_beside_the_configuration)]
-"""A file's path; a relative one starts at the configuration's directory."""
 
 
 class SaslSettings(BaseModel):
@@ -82,7 +76,30 @@ class SaslSettings(BaseModel):
         default="SCRAM-SHA-512", description="how the password is shown to the broker"
     )
     username: str = Field(min_length=1, description="as the cluster knows the gateway")
-    password: Secret = Field(description="text, {file: PATH} or {env: NAME}")
+    password: Secret = Field(description="text, {file: PATH} or {env: NAME}; a file is read again when it changes")
+    _file: Path | None = PrivateAttr(default=None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_its_file(cls, raw: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        made = handler(raw)
+        match raw:
+            case {"password": {"file": str(path)}}:
+                made._file = beside(Path(path), info)  # noqa: SLF001 - our own
+        return made
+
+    @property
+    def password_file(self) -> Path | None:
+        """Where the password stands; None where it can't change."""
+        return self._file
+
+    def current_password(self) -> str:
+        """Return the password as its file has it now; the first one where that can't be read, or is empty."""
+        found = ""
+        if self._file is not None:
+            with suppress(OSError, UnicodeDecodeError):
+                found = self._file.read_text("utf-8").rstrip("\r\n")
+        return found or self.password.get_secret_value()
 
 
 class TlsSettings(BaseModel):
@@ -102,6 +119,16 @@ class TlsSettings(BaseModel):
             raise ValueError("tls.certificate and tls.key belong together; set both, or neither")
         if self.key_password is not None and self.key is None:
             raise ValueError("tls.key_password needs tls.key")
+        self.check()
+        return self
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those that may be renewed."""
+        return tuple(path for path in (self.ca, self.certificate, self.key) if path is not None)
+
+    def check(self) -> None:
+        """Raise ValueError where the files, as they are now, can't be used."""
         for name in ("ca", "certificate", "key"):
             _readable(name, getattr(self, name))
         trial = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -118,7 +145,6 @@ class TlsSettings(BaseModel):
                     f"tls: {self.certificate} and {self.key} can't be used ({error.reason or error}); name a "
                     "certificate with its chain and the key made with it, both in PEM form; key_password if it has one"
                 ) from None
-        return self
 
     def _password(self) -> str:
         # Without this, OpenSSL would ask on the terminal, and wait.
@@ -180,7 +206,7 @@ class KafkaConnection(BaseModel):
         if self.sasl is not None:
             made["sasl.mechanism"] = self.sasl.mechanism
             made["sasl.username"] = self.sasl.username
-            made["sasl.password"] = self.sasl.password.get_secret_value()
+            made["sasl.password"] = self.sasl.current_password()
         if self.tls is not None:
             made |= _tls(self.tls)
         return made

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError
 
-from gateway.kafka import words
+from gateway.kafka import error_messages
 from gateway.kafka.health import Health
-from gateway.kafka.metrics import STATISTICS, Meter, Statistics
+from gateway.kafka.meter import STATISTICS, Meter, Statistics
 
 POLL: Final = 0.1
 """Seconds in which a call to the thread is heard at the latest. What librdkafka has to say is heard at once."""
@@ -47,9 +47,13 @@ class Outlet:
 class PollThread:
     """Calls `turn` again and again in a thread of its own, until stopped; then `end`."""
 
-    def __init__(self, name: str, turn: Callable[[], None], end: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, turn: Callable[[], None], end: Callable[[], None], failed: Callable[[BaseException], None]
+    ) -> None:
+        """`failed` is called on the loop with what ends the thread before it is stopped: it must not die unseen."""
         self._turn = turn
         self._end = end
+        self._failed = failed
         self._stopping = threading.Event()
         self._ended = asyncio.Event()
         self._outlet = Outlet(asyncio.get_running_loop())
@@ -78,6 +82,7 @@ class PollThread:
                 self._turn()
         except BaseException as error:  # noqa: BLE001 - raised where the loop looks
             self.failure = error
+            self._outlet.put(self._failed, error)
         try:
             self._end()
         except BaseException as error:  # noqa: BLE001 - as above
@@ -114,9 +119,9 @@ class Watch:
         if error.code() == KafkaError._FATAL and self._fatal is not None:  # noqa: SLF001 - as below
             self._fatal(error)
             return
-        word, text = words.of(error, subject)
-        about_one = subject if word in (words.UNKNOWN_TOPIC, words.NO_TOPIC_RIGHT) else ""
-        if word is words.AWAY and error.code() != KafkaError._ALL_BROKERS_DOWN and self._meter.connected:  # noqa: SLF001
+        word, text = error_messages.of(error, subject)
+        about_one = subject if word in (error_messages.UNKNOWN_TOPIC, error_messages.NO_TOPIC_RIGHT) else ""
+        if word is error_messages.AWAY and error.code() != KafkaError._ALL_BROKERS_DOWN and self._meter.connected:  # noqa: SLF001
             # One of several brokers, or a connection that idled too long. When it was the last, that is told too.
             return
         if not about_one:

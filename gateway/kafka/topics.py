@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic as RawTopic
 
 from gateway.core.errors import GatewayError
-from gateway.kafka import words
+from gateway.kafka import error_messages
 from gateway.kafka.logger import RdLog
 from gateway.kafka.settings import KafkaConnection
 
@@ -52,7 +52,7 @@ def _create(
         except KafkaException as error:
             met = error.args[0]
             if met.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise GatewayError(f"can't create topic {name}: {words.of(met, name)[1]}") from None
+                raise GatewayError(f"can't create topic {name}: {error_messages.of(met, name)[1]}") from None
         except TimeoutError:
             raise GatewayError(f"can't create topic {name}: the Kafka cluster does not answer") from None
     return made

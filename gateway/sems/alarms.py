@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from gateway.core.bridge import Context
+from gateway.api.contexts import SourceContext
 from gateway.core.model import Alarm, Severity, iso
 from gateway.sems.calls import Entry
 from gateway.sems.plants import Plants, Target
+from gateway.sems.times import AHEAD
 
 MAX_LISTED: Final = 1000
 """Of one device; what is beyond is hostile."""
@@ -16,11 +17,11 @@ MAX_LISTED: Final = 1000
 class Alarms:
     """Which there are."""
 
-    def __init__(self, context: Context, plants: Plants) -> None:
+    def __init__(self, context: SourceContext, plants: Plants) -> None:
         self._context = context
         self._plants = plants
         self._first_seen: dict[tuple[str, str], datetime] = {}
-        """Of those that SEMS gives no time for."""
+        """Of those that SEMS gives no time for, or one that is yet to come."""
 
     def take(self, covered: Iterable[Target], entries: Iterable[Entry]) -> None:
         """Take in an answer that lists all alarms of the `covered`; those without entries have none.
@@ -46,9 +47,10 @@ class Alarms:
         code, text = reading.text("code"), reading.text("text")
         raised = reading.times.get("raised")
         id_ = reading.text("alarm") or "@".join(part for part in (code or text, raised and iso(raised)) if part)
-        if raised is None:
-            raised = self._first_seen.setdefault((entry.serial, id_), self._context.clock.now())
+        now, cleared = self._context.clock.now(), reading.times.get("cleared")
+        if raised is None or raised > now + AHEAD or (entry.serial, id_) in self._first_seen:
+            raised = self._first_seen.setdefault((entry.serial, id_), now)
         said = reading.text("severity")
         severity = Severity(said) if said in list(Severity) else Severity.FAULT
         return Alarm(serial=entry.serial, id=id_, code=code, text=text, severity=severity, raised=raised,
-                     cleared=reading.times.get("cleared"))  # fmt: skip
+                     cleared=cleared and min(cleared, now))  # fmt: skip

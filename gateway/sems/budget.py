@@ -6,8 +6,8 @@ What is most urgent goes first: each priority leaves free what those above it ma
 |---|---|
 | revert | every call |
 | control | all but `REVERT_RESERVE` of them |
-| polling | `POLLING_MOST` of them, less what commands under way want; of these leaves `HISTORY_LEAST` to history |
-| history | what polling does not plan with, but at least `HISTORY_LEAST` |
+| polling | `MAX_POLLING_SHARE` of them, less what commands under way want; leaves `MIN_HISTORY_SHARE` to history |
+| history | what polling does not plan with, but at least `MIN_HISTORY_SHARE` |
 """
 
 import asyncio
@@ -32,9 +32,9 @@ HOUR: Final = 3600.0
 TRANSIT: Final = 60.0
 """Seconds that a call may be under way: SEMS counts it when it arrives, so for us an hour is that much longer."""
 REVERT_RESERVE: Final = 0.02
-POLLING_MOST: Final = 0.9
-HISTORY_LEAST: Final = 0.02
-PLANNED_MOST: Final = 0.85
+MAX_POLLING_SHARE: Final = 0.9
+MIN_HISTORY_SHARE: Final = 0.02
+MAX_PLANNED_SHARE: Final = 0.85
 """What polling may plan with is less than what it may use: plans are not met to the second."""
 LEASES_PER_HOUR: Final = 60
 BUCKET: Final = 60.0
@@ -111,7 +111,7 @@ class Budget:
     @property
     def for_polling(self) -> int:
         """Calls an hour that polling may plan with."""
-        return max(1, min(int(self.per_hour * PLANNED_MOST), self._polling_most - self._history_least))
+        return max(1, min(int(self.per_hour * MAX_PLANNED_SHARE), self._polling_most - self._history_least))
 
     @property
     def _control_most(self) -> int:
@@ -119,11 +119,11 @@ class Budget:
 
     @property
     def _polling_most(self) -> int:
-        return max(1, min(int(self.per_hour * POLLING_MOST), self._control_most - 1))
+        return max(1, min(int(self.per_hour * MAX_POLLING_SHARE), self._control_most - 1))
 
     @property
     def _history_least(self) -> int:
-        return min(max(1, int(self.per_hour * HISTORY_LEAST)), self._polling_most - 1)
+        return min(max(1, int(self.per_hour * MIN_HISTORY_SHARE)), self._polling_most - 1)
 
     @property
     def _unwanted(self) -> int:
@@ -241,6 +241,8 @@ class Budget:
     def hold(self, seconds: float) -> None:
         """Let nobody call for a while: SEMS says so."""
         self._held_until = max(self._held_until, self._clock.monotonic() + seconds)
+        if self._ledger is not None:
+            self._written_soon()
 
     async def settle(self) -> None:
         """Learn what others have spent, earlier runs among them, and give back what was leased and is not needed."""
@@ -256,10 +258,13 @@ class Budget:
 
         Two writers would undo each other's.
         """
+        await asyncio.shield(self._written_soon(lease=lease))
+
+    def _written_soon(self, *, lease: bool = False) -> "asyncio.Task[None]":
         writer = asyncio.create_task(self._write_alone(lease=lease), name="SEMS budget")
         self._writers.add(writer)
         writer.add_done_callback(self._writers.discard)
-        await asyncio.shield(writer)
+        return writer
 
     async def _write_alone(self, *, lease: bool) -> None:
         async with self._writing:
@@ -277,7 +282,9 @@ class Budget:
                     most=most,
                     per_hour=self.per_hour,
                     now=now,
+                    wall=self._clock.now(),
                     window=HOUR + TRANSIT,
+                    held=max(0.0, self._held_until - now),
                 )
             except OSError as error:
                 if not self._unwritten:
@@ -291,6 +298,7 @@ class Budget:
                 if self._unwritten:
                     self._log.info("calls to SEMS are counted on disk again", file=str(self._ledger.path))
                 self._unwritten, calls, self._others = False, leased.calls, leased.others
+                self._held_until = max(self._held_until, now + leased.held)
             self._lease = _Lease(calls, now + LEASE_SECONDS)
 
     def _own(self) -> list[Spent]:

@@ -16,7 +16,7 @@ SERIAL_ARGS: Final = frozenset({"serial", "serials"})
 MAX_SERIAL: Final = 64
 MAX_ENTRIES: Final = 20_000
 """Of one answer; what is beyond is not looked at."""
-AT_ONCE: Final = 20
+YIELD_AFTER_ENTRIES: Final = 20
 """Entries read before others on the loop have their turn."""
 
 
@@ -24,7 +24,7 @@ class Entry(msgspec.Struct, frozen=True):
     """One object of an answer."""
 
     serial: str
-    """Whose it is; empty where that can't be told."""
+    """Whose it is; empty where that is unknown."""
     type: str | None
     """Type of device; "" where the answer does not say, None for one that is not known."""
     said_type: str
@@ -49,7 +49,7 @@ def arguments(targets: Sequence[Target]) -> dict[str, object]:
     }
 
 
-async def told(
+async def read_entries(
     interface: Interface, data: Json, asked: Sequence[Target], plants: Plants, now: datetime
 ) -> AsyncIterator[Entry]:
     """Yield what an answer says, entry by entry; others on the loop have their turn in between.
@@ -61,8 +61,10 @@ async def told(
         serial = text_of(interface, entry, "serial") or alone
         target = plants.get(serial) or asked[0]
         type_, said_type = _type(interface, entry)
-        yield Entry(serial, type_, said_type, read(interface, entry, target.zone, now))
-        if count % AT_ONCE == 0:
+        reading = read(interface, entry, target.zone, now, dates=plants.dates)
+        plants.dates.note(interface.name, serial, reading.unread)
+        yield Entry(serial, type_, said_type, reading)
+        if count % YIELD_AFTER_ENTRIES == 0:
             await asyncio.sleep(0)
 
 

@@ -3,19 +3,30 @@
 Calls are made, answers are understood, and the simulator answers by the rows of these files.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from importlib.resources.abc import Traversable
+from typing import Final, Literal
 
 import msgspec
 import yaml
 
 from gateway.core.model import DeviceKind
+from gateway.core.points import NONE, SETPOINTS
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 Scalar = str | int | float
+
+
+FOLDER: Traversable = files("gateway.sems").joinpath("catalogues")
+"""One file an API. A file that says `platform:` is a generation of the Open API, and all that it takes to have one."""
+_PLATFORM: Final = re.compile(r"^platform: ([a-z0-9_]+)$", re.MULTILINE)
+"""Found without reading the whole as YAML, which takes a while."""
+ORDERED: Final = "battery_ordered"
+"""A call's argument: whether there is an order for the battery at all, or it is handed back."""
 
 
 class Standing(StrEnum):
@@ -55,6 +66,12 @@ class Use(StrEnum):
     """Hands an energy management system over to whoever calls."""
 
 
+READS: Final = frozenset({
+    Use.PLANTS, Use.DEVICES, Use.DETAIL, Use.LIVE, Use.ALARMS, Use.SERIES, Use.RESULT, Use.PARAMETERS,
+})  # fmt: skip
+"""What only reads, so that a call may be made again of which nobody knows whether it arrived."""
+
+
 class SemsError(StrEnum):
     """What an envelope code means to a client."""
 
@@ -66,7 +83,13 @@ class SemsError(StrEnum):
     UNAUTHORISED = "unauthorised"
     """Of one device: it is not in the whitelist, or its owner has not agreed."""
     DISOBEYED = "disobeyed"
-    """Of one device: it was told, and did not do it."""
+    """SEMS did not get it done: the device was not reached, or did not do it."""
+    WRONG_PARAMETER = "wrong_parameter"
+    """A field of the call is missing or wrong."""
+    NO_RIGHT = "no_right"
+    """The account may not do that."""
+    SYSTEM_ERROR = "system_error"
+    """SEMS has an error of its own."""
 
 
 class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +98,15 @@ class Code(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code: str
     error: SemsError
     standing: Standing
+    at: Literal["", "login", "call"] = ""
+    """Where it means that: at the login, or at any other call; "" for both."""
+
+
+class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the parts of an answer are called."""
+
+    code: str = "code"
+    data: str = "data"
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -101,14 +133,20 @@ class RequestField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a `local_time` is written (strftime)."""
     only: str = ""
     """The setpoint that must be the one commanded, or the field is left out."""
+    none: Scalar | None = None
+    """What says that there is no limit, or no setting: the value `none`."""
 
     def encode(self, value: object) -> Json:
-        """Return the gateway's value as SEMS takes it. Raises KeyError for an unknown option.
+        """Return the gateway's value as SEMS takes it. Raises KeyError for an unknown option, or for a `none` it lacks.
 
         A `list` takes a sequence of texts, a `local_time` a datetime that is local to the plant already.
         """
         if self.options:
             return self.options[_key(value)]
+        if value == NONE and self.arg in SETPOINTS and SETPOINTS[self.arg].nullable:
+            if self.none is None:
+                raise KeyError(f"{self.field} has no word for {NONE}")
+            return self.none
         match self.type:
             case "text":
                 return f"{value:g}" if isinstance(value, float) else str(value)
@@ -134,8 +172,12 @@ class ResponseField(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scale: float = 1
     options: Mapping[str, str | bool] = {}
     absent: tuple[float, ...] = ()
+    none: float | None = None
+    """The number that says that there is no limit, or no setting."""
     shape: str | None = None
     """Which of the interface's `lists` the field occurs in; None for all."""
+    means: Standing = Standing.ASSUMED
+    """How far the unit and the sign of its number can be relied on: a name that was seen says neither."""
 
 
 class Interface(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True):
@@ -155,7 +197,7 @@ class Interface(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=Tru
     `data` itself. On the way, each object of a list is walked, and lends its plain fields to the entries within.
     Without any, `data` is one entry."""
     of: tuple[str, ...] = ()
-    """Types of device it tells of or acts on; see `Catalogue.types`."""
+    """Types of device it is about; see `Catalogue.types`."""
     covers: tuple[str, ...] = ()
     """Types of other devices whose live values come along in its answer."""
     setpoints: tuple[str, ...] = ()
@@ -214,9 +256,16 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     api: str
     title: str
+    platform: str = ""
+    """What `platform:` of a configuration calls it; empty for what is no generation of the Open API."""
+    enters: tuple[str, str] = ("account", "password")
+    """The settings by which one enters: a name, and a secret."""
+    host: str = ""
+    """Where it stands; empty where that is the region's."""
     base: str = ""
     success: tuple[str, ...]
     codes: tuple[Code, ...]
+    envelope: Envelope = Envelope()
     token: Token = Token("")
     calls_per_hour: int = 0
     interfaces: tuple[Interface, ...]
@@ -247,9 +296,10 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         kind = self.types.get(type_)
         return kind if kind is not None else next((kind for kind in DeviceKind if kind == type_), None)
 
-    def error_of(self, code: str) -> SemsError | None:
-        """Return what an envelope code means, where that is known."""
-        return next((row.error for row in self.codes if row.code == code), None)
+    def error_of(self, code: str, *, login: bool = False) -> SemsError | None:
+        """Return what an envelope code means, at the login or at another call, where that is known."""
+        other = "call" if login else "login"
+        return next((row.error for row in self.codes if row.code == code and row.at != other), None)
 
     def url_path(self, interface: Interface) -> str:
         """Return an interface's path from the host on."""
@@ -257,10 +307,22 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 @cache
+def platforms() -> Mapping[str, str]:
+    """Return each generation of the Open API: what `platform:` calls it → the name of its catalogue."""
+    found = {}
+    for file in sorted(FOLDER.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml") and (said := _PLATFORM.search(file.read_text("utf-8"))):
+            found[said[1]] = file.name.removesuffix(".yaml")
+    return found
+
+
+@cache
 def load(api: str) -> Catalogue:
     """Return the catalogue of an API, by the name of its file."""
-    text = files("gateway.sems").joinpath("catalogues", f"{api}.yaml").read_text("utf-8")
-    return msgspec.convert(text_keys(yaml.safe_load(text)), Catalogue)
+    text = FOLDER.joinpath(f"{api}.yaml").read_text("utf-8")
+    # In Python alone a catalogue takes a fifth of a second at each start.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return msgspec.convert(text_keys(yaml.load(text, loader)), Catalogue)  # noqa: S506 - it is a safe one
 
 
 def _put(fields: dict[str, Json], path: list[str], value: Json) -> None:

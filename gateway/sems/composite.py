@@ -53,13 +53,13 @@ class Composite:
             return None
         parts = sorted(self._parts.values(), key=lambda part: part.time)
         shown = [part for part in parts if part.fresh(now)] or parts[-1:]
-        values: dict[str, Value] = {}
-        for part in shown:
+        values = shown[0].values
+        for part in shown[1:]:
             # Where one answer has nothing, another may.
-            values.update((point, value) for point, value in part.values.items() if value is not None)
-        for part in shown:
-            for point in part.values:
-                values.setdefault(point, None)
+            values = {
+                **values,
+                **{point: v for point, v in part.values.items() if v is not None or point not in values},
+            }
         return Snapshot(
             serial=self._serial,
             time=shown[-1].time,

@@ -4,9 +4,12 @@ Each kind has a short name that never changes, which is its label in the counter
 with; and what a person can do.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 from gateway.core.errors import GatewayError, NotSentError, RefusedError, UnsureError
+from gateway.core.text import MAX_REASON, plain
 
 
 class CallError(GatewayError):
@@ -55,6 +58,14 @@ class TokenExpiredError(CallError, NotSentError):
     advice = "nothing; where it goes on, see whether another program logs in with this account"
 
 
+class KeptOutError(CallError, RefusedError):
+    """SEMS wants a new login for one call, again and again, while it takes the token for others."""
+
+    kind = "kept_out"
+    words = "SEMS does not let this account into an interface"
+    advice = "ask GoodWe for the right to it, or have it left out, see overrides in docs/sems.md"
+
+
 class RateLimitedError(CallError, NotSentError):
     """The account's calls for now are used up, by SEMS's count."""
 
@@ -90,6 +101,11 @@ class ConnectionLostError(NoAnswerError):
     words = "SEMS broke the connection off"
     advice = "nothing; where it goes on, check the network and proxies on the way"
 
+    def __init__(self, text: str, *, found_it_closed: bool = False) -> None:
+        super().__init__(text)
+        self.found_it_closed = found_it_closed
+        """Whether it was one kept open from an earlier call, and not a byte of an answer came."""
+
 
 class ServerError(NoAnswerError):
     """HTTP 5xx: an error of SEMS's own servers."""
@@ -97,6 +113,14 @@ class ServerError(NoAnswerError):
     kind = "server_error"
     words = "SEMS has an error of its own"
     advice = "nothing; where it goes on, ask GoodWe"
+
+
+class SystemFailureError(NoAnswerError):
+    """A code by which SEMS says that something of its own went wrong."""
+
+    kind = "system_error"
+    words = "SEMS says that it has an error of its own"
+    advice = "nothing; where it goes on, ask GoodWe, with the code and the traceId"
 
 
 class BadAnswerError(CallError, UnsureError):
@@ -131,6 +155,14 @@ class TruncatedError(BadAnswerError):
     advice = "nothing; where it goes on, check proxies on the way"
 
 
+class BadEncodingError(BadAnswerError):
+    """Packed otherwise than was asked for, or not to be unpacked."""
+
+    kind = "bad_encoding"
+    words = "SEMS's answer can't be unpacked"
+    advice = "check the url and proxies on the way"
+
+
 class NotJsonError(BadAnswerError):
     """Neither JSON nor HTML."""
 
@@ -163,6 +195,50 @@ class NoDataError(BadAnswerError):
     advice = "see in the portal whether the account may read this plant or device"
 
 
+class TimeUnreadableError(BadAnswerError):
+    """Measurements without a time that can be read."""
+
+    kind = "time_unreadable"
+    words = "SEMS's times can't be read"
+    advice = "set date_format to what the portal's account settings show"
+
+
+class NoValuesError(BadAnswerError):
+    """Success without a single value of the catalogue, where something was to be measured."""
+
+    kind = "no_values"
+    words = "SEMS's answer has no value in it"
+    advice = "nothing; where it goes on, see in the portal whether the device has data, and in overrides what it brings"
+
+
+class NoListError(BadAnswerError):
+    """Success, but not the list that was asked for: no list says nothing, and is no empty one."""
+
+    kind = "no_list"
+    words = "SEMS's answer has no list in it"
+    advice = "see in GoodWe's document where the list is, and say so by `lists` of the interface in overrides"
+
+
+class NotUnderstoodError(BadAnswerError):
+    """Something that nobody foresaw, of ours or SEMS's. It ends the call it came from, and no more."""
+
+    kind = "not_understood"
+    words = "SEMS's answer could not be used"
+    advice = "report it, with the log at level debug; the rest goes on"
+
+
+@contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Have what nobody foresaw inside, e.g. a number that is out of all bounds, raised as NotUnderstoodError."""
+    try:
+        yield
+    except GatewayError:
+        raise
+    except Exception as error:
+        text = plain(str(error), MAX_REASON)  # it may repeat what SEMS said
+        raise NotUnderstoodError(f"{what} could not be used ({type(error).__name__}: {text})") from error
+
+
 class SemsRefusedError(CallError, RefusedError):
     """SEMS answered with an envelope code that is not success."""
 
@@ -173,6 +249,34 @@ class SemsRefusedError(CallError, RefusedError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"SEMS said {code}: {message or 'no reason given'}")
         self.code = code
+
+
+class WrongParameterError(SemsRefusedError):
+    """SEMS does not take the fields of a call. It is no limit of the account's calls, and no reason to wait."""
+
+    kind = "wrong_parameter"
+    words = "SEMS does not take the parameters of a call"
+    advice = "compare the fields with GoodWe's document; put what it has otherwise into overrides (docs/sems.md)"
+
+    def __init__(self, code: str, message: str, interface: str, fields: Iterable[str]) -> None:
+        super().__init__(code, message)
+        self.args = (f"{self} ({interface} was sent {', '.join(fields) or 'no fields'})",)
+
+
+class NoRightError(SemsRefusedError):
+    """SEMS says that the account has no right to what it asks."""
+
+    kind = "no_right"
+    words = "SEMS says that this account has no right to what it asks"
+    advice = "see in the portal what the account may do; ask GoodWe whether it may use this interface"
+
+
+class NotDoneError(SemsRefusedError):
+    """SEMS could not do it: the device was not reached, or did not obey. Commands are repeated a few times."""
+
+    kind = "not_done"
+    words = "SEMS could not do what was asked"
+    advice = "see in the portal whether the device is online"
 
 
 class NoLicenceError(SemsRefusedError):

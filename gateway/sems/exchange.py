@@ -4,17 +4,19 @@ import asyncio
 import math
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, Final
 
 import httpx
 import msgspec
 
 from gateway.core.clock import Clock
+from gateway.core.text import MAX_REASON, plain
 from gateway.sems.budget import Budget, Priority
-from gateway.sems.catalogue import Catalogue, Interface, Json, SemsError
+from gateway.sems.catalogue import READS, Catalogue, Interface, Json, SemsError, Use
 from gateway.sems.errors import (
     CallError,
     ConnectionLostError,
@@ -22,28 +24,37 @@ from gateway.sems.errors import (
     NoCodeError,
     NoDataError,
     NoLicenceError,
+    NoRightError,
+    NotDoneError,
     NotJsonError,
     RateLimitedError,
     SemsRefusedError,
     ServerError,
+    SystemFailureError,
     TimedOutError,
     TokenExpiredError,
-    TooLongError,
     TruncatedError,
     UnauthorisedError,
     UnreachableError,
     WebPageError,
+    WrongParameterError,
+    understood,
 )
+from gateway.sems.reasons import code_of, reason_of
+from gateway.sems.wire import Call, client, read_body, trusted
 
-MAX_ANSWER: Final = 8 * 1024 * 1024
-MAX_MESSAGE: Final = 200
-TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
-ANSWER_MOST: Final = 120.0
-"""Seconds for a whole exchange: a server may send a byte now and then for ever."""
+MAX_ANSWER_SECONDS: Final = 60.0
+"""Seconds for a whole exchange, from the connection to the last byte: a server may send one now and then for ever."""
+REFUSALS: Final[Mapping[SemsError | None, type[SemsRefusedError]]] = {
+    SemsError.NO_LICENCE: NoLicenceError,
+    SemsError.NO_RIGHT: NoRightError,
+    SemsError.UNAUTHORISED: UnauthorisedError,
+    SemsError.DISOBEYED: NotDoneError,
+}
 RATE_LIMIT_WAIT: Final = 300.0
 """Seconds clients wait after GY0429 (SEMS.md, seen)."""
-RATE_LIMIT_LEAST: Final = 1.0
-RATE_LIMIT_MOST: Final = 24 * 3600.0
+MIN_RATE_LIMIT_SECONDS: Final = 1.0
+MAX_RATE_LIMIT_SECONDS: Final = 24 * 3600.0
 """Lock-outs of that length have been seen (SEMS.md); whoever says more is not believed."""
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -54,21 +65,27 @@ class Exchange:
     def __init__(self, catalogue: Catalogue, url: str, clock: Clock, budget: Budget) -> None:
         self.calls: Counter[str] = Counter()
         """Interface → calls made."""
+        self.on_answer: Callable[[Interface, Mapping[str, Json], int, bytes], None] = lambda *_: None
+        """Shown every answer as it came: the interface, the fields sent, the HTTP status and the body."""
         self._catalogue = catalogue
         self._url = url.rstrip("/")
         self._clock = clock
         self._budget = budget
         self._http: httpx.AsyncClient | None = None
+        self._anew: httpx.AsyncClient | None = None
+        """What makes each call over a connection of its own."""
 
     async def start(self) -> None:
         """Connect to nothing yet."""
-        self._http = httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+        trust = await asyncio.to_thread(trusted)  # tens of milliseconds, which the loop need not wait
+        self._http, self._anew = client(trust), client(trust, kept=0)
 
     async def stop(self) -> None:
         """Close connections."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        clients, self._http, self._anew = (self._http, self._anew), None, None
+        for each in clients:
+            if each is not None:
+                await each.aclose()
 
     async def request(
         self,
@@ -79,12 +96,38 @@ class Exchange:
         auth: httpx.Auth | None = None,
         priority: Priority,
         deadline: float | None = None,
+        may_leave: Callable[[], bool] | None = None,
     ) -> Json:
         """Make one call and return `data` of its answer, or all of it where there is no envelope.
 
-        `deadline` is on the loop's clock; past it nothing is sent. Raises the errors of `gateway.sems.errors`.
+        `deadline` is on the loop's clock; past it nothing is sent. `may_leave` is asked right before the first byte
+        of it leaves, for a machine that sleeps, or waits for a connection, does not count the time. Raises the errors
+        of `gateway.sems.errors`.
+
+        A server ends a connection that is kept open when it likes, also just as a call leaves. One that only reads is
+        made once more then, and counted like any; what does something never is, for it may have been done (RFC 9110
+        9.2.2).
         """
-        if self._http is None:
+        call = partial(self._call, interface, fields, headers, auth, priority, deadline, may_leave)
+        try:
+            return await call(self._http)
+        except ConnectionLostError as error:
+            if not error.found_it_closed or interface.use not in READS:
+                raise
+        return await call(self._anew)
+
+    async def _call(
+        self,
+        interface: Interface,
+        fields: Mapping[str, Json],
+        headers: Mapping[str, str],
+        auth: httpx.Auth | None,
+        priority: Priority,
+        deadline: float | None,
+        may_leave: Callable[[], bool] | None,
+        http: httpx.AsyncClient | None,
+    ) -> Json:
+        if http is None:
             raise UnreachableError("the session is not open")
         loop = asyncio.get_running_loop()
         try:
@@ -92,16 +135,18 @@ class Exchange:
                 await self._budget.take(priority)
         except TimeoutError:
             raise UnreachableError(f"no time was left to ask SEMS for {interface.name}") from None
-        end = loop.time() + ANSWER_MOST if deadline is None else min(deadline, loop.time() + ANSWER_MOST)
+        end = loop.time() + MAX_ANSWER_SECONDS if deadline is None else min(deadline, loop.time() + MAX_ANSWER_SECONDS)
         if loop.time() >= end:
             raise UnreachableError(f"no time was left to ask SEMS for {interface.name}")
         self.calls[interface.name] += 1
-        try:
-            async with asyncio.timeout_at(end):
-                answer = await self._exchange(self._http, interface, fields, headers, auth)
-        except TimeoutError:
-            raise TimedOutError(f"SEMS at {self._url} did not answer {interface.name} in time") from None
-        return self._understand(interface, answer)
+        with understood(f"SEMS's answer to {interface.name}"):
+            try:
+                async with asyncio.timeout_at(end):
+                    answer = await self._exchange(http, interface, fields, headers, auth, may_leave)
+            except TimeoutError:
+                raise TimedOutError(f"SEMS at {self._url} did not answer {interface.name} in time") from None
+            self.on_answer(interface, fields, answer.status, answer.body)
+            return self._understand(interface, answer, fields)
 
     async def _exchange(
         self,
@@ -110,6 +155,7 @@ class Exchange:
         fields: Mapping[str, Json],
         headers: Mapping[str, str],
         auth: httpx.Auth | None,
+        may_leave: Callable[[], bool] | None,
     ) -> "_Answer":
         sent = dict(headers)
         if self._catalogue.request_id:
@@ -122,84 +168,91 @@ class Exchange:
         else:
             body["content"] = msgspec.json.encode(fields)
             sent["Content-Type"] = "application/json"
+        call = Call(interface.name, may_leave)
+        body["extensions"] = {"trace": call}
         url = self._url + self._catalogue.url_path(interface)
         try:
-            async with http.stream(interface.method, url, headers=sent, auth=auth, **body) as answer:
-                return _Answer(answer.status_code, answer.headers, await _read(interface, answer))
+            with call.under_way():
+                async with http.stream(interface.method, url, headers=sent, auth=auth, **body) as answer:
+                    if (said := _date(answer.headers.get("date", ""))) is not None:
+                        self._clock.hear(said)
+                    return _Answer(answer.status_code, answer.headers, await read_body(interface.name, answer))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise UnreachableError(f"SEMS at {self._url} can't be reached ({_first_line(error)})") from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise UnreachableError(f"{url} is no address that can be asked ({_first_line(error)})") from error
         except httpx.TimeoutException as error:
             raise TimedOutError(f"SEMS at {self._url} did not answer {interface.name} in time") from error
-        except httpx.DecodingError as error:
-            raise NotJsonError(f"SEMS answered {interface.name} with what can't be unpacked") from error
         except httpx.HTTPError as error:
             raise ConnectionLostError(
-                f"SEMS at {self._url} broke off while it answered {interface.name} ({_first_line(error)})"
+                f"SEMS at {self._url} broke off while it answered {interface.name} ({_first_line(error)})",
+                found_it_closed=call.found_it_closed,
             ) from error
 
-    def _understand(self, interface: Interface, answer: "_Answer") -> Json:
+    def _understand(self, interface: Interface, answer: "_Answer", fields: Mapping[str, Json]) -> Json:
         if answer.status == httpx.codes.TOO_MANY_REQUESTS:
             raise self._rate_limited(self._retry_after(answer.headers))
         if answer.status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise ServerError(f"SEMS answered {interface.name} with HTTP {answer.status}")
+            raise ServerError(_with_reason(f"SEMS answered {interface.name} with HTTP {answer.status}", _peek(answer)))
         if not httpx.codes.is_success(answer.status):
-            raise self._bad_status(interface, answer)
+            raise self._bad_status(interface, answer, fields)
         document = _decode(interface, answer)
         if interface.bare:
-            known = self._known_refusal(document)
-            if known is not None:
-                raise known
+            if isinstance(document, dict):
+                codes = [code for key in (self._catalogue.envelope.code, "error") if (code := code_of(document, key))]
+                if codes and codes[0] not in self._catalogue.success:
+                    raise self._refusal(interface, codes[0], reason_of(document), fields)
             return document
-        if not isinstance(document, dict) or "code" not in document:
-            raise NoCodeError(f"SEMS answered {interface.name} without a code")
-        if str(document["code"]) not in self._catalogue.success:
-            raise self._refusal(str(document["code"]), _message(document))
-        data = document.get("data")
+        envelope = self._catalogue.envelope
+        code = code_of(document, envelope.code) if isinstance(document, dict) else ""
+        if not isinstance(document, dict) or not code:
+            raise NoCodeError(_with_reason(f"SEMS answered {interface.name} without a code", document))
+        if code not in self._catalogue.success:
+            raise self._refusal(interface, code, reason_of(document), fields)
+        data = document.get(envelope.data)
         if data is None and interface.response:
             raise NoDataError(f"SEMS answered {interface.name} with success but without data")
         return data
 
-    def _bad_status(self, interface: Interface, answer: "_Answer") -> CallError:
+    def _bad_status(self, interface: Interface, answer: "_Answer", fields: Mapping[str, Json]) -> CallError:
         """Return what a 3xx or 4xx means: by its body if that is known, else by the status itself."""
-        try:
-            known = self._known_refusal(msgspec.json.decode(answer.body))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            known = None
+        document = _peek(answer)
+        known = self._known_refusal(interface, document, fields)
         if known is not None:
             return known
-        if self._catalogue.error_of(str(answer.status)) is not None:
-            return self._refusal(str(answer.status), "")
-        return HttpStatusError(
-            f"SEMS answered {interface.name} with HTTP {answer.status}; is the url right?", answer.status
-        )
+        if self._meaning(interface, str(answer.status)) is not None:
+            return self._refusal(interface, str(answer.status), reason_of(document), fields)
+        text = f"SEMS answered {interface.name} with HTTP {answer.status}; is the url right?"
+        return HttpStatusError(_with_reason(text, document), answer.status)
 
-    def _known_refusal(self, document: Json) -> CallError | None:
+    def _meaning(self, interface: Interface, code: str) -> SemsError | None:
+        return self._catalogue.error_of(code, login=interface.use is Use.LOGIN)
+
+    def _known_refusal(self, interface: Interface, document: Json, fields: Mapping[str, Json]) -> CallError | None:
         """Return what an envelope or an OAuth error (RFC 6749, 5.2) means, where the catalogue knows its code."""
         if isinstance(document, dict):
-            for key in ("code", "error"):
-                code = str(document.get(key))
-                if self._catalogue.error_of(code) is not None:
-                    return self._refusal(code, _message(document))
+            for key in (self._catalogue.envelope.code, "error"):
+                code = code_of(document, key)
+                if self._meaning(interface, code) is not None:
+                    return self._refusal(interface, code, reason_of(document), fields)
         return None
 
-    def _refusal(self, code: str, message: str) -> CallError:
-        match self._catalogue.error_of(code):
+    def _refusal(self, interface: Interface, code: str, reason: str, fields: Mapping[str, Json]) -> CallError:
+        match self._meaning(interface, code):
             case SemsError.TOKEN_EXPIRED:
-                return TokenExpiredError(f"the token has expired ({code})")
+                return TokenExpiredError(f"SEMS wants a new login ({code}{': ' if reason else ''}{reason})")
             case SemsError.RATE_LIMITED:
-                return self._rate_limited(RATE_LIMIT_WAIT)
-            case SemsError.NO_LICENCE:
-                return NoLicenceError(code, message)
-            case SemsError.UNAUTHORISED:
-                return UnauthorisedError(code, message)
-            case _:
-                return SemsRefusedError(code, message)
+                return self._rate_limited(RATE_LIMIT_WAIT, f" ({code}{': ' if reason else ''}{reason})")
+            case SemsError.SYSTEM_ERROR:
+                return SystemFailureError(f"SEMS said {code} to {interface.name}: {reason or 'no reason given'}")
+            case SemsError.WRONG_PARAMETER:
+                return WrongParameterError(code, reason, interface.name, _names(fields))
+            case error:
+                return REFUSALS.get(error, SemsRefusedError)(code, reason)
 
-    def _rate_limited(self, wait: float) -> RateLimitedError:
+    def _rate_limited(self, wait: float, said: str = "") -> RateLimitedError:
         self._budget.hold(wait)
-        return RateLimitedError(f"SEMS limits this account's calls; next in {wait:.0f} s", wait)
+        return RateLimitedError(f"SEMS limits this account's calls{said}; next in {wait:.0f} s", wait)
 
     def _retry_after(self, headers: httpx.Headers) -> float:
         """Return the seconds to wait that a Retry-After says, in one form or the other (RFC 9110, 10.2.3)."""
@@ -208,9 +261,9 @@ class Exchange:
         if text.isascii() and text.isdigit():
             wait = float(text)
         elif (time := _date(text)) is not None:
-            # The far side's own clock, where it tells it: ours may be wrong.
+            # The far side's own clock, where it says it: ours may be wrong.
             wait = math.ceil((time - (_date(headers.get("date", "")) or self._clock.now())).total_seconds())
-        return min(max(wait, RATE_LIMIT_LEAST), RATE_LIMIT_MOST)
+        return min(max(wait, MIN_RATE_LIMIT_SECONDS), MAX_RATE_LIMIT_SECONDS)
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -219,13 +272,27 @@ class _Answer(msgspec.Struct, frozen=True):
     body: bytes
 
 
-async def _read(interface: Interface, answer: httpx.Response) -> bytes:
-    body = bytearray()
-    async for chunk in answer.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_ANSWER:
-            raise TooLongError(f"SEMS answered {interface.name} with more than {MAX_ANSWER >> 20} MiB")
-    return bytes(body)
+def _peek(answer: _Answer) -> Json:
+    """Return what the body of an answer that failed says, where it is JSON."""
+    try:
+        document: Json = msgspec.json.decode(answer.body.removeprefix(BOM))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return document
+
+
+def _with_reason(text: str, document: Json) -> str:
+    reason = reason_of(document)
+    return f"{text}; it says: {reason}" if reason else text
+
+
+def _names(fields: object, above: str = "") -> list[str]:
+    """Return the names of the fields that were sent, never what was in them; a list's are its first entry's."""
+    if isinstance(fields, list):
+        fields = fields[0] if fields else None
+    if not isinstance(fields, Mapping):
+        return [above] if above else []
+    return [name for key, value in fields.items() for name in _names(value, f"{above}.{key}" if above else key)]
 
 
 def _decode(interface: Interface, answer: _Answer) -> Json:
@@ -241,17 +308,13 @@ def _decode(interface: Interface, answer: _Answer) -> Json:
     return document
 
 
-def _message(document: Mapping[str, Json]) -> str:
-    return str(document.get("msg") or document.get("error_description") or "")[:MAX_MESSAGE]
-
-
 def _date(text: str) -> datetime | None:
     try:
         time = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+    return plain((str(error).splitlines() or [""])[0], MAX_REASON) or type(error).__name__

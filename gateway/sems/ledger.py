@@ -10,9 +10,9 @@ time, and is set forward later), so none is counted: the account's last hour goe
 (not Linux) every restart counts as a reboot. A file that is lost or can't be read counts as nothing.
 """
 
-import fcntl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +20,15 @@ import msgspec
 import structlog
 
 from gateway.core import files
+from gateway.core.bad_json import BAD_JSON
+from gateway.core.clock import boot_id
+from gateway.sems.ahead import Ahead
 
 _log = structlog.get_logger("sems")
 
 LEASE_SECONDS: Final = 300.0
-BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-"""Changes with every start of the machine: random(4)."""
+MAX_HELD_SECONDS: Final = 24 * 3600.0
+"""Seconds: more is never asked of us, so a file that says more is damaged."""
 
 Spent = tuple[float, int]
 """Monotonic seconds, and how many calls until then that are not in an earlier one."""
@@ -39,6 +42,8 @@ class _Book(msgspec.Struct):
     """Monotonic seconds of when it was written."""
     users: dict[str, list[Spent]]
     """Process → what it has spent or leased."""
+    held: Ahead | None = None
+    """Until when SEMS lets nobody call."""
 
 
 class Leased(msgspec.Struct, frozen=True):
@@ -48,6 +53,8 @@ class Leased(msgspec.Struct, frozen=True):
     """How many it may make until the lease ends."""
     others: Sequence[Spent]
     """What everybody else has spent or leased, earlier runs among them, in order of time."""
+    held: float
+    """Seconds for which SEMS lets nobody call."""
 
 
 class Ledger:
@@ -55,34 +62,53 @@ class Ledger:
 
     def __init__(self, path: Path, boot: str | None = None) -> None:
         self.path = path
-        self._boot = _boot_id() if boot is None else boot
+        self._boot = boot_id() if boot is None else boot
 
-    def lease(self, user: str, own: Sequence[Spent], *, most: int, per_hour: int, now: float, window: float) -> Leased:
+    def lease(
+        self,
+        user: str,
+        own: Sequence[Spent],
+        *,
+        most: int,
+        per_hour: int,
+        now: float,
+        wall: datetime,
+        window: float,
+        held: float = 0.0,
+    ) -> Leased:
         """Write down what a user has spent, and lease up to `most` calls more, as many as are left.
 
-        A lease may be used until `now` + LEASE_SECONDS. Any lease the user had before is given back. Raises OSError.
+        A lease may be used until `now` + LEASE_SECONDS. Any lease the user had before is given back. `held` is for how
+        many seconds SEMS lets nobody call, as far as the user knows. Raises OSError.
         """
         with self._locked():
-            users = self._read(now)
+            book = self._read(now)
+            users = self._users(book, now)
+            if book.held is not None:
+                held = max(held, min(book.held.remaining(self._boot, now, wall), MAX_HELD_SECONDS))
             users.pop(user, None)
             fresh = {name: kept for name, spent in users.items() if (kept := [s for s in spent if s[0] > now - window])}
             others = sorted(entry for spent in fresh.values() for entry in spent)
             left = per_hour - sum(count for _, count in own) - sum(count for _, count in others)
             calls = max(0, min(most, left))
             fresh[user] = [*own, (now + LEASE_SECONDS, calls)] if calls else list(own)
-            files.replace(self.path, msgspec.json.encode(_Book(self._boot, now, fresh)), 0o600)
-        return Leased(calls, others)
+            ahead = Ahead(self._boot, now, wall, held) if held > 0 else None
+            files.replace(self.path, msgspec.json.encode(_Book(self._boot, now, fresh, ahead)))
+        return Leased(calls, others, held)
 
-    def _read(self, now: float) -> dict[str, list[Spent]]:
+    def _read(self, now: float) -> _Book:
+        nothing = _Book(self._boot, now, {})
         try:
-            book = msgspec.json.decode(self.path.read_bytes(), type=_Book)
+            return msgspec.json.decode(self.path.read_bytes(), type=_Book)
         except FileNotFoundError:
-            return {}
-        except msgspec.MsgspecError as error:
+            return nothing
+        except BAD_JSON as error:
             _log.warning(
                 "what was counted of SEMS calls can't be read, so it is 0", file=str(self.path), error=str(error)
             )
-            return {}
+            return nothing
+
+    def _users(self, book: _Book, now: float) -> dict[str, list[Spent]]:
         latest = now + LEASE_SECONDS
         same_boot = bool(self._boot) and book.boot == self._boot and book.at <= latest
         shift = 0.0 if same_boot else now - book.at
@@ -93,13 +119,6 @@ class Ledger:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other processes out. The file itself is replaced, so the lock is one beside it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(self.path.name + ".lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        files.make_directory(self.path.parent)
+        with files.locked(self.path.with_name(self.path.name + ".lock")):
             yield
-
-
-def _boot_id() -> str:
-    with suppress(OSError):
-        return BOOT_ID.read_text("ascii").strip()
-    return ""

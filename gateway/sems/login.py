@@ -6,7 +6,7 @@ import math
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 from weakref import WeakValueDictionary
 
 import httpx
@@ -14,11 +14,13 @@ import msgspec
 import structlog
 
 from gateway.core import files
+from gateway.core.bad_json import BAD_JSON
 from gateway.core.clock import Clock
 from gateway.core.errors import UnsureError
 from gateway.core.model import iso
 from gateway.sems.budget import HOUR, Priority
 from gateway.sems.catalogue import Catalogue, Json, Use
+from gateway.sems.error_tracker import ErrorTracker
 from gateway.sems.errors import (
     CallError,
     HttpStatusError,
@@ -28,20 +30,25 @@ from gateway.sems.errors import (
     SemsRefusedError,
     TokenExpiredError,
     UnreachableError,
+    WrongParameterError,
+    understood,
 )
 from gateway.sems.exchange import Exchange
 from gateway.sems.normalise import entries, read
-from gateway.sems.troubles import Troubles
 
 BACKOFF_FIRST: Final = 60.0
-BACKOFF_MOST: Final = 6 * 3600.0
+MAX_BACKOFF_SECONDS: Final = 6 * 3600.0
 MARGIN: Final = 300.0
 """Seconds before its end at which a token is not used any more."""
-LOGINS_MOST: Final = 20
+KEPT_OUT: Final = 3600.0
+"""Seconds for which no new login is made for a call that a new token did not let in."""
+MAX_LOGINS_AN_HOUR: Final = 20
 """Within an hour, though each works: two programs that end each other's tokens would log in with every call."""
 TOKEN_LONGEST: Final = 8192
+MAX_LIFETIME_SECONDS: Final = 90 * 86400.0
+"""Seconds; whoever promises more of a token is not believed."""
 STOP_WAIT: Final = 3.0
-"""Seconds that a login in flight is given at the end: SEMS's refusal must be heard, or the next start asks again."""
+"""Seconds that a login in flight is given at the end: SEMS's refusal must be received, or the next start asks again."""
 REFUSING: Final = frozenset({400, 401, 403})
 """HTTP statuses by which a login is refused."""
 
@@ -59,7 +66,7 @@ class Credentials(msgspec.Struct, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """Tells these credentials from others without telling what they are."""
+        """Identifies these credentials without giving them away."""
         return hashlib.sha256(f"{self.account}\0{self.password}".encode()).hexdigest()[:16]
 
     def file(self, data_dir: Path, api: str, what: str) -> Path:
@@ -68,10 +75,13 @@ class Credentials(msgspec.Struct, frozen=True):
         return data_dir / f"{api}-{account}-{what}.json"
 
 
-class Pass(msgspec.Struct, frozen=True, eq=False):
+class AccessToken(msgspec.Struct, frozen=True, eq=False):
     """What one login brought. Two are different though SEMS may give the same token twice."""
 
     token: str
+
+
+Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class _Kept(msgspec.Struct):
@@ -79,12 +89,16 @@ class _Kept(msgspec.Struct):
 
     fingerprint: str = ""
     token: str = ""
-    expires: datetime | None = None
+    expires: Aware | None = None
     refusals: int = 0
     """Logins in a row that were refused, or brought a token that was not taken."""
-    no_login_before: datetime | None = None
-    useless: bool = False
+    no_login_before: Aware | None = None
+    reject: bool = False
     """Whether it was the token that was not taken."""
+
+
+Who = tuple[str, ...]
+"""A call: its interface, and whom it is about."""
 
 
 class Login:
@@ -97,7 +111,7 @@ class Login:
         store: Path,
         clock: Clock,
         exchange: Exchange,
-        troubles: Troubles,
+        troubles: ErrorTracker,
         log: structlog.stdlib.BoundLogger,
     ) -> None:
         self._interface = next(catalogue.using(Use.LOGIN))
@@ -108,17 +122,25 @@ class Login:
         self._exchange = exchange
         self._troubles = troubles
         self._log = log
-        self._pass: Pass | None = None
+        self._access_token: AccessToken | None = None
         self._refusals = 0
-        self._useless = False
+        self._rejected = False
+        self._taken: AccessToken | None = None
+        """The newest that SEMS has taken for some call."""
+        self._doubted: AccessToken | None = None
+        """One that was new, and was not taken for the first call it was used for."""
+        self._doubted_by = ""
+        """The interface of that call."""
+        self._kept_out: dict[Who, float] = {}
+        """Calls for which a new pass was not taken → when, on the monotonic clock."""
         # On the monotonic clock, for the wall clock may jump.
         self._expires = -math.inf
         self._no_login_before = -math.inf
-        self._logins: deque[float] = deque(maxlen=LOGINS_MOST)
+        self._logins: deque[float] = deque(maxlen=MAX_LOGINS_AN_HOUR)
         self._stored = b""
         """What is in the file, as far as we know; another session of the account may have written since."""
         self._turn = _turn(store)
-        self._task: asyncio.Task[Pass] | None = None
+        self._task: asyncio.Task[AccessToken] | None = None
 
     async def start(self) -> None:
         """Read what was kept."""
@@ -129,8 +151,8 @@ class Login:
         kept = self._read_store()
         if kept is None:
             return
-        self._pass = Pass(kept.token) if kept.token else None
-        self._refusals, self._useless = kept.refusals, kept.useless
+        self._access_token = AccessToken(kept.token) if kept.token else None
+        self._refusals, self._rejected = kept.refusals, kept.reject
         self._expires = self._monotonic(kept.expires, self._lifetime)
         self._no_login_before = self._monotonic(kept.no_login_before, _backoff(kept.refusals))
 
@@ -142,16 +164,20 @@ class Login:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    async def enter(self, deadline: float | None = None, instead_of: Pass | None = None) -> Pass:
+    async def enter(self, deadline: float | None = None, instead_of: AccessToken | None = None) -> AccessToken:
         """Return a pass that holds as far as we know, and is not the one that was found not to.
 
         `deadline` is on the loop's clock. Raises what the exchange raises, LoginRefusedError and LoginHeldError, but
         no UnsureError, for the call that needs the pass certainly was not made.
         """
-        if self._pass is not None and self._pass is not instead_of and self._clock.monotonic() < self._expires:
-            return self._pass
-        if instead_of is not None and self._refusals:
-            self.useless(instead_of)
+        if (
+            self._access_token is not None
+            and self._access_token is not instead_of
+            and self._clock.monotonic() < self._expires
+        ):
+            return self._access_token
+        if instead_of is not None and (self._refusals or instead_of is self._doubted):
+            self.reject(instead_of)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._log_in(), name="SEMS login")
             self._task.add_done_callback(_heard)
@@ -165,27 +191,55 @@ class Login:
             not_made.noted = True
             raise not_made from error
 
-    def proved(self) -> None:
+    def proved(self, used: AccessToken) -> None:
         """Take note that SEMS takes the token."""
+        self._taken, self._doubted = used, None
         self._troubles.well(self._interface.name)
         if self._refusals:
             self._refusals = 0
             self._keep()
 
-    def useless(self, found: Pass) -> None:
+    def reject(self, found: AccessToken) -> None:
         """Take note that SEMS does not take a token though it is new: that login was as good as refused."""
-        if found is self._pass:
-            self._back_off(useless=True)
+        if found is self._access_token:
+            self._back_off(reject=True)
 
-    async def _log_in(self) -> Pass:
+    def not_taken(self, used: AccessToken, who: Who) -> None:
+        """Take note that SEMS does not take a token, though it is new, for one call.
+
+        It may be that call's own trouble: that shows once the same token is taken for another. Where it is not taken
+        for the next one either, the login was as good as refused.
+        """
+        self._kept_out[who] = self._clock.monotonic()
+        if self._taken is None or (used is self._doubted and who[0] != self._doubted_by):
+            self.reject(used)
+        elif used is not self._taken:
+            self._doubted, self._doubted_by = used, who[0]
+
+    def is_alone(self, used: AccessToken, who: Who) -> bool:
+        """Return whether SEMS takes this token for others, and lately took no new one for this call.
+
+        An interface that keeps out two devices keeps out all.
+        """
+        now = self._clock.monotonic()
+        self._kept_out = {kept: at for kept, at in self._kept_out.items() if now - at < KEPT_OUT}
+        if used is not self._taken:
+            return False
+        return who in self._kept_out or sum(kept[0] == who[0] for kept in self._kept_out) > 1
+
+    async def _log_in(self) -> AccessToken:
         async with self._turn:
-            found = self._pass
+            found = self._access_token
             self._adopt()  # another bridge of the account may have logged in, or been refused
-            if self._pass is not None and self._pass is not found and self._clock.monotonic() < self._expires:
-                return self._pass
+            if (
+                self._access_token is not None
+                and self._access_token is not found
+                and self._clock.monotonic() < self._expires
+            ):
+                return self._access_token
             return await self._log_in_alone()
 
-    async def _log_in_alone(self) -> Pass:
+    async def _log_in_alone(self) -> AccessToken:
         with self._troubles.watch(self._interface.name):
             self._check()
             try:
@@ -197,23 +251,25 @@ class Login:
                     raise
                 raise self._refused(error) from error
             self._logins.append(self._clock.monotonic())
-            token, lifetime = self._read(data)
-            self._pass = Pass(token)
+            with understood("SEMS's answer to the login"):
+                token, lifetime = self._read(data)
+            self._access_token = AccessToken(token)
             self._expires = self._clock.monotonic() + lifetime - min(MARGIN, lifetime / 10)
             self._keep()
-            return self._pass
+            return self._access_token
 
     def _check(self) -> None:
         """Raise unless one may log in now."""
         now = self._clock.monotonic()
         wait = self._no_login_before - now
-        if wait > 0 and self._useless:
+        if wait > 0 and self._rejected:
             raise LoginHeldError(f"SEMS does not take the tokens it gives; next login at {self._after(wait)}", wait)
         if wait > 0:
             raise self._refusal("SEMS refused the last login", wait)
-        if len(self._logins) == LOGINS_MOST and (wait := self._logins[0] + HOUR - now) > 0:
+        if len(self._logins) == MAX_LOGINS_AN_HOUR and (wait := self._logins[0] + HOUR - now) > 0:
             raise LoginHeldError(
-                f"SEMS ended the tokens of {LOGINS_MOST} logins within an hour; next login at {self._after(wait)}", wait
+                f"SEMS ended the tokens of {MAX_LOGINS_AN_HOUR} logins in an hour; next login at {self._after(wait)}",
+                wait,
             )
 
     async def _ask(self) -> Json:
@@ -234,21 +290,23 @@ class Login:
                 token = token.get(key) if isinstance(token, dict) else None
             if isinstance(token, str) and 0 < len(token) <= TOKEN_LONGEST and token.isascii() and token.isprintable():
                 said = read(self._interface, entry, UTC, self._clock.now()).number("lifetime")
-                return token, said if said is not None and said > 0 else self._lifetime
+                return token, min(said, MAX_LIFETIME_SECONDS) if said is not None and said > 0 else self._lifetime
         raise NoDataError("SEMS answered the login without a token")
 
     def _refused(self, error: CallError) -> LoginRefusedError:
-        self._back_off(useless=False)
-        return self._refusal(f"SEMS refused the login ({error})", _backoff(self._refusals))
+        self._back_off(reject=False)
+        return self._refusal(f"SEMS refused the login ({error})", _backoff(self._refusals), error)
 
-    def _refusal(self, said: str, wait: float) -> LoginRefusedError:
+    def _refusal(self, said: str, wait: float, error: CallError | None = None) -> LoginRefusedError:
+        if isinstance(error, WrongParameterError):
+            return LoginRefusedError(f"{said}. Next try at {self._after(wait)}", wait, error.advice)
         what = "client id and client secret" if self._interface.auth == "basic" else "account and password"
         return LoginRefusedError(
             f"{said}: {what} do not open this account. Next try at {self._after(wait)}", wait, f"check {what}"
         )
 
-    def _back_off(self, *, useless: bool) -> None:
-        self._pass, self._useless = None, useless
+    def _back_off(self, *, reject: bool) -> None:
+        self._access_token, self._rejected = None, reject
         self._refusals += 1
         self._no_login_before = self._clock.monotonic() + _backoff(self._refusals)
         self._keep()
@@ -257,15 +315,15 @@ class Login:
         """Write down what has to outlive a restart: seldom, and before anything is done that relies on it."""
         kept = _Kept(
             fingerprint=self._credentials.fingerprint,
-            token=self._pass.token if self._pass is not None else "",
+            token=self._access_token.token if self._access_token is not None else "",
             expires=self._wall(self._expires),
             refusals=self._refusals,
             no_login_before=self._wall(self._no_login_before),
-            useless=self._useless,
+            reject=self._rejected,
         )
         raw = msgspec.json.encode(kept)
         try:
-            files.replace(self._store, raw, 0o600)
+            files.replace(self._store, raw)
             self._stored = raw
         except OSError as error:
             self._log.warning("the token can't be kept over a restart", file=str(self._store), error=str(error))
@@ -280,7 +338,7 @@ class Login:
             kept = msgspec.json.decode(raw, type=_Kept)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *BAD_JSON) as error:
             self._log.warning("what was kept of the last login can't be read", file=str(self._store), error=str(error))
             return None
         return kept if kept.fingerprint == self._credentials.fingerprint else None
@@ -301,7 +359,7 @@ class Login:
 
 def _backoff(refusals: int) -> float:
     """Return the seconds without a login after so many refused ones."""
-    return min(BACKOFF_FIRST * 2.0 ** min(max(refusals - 1, 0), 30), BACKOFF_MOST)
+    return min(BACKOFF_FIRST * 2.0 ** min(max(refusals - 1, 0), 30), MAX_BACKOFF_SECONDS)
 
 
 def _turn(store: Path) -> asyncio.Lock:
@@ -316,7 +374,7 @@ def _turn(store: Path) -> asyncio.Lock:
 _TURNS: Final[WeakValueDictionary[Path, asyncio.Lock]] = WeakValueDictionary()
 
 
-def _heard(task: asyncio.Task[Pass]) -> None:
+def _heard(task: asyncio.Task[AccessToken]) -> None:
     """Take a login's error, though whoever asked for it may be gone."""
     if not task.cancelled():
         task.exception()

@@ -14,7 +14,8 @@ import msgspec
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gateway.core.document import ConfigError, Document, dotted, nearest
+from gateway.config.document import ConfigError, Document, dotted, nearest
+from gateway.config.local_file import beside
 from gateway.core.points import POINTS, BadValueError, Type
 from gateway.sems.catalogue import (
     Catalogue,
@@ -63,6 +64,7 @@ class RequestOverride(_Part):
     const: Scalar | None = Field(default=None, description="what is always sent instead")
     options: dict[str, str | int | None] = Field(default={}, description="the gateway's value -> SEMS's")
     format: str = Field(default="", min_length=1, description="of a local_time, e.g. %Y-%m-%d")
+    none: Scalar | None = Field(default=None, description="what says `none`: no limit, no setting")
 
 
 class FieldOverride(_Part):
@@ -79,6 +81,7 @@ class FieldOverride(_Part):
     scale: float = Field(default=1, description="SEMS's number times this is in the point's unit")
     options: dict[str, str | bool | None] = Field(default={}, description="SEMS's value -> the gateway's; null removes")
     absent: list[float] = Field(default=[], description='numbers that mean "not there"')
+    none: float | None = Field(default=None, description="the number that means `none`: no limit, no setting")
 
 
 class InterfaceOverride(_Part):
@@ -110,6 +113,13 @@ class TokenOverride(_Part):
     lifetime: float = Field(default=7200, gt=0, description="seconds, where the login does not say")
 
 
+class EnvelopeOverride(_Part):
+    """What the parts of an answer are called."""
+
+    code: str = Field(default="code", min_length=1, description="the field with the code")
+    data: str = Field(default="data", min_length=1, description="the field with what was asked for")
+
+
 class CatalogueOverrides(_Part):
     """`overrides:`."""
 
@@ -118,6 +128,7 @@ class CatalogueOverrides(_Part):
         default=[], min_length=1, description="envelope codes that mean success"
     )
     codes: dict[str, SemsError | None] = Field(default={}, description="other envelope codes -> what they mean")
+    envelope: EnvelopeOverride = Field(default=EnvelopeOverride(), description="what the parts of an answer are called")
     token: TokenOverride = Field(default=TokenOverride(), description="the header a call carries its token in")
     request_id: str = Field(default="", pattern=r"^[A-Za-z0-9-]*$", description="header for a unique id of each call")
     interfaces: dict[str, InterfaceOverride | None] = Field(
@@ -151,8 +162,7 @@ def _read(raw: Any, info: ValidationInfo) -> Any:
         return text_keys(dict(raw))
     if not isinstance(raw, str):
         return raw
-    directory = (info.context or {}).get("directory")
-    path = directory / raw if isinstance(directory, Path) else Path(raw)
+    path = beside(Path(raw), info)
     if not path.is_file():
         raise ValueError(f"there is no file {path}; write one, or the overrides themselves here")
     try:
@@ -199,28 +209,31 @@ class _Merge:
 
     def catalogue(self, overrides: CatalogueOverrides) -> Catalogue:
         """Return what it comes to, but for what has problems."""
-        changes = overrides.changes("codes", "token", "interfaces", "success")
+        changes = overrides.changes("codes", "token", "envelope", "interfaces", "success")
         success = tuple(overrides.success) or self._catalogue.success
         return msgspec.structs.replace(
             self._catalogue,
             **changes,
             success=success,
             codes=self._codes(overrides.codes, success),
+            envelope=msgspec.structs.replace(self._catalogue.envelope, **overrides.envelope.changes()),
             token=msgspec.structs.replace(self._catalogue.token, **overrides.token.changes()),
             interfaces=self._interfaces(overrides.interfaces),
         )
 
     def _codes(self, overrides: Mapping[str, SemsError | None], success: tuple[str, ...]) -> tuple[Code, ...]:
-        codes = {row.code: row for row in self._catalogue.codes}
+        codes: dict[str, tuple[Code, ...]] = {}
+        for row in self._catalogue.codes:
+            codes[row.code] = (*codes.get(row.code, ()), row)
         for code, error in overrides.items():
             loc = ("codes", code)
             if error is not None:
                 if code in success:
                     self._wrong(loc, f"{code} means success; change `success` first")
-                codes[code] = Code(code, error, CONFIG)
+                codes[code] = (Code(code, error, CONFIG),)
             elif codes.pop(code, None) is None:
                 self._unknown(loc, "code", codes)
-        return tuple(codes.values())
+        return tuple(row for rows in codes.values() for row in rows)
 
     def _interfaces(self, overrides: Mapping[str, InterfaceOverride | None]) -> tuple[Interface, ...]:
         interfaces = {interface.name: interface for interface in self._catalogue.interfaces}
@@ -322,7 +335,7 @@ class _Merge:
             changes["point"] = ""
         if not math.isfinite(override.scale) or override.scale == 0:
             self._wrong((*loc, "scale"), "a scale is a number other than 0")
-        row = msgspec.structs.replace(row, **changes, standing=CONFIG)
+        row = msgspec.structs.replace(row, **changes, standing=CONFIG, means=CONFIG)
         if row.type in _TIMES and row.point:
             self._wrong((*loc, "type"), f"a point is no time; say `attribute: time`, not `point: {row.point}`")
         point = POINTS.get(row.point)
@@ -365,7 +378,8 @@ class _Merge:
         return sorted({arg for i in self._catalogue.using(interface.use) for arg in i.args})
 
     def _attributes(self) -> list[str]:
-        return sorted({row.attribute for i in self._catalogue.interfaces for row in i.response if row.attribute})
+        mentioned = {row.attribute for i in self._catalogue.interfaces for row in i.response if row.attribute}
+        return sorted(mentioned | {"date_format", "time_span"})
 
     def _check_value(self, loc: Loc, name: str, value: str | bool) -> None:
         """Refuse a word that the point, or the attribute, does not have."""

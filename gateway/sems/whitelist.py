@@ -6,11 +6,13 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
 
+from gateway.config.local_file import beside
+
 EVERYTHING: Final = "*"
 HEADERS: Final = frozenset({"sn", "serial", "serial number", "serial_number", "serialnumber", "devicesn", "device_sn"})
 """First lines that are no number."""
 _FIRST_COLUMN: Final = re.compile(r"[#,;\t]")
-SERIAL_MOST: Final = 64
+MAX_SERIAL_CHARS: Final = 64
 WHITELIST_HELP: Final = (
     'serial numbers that GoodWe has whitelisted for you: a list, {file: PATH} with one a line, or "*"'
 )
@@ -47,8 +49,7 @@ class Whitelist(BaseModel):
             case "*":
                 return {"everything": True}
             case {"file": str(path), **rest} if not rest:
-                directory = (info.context or {}).get("directory")
-                file = directory / path if isinstance(directory, Path) else Path(path)
+                file = beside(Path(path), info)
                 return {"numbers": read_numbers(file), "file": file}
             case list():
                 return {"numbers": _checked(raw)}
@@ -78,7 +79,7 @@ def _checked(numbers: list[Any]) -> list[str]:
             raise ValueError(  # noqa: TRY004 - pydantic takes no other
                 f'put the serial number {number} in quotes: "…"; without them YAML reads a number'
             )
-        if not 0 < len(number) <= SERIAL_MOST or not number.isprintable():
+        if not 0 < len(number) <= MAX_SERIAL_CHARS or not number.isprintable():
             raise ValueError(f"{number!r} is no serial number")
         if EVERYTHING in number:
             raise ValueError(f'{number!r} is no serial number; write "*" alone for all, patterns are not taken')

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from gateway.core.points import NONE
 from gateway.simulator.flows import INVERTER_EFFICIENCY, module_temperature
 from gateway.simulator.noise import derive
 from gateway.simulator.plant import Reading
 from gateway.simulator.report import (
+    NO_FAULT,
     Values,
     apparent_power,
     battery_values,
@@ -48,7 +50,7 @@ def _battery(plant: PlantSpec, accessory: AccessorySpec, reading: Reading, dice:
     device, state, flow = plant.devices[position], reading.devices[position], reading.flow.devices[position]
     return {
         "status": status_of(state, flow),
-        "fault_code": 0,
+        "fault_code": NO_FAULT,
         "fault_text": "",
         "firmware": firmware(dice),
         "battery_power": flow.battery,
@@ -77,9 +79,8 @@ def _homekit(plant: PlantSpec, accessory: AccessorySpec, reading: Reading, dice:
     }
 
 
-def _sec1000(plant: PlantSpec, _: AccessorySpec, reading: Reading, dice: int) -> Values:
+def _sec1000(_: PlantSpec, __: AccessorySpec, reading: Reading, dice: int) -> Values:
     orders = reading.orders
-    rated = sum(device.model.rated_power for device in plant.devices)
     return {
         "status": "normal",
         "firmware": firmware(dice),
@@ -88,7 +89,7 @@ def _sec1000(plant: PlantSpec, _: AccessorySpec, reading: Reading, dice: int) ->
         "active_power_limit": orders.active_power_limit,
         "reactive_power": orders.reactive_power,
         "power_factor": orders.power_factor,
-        "export_limit": rated if orders.export_limit is None else orders.export_limit,
+        "export_limit": NONE if orders.export_limit is None else orders.export_limit,
     }
 
 
@@ -110,7 +111,7 @@ def _ev_charger(plant: PlantSpec, accessory: AccessorySpec, reading: Reading, di
     ev_status = "charging" if power else "plugged" if state.plugged else "unplugged"
     return {
         "status": "normal" if power else "waiting",
-        "fault_code": 0,
+        "fault_code": NO_FAULT,
         "fault_text": "",
         "firmware": firmware(dice),
         "signal_strength": signal_strength(dice, reading.time),
@@ -126,17 +127,17 @@ def _ev_charger(plant: PlantSpec, accessory: AccessorySpec, reading: Reading, di
 
 
 def _measured(accessory: AccessorySpec, reading: Reading) -> tuple[float, float]:
-    """Return W and var at a meter, > 0 towards the site."""
+    """Return W at a meter, > 0 towards the site, and var, > 0 given to the grid."""
     flow = reading.flow
     given = sum(device.reactive for device in flow.devices)
     if accessory.generation:
-        return -sum(device.ac for device in flow.devices), -given
-    return flow.grid, _LOAD_REACTIVE * reading.household - given
+        return -sum(device.ac for device in flow.devices), given
+    return flow.grid, given - _LOAD_REACTIVE * reading.household
 
 
 def _lines(plant: PlantSpec, power: float, reactive: float, time: float, dice: int) -> Values:
-    phases = max(device.model.phases for device in plant.devices)
     rated = sum(device.model.rated_power for device in plant.devices)
+    phases = max(device.model.phases for device in plant.devices)
     lines = voltages(dice, phases, max(-power, 0.0) / rated, time)
     return {**lines, **currents(lines, apparent_power(power, reactive)), **frequencies(phases, time)}
 

@@ -16,7 +16,7 @@ HOUR: Final = 3600.0
 MAX_REQUEST_ID: Final = 128
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class AccountSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an account is granted."""
 
     name: str
@@ -34,9 +34,9 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 class Account:
     """The one account that an API has: its tokens, and its calls of the last hour."""
 
-    def __init__(self, terms: Terms, clock: Clock) -> None:
+    def __init__(self, settings: AccountSettings, clock: Clock) -> None:
         self.refuse_logins = False
-        self.terms = terms
+        self.settings = settings
         self._clock = clock
         self._tokens: dict[str, float] = {}
         """Token → when it expires, by the monotonic clock."""
@@ -45,26 +45,26 @@ class Account:
 
     def log_in(self, name: str, secret: str) -> str:
         """Return a new token. Raises RefusedError."""
-        if self.refuse_logins or (name, secret) != (self.terms.name, self.terms.secret):
+        if self.refuse_logins or (name, secret) != (self.settings.name, self.settings.secret):
             raise RefusedError(SemsError.LOGIN_REFUSED, "account or password is wrong")
         self._count()
         now = self._clock.monotonic()
         self._tokens = {token: expires for token, expires in self._tokens.items() if now < expires}
         token = secrets.token_hex(16)
-        self._tokens[token] = now + self.terms.lifetime
+        self._tokens[token] = now + self.settings.lifetime
         return token
 
     def enter(self, token: str, request_id: str = "") -> None:
         """Let a call in, and count it. Raises RefusedError."""
         if not self.owner(token):
             raise RefusedError(SemsError.TOKEN_EXPIRED, "authorization has expired, log in again")
-        if self.terms.request_ids:
+        if self.settings.request_ids:
             self._note(request_id)
         self._count()
 
     def owner(self, token: str) -> str:
         """Return the account a token is for; empty when it is for none."""
-        return self.terms.name if self._clock.monotonic() < self._tokens.get(token, 0.0) else ""
+        return self.settings.name if self._clock.monotonic() < self._tokens.get(token, 0.0) else ""
 
     def revoke(self) -> None:
         """Make all tokens invalid."""
@@ -76,11 +76,11 @@ class Account:
         if request_id in self._request_ids:
             raise RefusedError(Refusal.BAD_REQUEST_ID, "the request id has been used before")
         self._request_ids[request_id] = None
-        if len(self._request_ids) > self.terms.request_ids:
+        if len(self._request_ids) > self.settings.request_ids:
             self._request_ids.popitem(last=False)
 
     def _count(self) -> None:
-        limit = self.terms.calls_per_hour
+        limit = self.settings.calls_per_hour
         if not limit:
             return
         now = self._clock.monotonic()
@@ -90,7 +90,7 @@ class Account:
             self._calls.append(now)
             return
         refusal = RefusedError(SemsError.RATE_LIMITED, "too many calls, try again later")
-        if self.terms.limit_by_http_status:
+        if self.settings.limit_by_http_status:
             refusal.status = 429
             refusal.headers = {"Retry-After": str(ceil(self._calls[0] + HOUR - now))}
         raise refusal
@@ -104,7 +104,7 @@ class Entrance:
 
     def named(self, name: str) -> Account:
         """Return the account of that name; one that lets nobody of another name in, where there is none."""
-        return next((account for account in self._accounts if account.terms.name == name), self._accounts[0])
+        return next((account for account in self._accounts if account.settings.name == name), self._accounts[0])
 
     def owner(self, token: str) -> str:
         """Return the account a token is for; empty when it is for none."""

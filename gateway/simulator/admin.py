@@ -48,7 +48,7 @@ class Admin:
         await next(takers, self._views)(scope, receive, send)
 
     async def _state(self, request: Request) -> Response:
-        """Show everything as it is, whether the cloud hears of it or not; `?plant=` shows one plant."""
+        """Show everything as it is, also what is offline; `?plant=` shows one plant."""
         world, wanted = self._cloud.world, request.query_params.get("plant")
         if wanted is not None and wanted not in world.fleet:
             raise HTTPException(404, f"there is no plant {wanted}")

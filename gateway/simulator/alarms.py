@@ -110,9 +110,12 @@ class AlarmBook:
         self._alarms[serial] = kept
         return list(kept)
 
-    def raise_(self, serial: str, code: str, text: str, severity: Severity, now: datetime) -> Alarm:
-        """Raise an alarm."""
-        return self._add(serial, f"{serial}-a{next(self._numbers)}", code, text, severity, now)
+    def raise_(self, serial: str, code: str, text: str, severity: Severity, now: datetime, origin: str = "a") -> Alarm:
+        """Raise an alarm; `origin` stands in its id."""
+        alarm_id = f"{serial}-{origin}{next(self._numbers)}"
+        alarm = Alarm(serial=serial, id=alarm_id, code=code, text=text, severity=severity, raised=now)
+        self._alarms.setdefault(serial, []).append(alarm)
+        return alarm
 
     def clear(self, serial: str, alarm_id: str, now: datetime) -> None:
         """Clear an alarm. Raises KeyError for one that is not active."""
@@ -125,21 +128,12 @@ class AlarmBook:
 
     def trip(self, serial: str, now: datetime, *, tripped: bool) -> None:
         """Raise the alarm of a device that stands still with a fault, or clear it."""
-        active = [a for a in self._alarms.get(serial, []) if a.cleared is None and a.id.startswith(_trip_id(serial))]
+        own = f"{serial}-{_TRIP}"
+        active = [a for a in self._alarms.get(serial, []) if a.cleared is None and a.id.startswith(own)]
         if tripped and not active:
-            alarm_id = f"{_trip_id(serial)}{next(self._numbers)}"
-            self._add(serial, alarm_id, str(FAULT_CODE), FAULT_TEXT, Severity.FAULT, now)
+            self.raise_(serial, FAULT_CODE, FAULT_TEXT, Severity.FAULT, now, _TRIP)
         for alarm in [] if tripped else active:
             self.clear(serial, alarm.id, now)
-
-    def _add(self, serial: str, alarm_id: str, code: str, text: str, severity: Severity, now: datetime) -> Alarm:
-        alarm = Alarm(serial=serial, id=alarm_id, code=code, text=text, severity=severity, raised=now)
-        self._alarms.setdefault(serial, []).append(alarm)
-        return alarm
-
-
-def _trip_id(serial: str) -> str:
-    return f"{serial}-{_TRIP}"
 
 
 def recent(start: float, end: float, speed: float) -> float:

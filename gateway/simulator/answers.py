@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.core.model import Value
-from gateway.core.points import POINTS, Kind
+from gateway.core.points import NONE, POINTS, Kind
 from gateway.sems.catalogue import Interface, Json, ResponseField
 from gateway.simulator.noise import derive
 
@@ -35,18 +35,14 @@ class Quirks(NamedTuple):
     newer: bool
     """Of an interface with two shapes, it is answered in the second."""
     extended: bool
-    """There are fields that nobody has heard of."""
+    """There are fields that no catalogue has."""
 
     @classmethod
+    @lru_cache(maxsize=65_536)
     def of(cls, serial: str) -> "Quirks":
         """Return a device's own; always the same."""
-        return _quirks(serial)
-
-
-@lru_cache(maxsize=65_536)
-def _quirks(serial: str) -> Quirks:
-    dice = derive(0, "quirks", serial)
-    return Quirks(*(bool(dice & 1 << bit) for bit in range(4)))
+        dice = derive(0, "quirks", serial)
+        return Quirks(*(bool(dice & 1 << bit) for bit in range(4)))
 
 
 class Record(NamedTuple):
@@ -107,7 +103,9 @@ def _writer(row: ResponseField, quirks: Quirks, time_form: str) -> Writer:
         }
         return lambda value, _: None if isinstance(value, datetime) else options.get(value)
     decimals = _DECIMALS.get(point.unit, _ELSE) if point and point.kind is not Kind.SETPOINT else _ELSE
-    number = _finer(row.scale) if row.scale < 1 else _number(row.scale, decimals)
+    number = _finer(row.scale) if abs(row.scale) < 1 else _number(row.scale, decimals)
+    if row.none is not None:
+        number = _or_none(number, row.none)
     return (lambda value, zone: str(number(value, zone))) if as_text else number
 
 
@@ -128,6 +126,12 @@ def _number(scale: float, decimals: int) -> Writer:
 def _finer(scale: float) -> Writer:
     """Return how to write a unit that is finer than ours, such as seconds for hours."""
     return lambda value, _: round(value / scale) if isinstance(value, (int, float)) else _word(value)
+
+
+def _or_none(number: Writer, none: float) -> Writer:
+    """Return how to write what may be `none`."""
+    word = int(none) if float(none).is_integer() else none
+    return lambda value, zone: word if value == NONE else number(value, zone)
 
 
 def _word(value: Value | datetime) -> Json:
@@ -180,11 +184,11 @@ class Encoder:
         for path, fields in layout:
             place: dict[str, Json] = {} if path else entry
             for name, source, is_point, write, absent in fields:
-                told = values if is_point else attributes
-                value = told.get(source)
+                known = values if is_point else attributes
+                value = known.get(source)
                 if value is not None:
                     place[name] = write(value, zone)
-                elif not path or source in told:
+                elif not path or source in known:
                     # An object within an entry has what this type of device knows, and no more.
                     place[name] = absent
             if path and place:

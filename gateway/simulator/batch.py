@@ -6,16 +6,17 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from gateway.core.errors import GatewayError
 from gateway.kafka import Consumer, Health, KafkaConnection, Producer, Received
-from gateway.sems.catalogue import Catalogue, Interface, Json, SemsError, Use, load
+from gateway.sems.catalogue import Interface, Json, SemsError, Use, load
 from gateway.simulator.controls import Task, Tasks, TaskState
+from gateway.simulator.frozen_clock import FrozenClock
 from gateway.simulator.queries import Queries
 from gateway.simulator.requests import RefusedError, arguments, code_of, parse_body, separated, serial_in
-from gateway.simulator.results import Entry, ResultFaults, Wording, spoilt
-from gateway.simulator.still import StillClock
+from gateway.simulator.results import Entry, Faults, ResultFault, Wording, spoilt
+from gateway.simulator.transports import kafka_health
 from gateway.simulator.world import World
 
 API: Final = "batch"
@@ -39,11 +40,11 @@ class BatchSettings(BaseModel):
     supplier: str = "demo"
     group: str = "goodwe"
     """Of the consumer of commands."""
-    whitelist: tuple[str, ...] | None = Field(default=None)
+    whitelist: tuple[str, ...] | None = None
     """Serial numbers that the supplier may command; None for all there are."""
 
 
-class Heard(msgspec.Struct, frozen=True):
+class CommandMessage(msgspec.Struct, frozen=True):
     """A message with commands, as evidence."""
 
     topic: str
@@ -67,30 +68,22 @@ class _Order(msgspec.Struct):
 class BatchCloud:
     """One supplier's topics over one world."""
 
-    def __init__(
-        self,
-        world: World,
-        tasks: Tasks,
-        clock: StillClock,
-        settings: BatchSettings,
-        catalogue: Catalogue | None = None,
-    ) -> None:
-        self.faults = ResultFaults()
+    def __init__(self, world: World, tasks: Tasks, clock: FrozenClock, settings: BatchSettings) -> None:
+        self.faults = Faults[ResultFault]()
         self.whitelist = None if settings.whitelist is None else set(settings.whitelist)
         """May be changed while it runs."""
-        self.messages: list[Heard] = []
+        self.messages: list[CommandMessage] = []
         """What was received, newest last."""
         self._tasks = tasks
         self._clock = clock
-        self._catalogue = catalogue or load(API)
+        self._catalogue = load(API)
         self._queries = Queries(world, tasks, self._catalogue)
         self._topics: dict[str, tuple[Interface, str]] = {}
         """Topic of commands → interface and topic of results."""
         names = {"prefix": settings.prefix, "supplier": settings.supplier}
         for interface in self._catalogue.using(Use.CONTROL):
             self._topics[interface.path.format(**names)] = interface, interface.answers.format(**names)
-        self._health = Health(_quiet)
-        client = {"client_id": "simulated-goodwe", "health": self._health, "log": log}
+        client = {"client_id": "simulated-goodwe", "health": Health(kafka_health), "log": log}
         results = [topic for _, topic in self._topics.values()]
         self._producer = Producer(settings.connection, "results", results, **client)
         self._consumer = Consumer(
@@ -139,7 +132,7 @@ class BatchCloud:
             log.warning("commands make no sense", topic=message.topic, detail=error.text)
             return
         serials = tuple(order.serial for order in orders)
-        self.messages.append(Heard(message.topic, message.partition, message.key, request, serials, expires))
+        self.messages.append(CommandMessage(message.topic, message.partition, message.key, request, serials, expires))
         self._spawn(self._answer(interface, results, request, orders))
 
     def _order(self, interface: Interface, item: Mapping[str, Json], expires: int) -> _Order:
@@ -157,7 +150,7 @@ class BatchCloud:
         return order
 
     async def _answer(self, interface: Interface, topic: str, request: str, orders: Sequence[_Order]) -> None:
-        """Tell what became of the items, once the devices have had their time."""
+        """Send what became of the items, once the devices have had their time."""
         if self._tasks.delay and any(order.task for order in orders):
             await asyncio.sleep(self._tasks.delay)
             self._tasks.settle()
@@ -171,27 +164,26 @@ class BatchCloud:
             return msgspec.json.encode(whole)
 
         entries = [entry for order in orders if (entry := self._entry(order, field, words))]
-        for value in await spoilt(self.faults.of(interface.name), entries, words, encode):
+        for value in await spoilt(self.faults.of(API, interface.name), entries, words, encode):
             try:
                 await self._producer.send(topic, value, key=orders[0].serial, timeout=RESULT_WITHIN)
             except GatewayError as error:
-                log.warning("a result can't be told", topic=topic, detail=str(error))
+                log.warning("a result can't be sent", topic=topic, detail=str(error))
 
     def _entry(self, order: _Order, field: Mapping[str, str], words: Wording) -> Entry | None:
-        """Return what is told of one item; nothing of a device that never says anything."""
+        """Return the result of one item; None for a device that never gives one."""
         code, text = order.code, order.text
         if order.task is not None:
             if order.task.state is TaskState.PENDING:
                 return None
             code = words.done if order.task.state is TaskState.SUCCEEDED else words.not_done
             text = order.task.detail
-        told: Entry = {
+        return {
             field["serial"]: order.serial,
             field["code"]: code,
             field["detail"]: text,
             field["time"]: self._milliseconds(),
         }
-        return told
 
     def _milliseconds(self) -> int:
         return round(self._clock.now().timestamp() * 1000)
@@ -200,7 +192,3 @@ class BatchCloud:
         task = asyncio.create_task(work, name="batch remote control")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-
-
-def _quiet(*, up: bool | None, detail: str = "") -> None:
-    log.debug("kafka", up=up, detail=detail)

@@ -2,23 +2,30 @@
 
 from collections import deque
 
+from pydantic import SecretStr
+
 from gateway.core.clock import Clock
 from gateway.sems.catalogue import Catalogue, load
-from gateway.simulator.accounts import Account, Entrance, Terms, md5
+from gateway.sems.recording import Recording
+from gateway.simulator.accounts import Account, AccountSettings, Entrance, md5
 from gateway.simulator.controls import Control, Obedience, Tasks
+from gateway.simulator.dialect import Dialect
 from gateway.simulator.faults import AlarmOrder, AnswerFaults, DeviceFault, FaultOrder
+from gateway.simulator.frozen_clock import FrozenClock
 from gateway.simulator.platform import Call, Platform
+from gateway.simulator.playback import Playback
 from gateway.simulator.queries import Queries
-from gateway.simulator.requests import Refusal
-from gateway.simulator.results import ResultFaults
+from gateway.simulator.results import Faults, ResultFault
 from gateway.simulator.settings import SimulatorSettings
-from gateway.simulator.still import StillClock
 from gateway.simulator.supplier import Grants, SupplierQueries
 from gateway.simulator.world import World
 
 CLASSIC = "open_api"
 DEVELOPER = "developer"
 REALTIME = "realtime"
+CLASSIC_LIFETIME = 7_200.0
+DEVELOPER_LIFETIME = 3_600.0
+"""Seconds of a token."""
 
 
 class Cloud:
@@ -30,10 +37,9 @@ class Cloud:
         settings: SimulatorSettings,
         clock: Clock,
         catalogue: Catalogue | None = None,
-        developer: Catalogue | None = None,
-        realtime: Catalogue | None = None,
+        recording: Recording | None = None,
     ) -> None:
-        """`clock` is also the world's. Without catalogues of their own, APIs have those that come along."""
+        """`clock` is also the world's; `catalogue` is the classic API's. A recording's API answers with that alone."""
         self.world = world
         self.calls: deque[Call] = deque(maxlen=settings.calls_remembered)
         """Of all APIs, newest last."""
@@ -45,33 +51,54 @@ class Cloud:
             require_dispatch=settings.require_dispatch,
         )
         self.answer_faults = AnswerFaults()
-        self.result_faults = ResultFaults()
+        self.result_faults = Faults[ResultFault]()
         """Of batch commands."""
         self._settings = settings
-        self._clock = clock if isinstance(clock, StillClock) else StillClock(clock)
-        self.classic = self._platform(catalogue or load(CLASSIC), Account(_classic_terms(settings), self._clock))
+        self._clock = clock if isinstance(clock, FrozenClock) else FrozenClock(clock)
+        classic = AccountSettings(
+            name=settings.account,
+            secret=md5(settings.password.get_secret_value()),
+            lifetime=CLASSIC_LIFETIME,
+            calls_per_hour=settings.calls_per_hour,
+            limit_by_http_status=settings.limit_by_http_status,
+        )
+        self.classic = self._platform(catalogue or load(CLASSIC), Account(classic, self._clock))
         self.grants = Grants(settings.whitelist)
         """Of the third-party supplier."""
-        organisation = Account(_developer_terms(settings), self._clock)
-        supplier = self._supplier(organisation)
+        organisation = self._account(settings.client_id, settings.client_secret, settings.developer_calls_per_hour)
+        supplier = organisation  # which may be the supplier too
+        if settings.supplier_id != settings.client_id:
+            supplier = self._account(settings.supplier_id, settings.supplier_secret, settings.supplier_calls_per_hour)
         entrance = Entrance(organisation, supplier)
-        self.developer = self._platform(developer or load(DEVELOPER), organisation, entrance)
-        self.developer.codes[Refusal.BAD_REQUEST_ID] = settings.request_id_code
-        self.realtime = self._realtime(realtime or load(REALTIME), entrance, supplier)
+        self.developer = self._platform(load(DEVELOPER), organisation, entrance)
+        self.realtime = self._platform(load(REALTIME), supplier, entrance)
         self.platforms = (self.classic, self.developer, self.realtime)
+        for platform in self.platforms:
+            if recording is not None and platform.catalogue.api == recording.api:
+                platform.playback = Playback(recording)
+
+    def _account(self, name: str, secret: SecretStr, calls_per_hour: int) -> Account:
+        """Return an account of the developer platform or of the Real-Time Data API."""
+        settings = AccountSettings(
+            name=name,
+            secret=secret.get_secret_value(),
+            lifetime=DEVELOPER_LIFETIME,
+            calls_per_hour=calls_per_hour,
+            limit_by_http_status=self._settings.limit_by_http_status,
+            request_ids=self._settings.calls_remembered,
+        )
+        return Account(settings, self._clock)
 
     def _platform(self, catalogue: Catalogue, account: Account, entrance: Entrance | None = None) -> Platform:
-        queries = Queries(self.world, self.tasks, catalogue)
-        return Platform(catalogue, account, queries, self.answer_faults, self.calls, self._clock, entrance)
-
-    def _realtime(self, catalogue: Catalogue, entrance: Entrance, supplier: Account) -> Platform:
-        queries = SupplierQueries(self.world, self.tasks, catalogue, self.grants)
-        return Platform(catalogue, supplier, queries, self.answer_faults, self.calls, self._clock, entrance)
-
-    def _supplier(self, organisation: Account) -> Account:
-        """Return the supplier's account, which may be the organisation's too."""
-        terms = _supplier_terms(self._settings)
-        return organisation if terms.name == organisation.terms.name else Account(terms, self._clock)
+        dialect = None
+        if self._settings.dialect is not None:
+            dialect = Dialect(self._settings.dialect, catalogue, self._clock.now)
+            catalogue = dialect.catalogue
+        if catalogue.api == REALTIME:
+            queries: Queries = SupplierQueries(self.world, self.tasks, catalogue, self.grants)
+        else:
+            queries = Queries(self.world, self.tasks, catalogue)
+        return Platform(catalogue, account, queries, self.answer_faults, self.calls, self._clock, entrance, dialect)
 
     @property
     def controls(self) -> list[Control]:
@@ -151,35 +178,3 @@ class Cloud:
             self.tasks.obedience.pop(serial, None)
         elif fault.obedience is not None:
             self.tasks.obedience[serial] = fault.obedience
-
-
-def _classic_terms(settings: SimulatorSettings) -> Terms:
-    return Terms(
-        name=settings.account,
-        secret=md5(settings.password.get_secret_value()),
-        lifetime=settings.token_lifetime,
-        calls_per_hour=settings.calls_per_hour,
-        limit_by_http_status=settings.limit_by_http_status,
-    )
-
-
-def _developer_terms(settings: SimulatorSettings) -> Terms:
-    return Terms(
-        name=settings.client_id,
-        secret=settings.client_secret.get_secret_value(),
-        lifetime=settings.developer_token_lifetime,
-        calls_per_hour=settings.developer_calls_per_hour,
-        limit_by_http_status=settings.limit_by_http_status,
-        request_ids=settings.calls_remembered,
-    )
-
-
-def _supplier_terms(settings: SimulatorSettings) -> Terms:
-    return Terms(
-        name=settings.supplier_id,
-        secret=settings.supplier_secret.get_secret_value(),
-        lifetime=settings.developer_token_lifetime,
-        calls_per_hour=settings.supplier_calls_per_hour,
-        limit_by_http_status=settings.limit_by_http_status,
-        request_ids=settings.calls_remembered,
-    )

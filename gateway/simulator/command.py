@@ -2,16 +2,23 @@
 
 import asyncio
 import signal
+from pathlib import Path
 
 from rich.console import Console
 
+from gateway.core.model import iso
+from gateway.sems.recording import read
 from gateway.simulator.server import Simulator
 from gateway.simulator.settings import SimulatorSettings
 
 
-async def simulate_until_signal(settings: SimulatorSettings, console: Console) -> None:
-    """Run until SIGINT or SIGTERM. Raises OSError where the port can't be had."""
-    simulator = Simulator(settings)
+async def simulate_until_signal(settings: SimulatorSettings, console: Console, like: Path | None = None) -> None:
+    """Run until SIGINT or SIGTERM; serve the recording `like` where there is one.
+
+    Raises OSError where the port can't be had, and RecordingError.
+    """
+    recording = None if like is None else read(like)
+    simulator = Simulator(settings, recording=recording)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -23,7 +30,13 @@ async def simulate_until_signal(settings: SimulatorSettings, console: Console) -
         (simulator.cloud.developer, f"client_id={settings.client_id} client_secret={secret}"),
         (simulator.cloud.realtime, f"client_id={settings.supplier_id} client_secret={supplied}"),
     ):
+        if recording is not None and platform.catalogue.api != recording.api:
+            continue
         console.print(f"{platform.catalogue.title}: {simulator.url}{platform.catalogue.base} {entry}")
+    if recording is not None:
+        console.print(f"{len(recording.answers)} answers recorded at {iso(recording.made)}, moved to now")
+    if settings.dialect is not None:
+        console.print(f"dialect {settings.dialect}: names, units, signs and times are other than the catalogues'")
     if settings.push_url:
         # The address may end with a secret.
         console.print(f"pushes every {settings.push_interval:g} s", highlight=False)

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.core.clock import Clock
 from gateway.core.model import Value
+from gateway.core.points import AUTO
 from gateway.sems.catalogue import Use
 from gateway.simulator.world import World
 
@@ -79,7 +80,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     time: datetime
     """Wall clock, UTC: when the simulator came to it, which may be later than the device's delay."""
     asked: datetime
-    """Wall clock, UTC: when the call came that it was told by."""
+    """Wall clock, UTC: when the call with it came."""
     serial: str
     setpoints: Mapping[str, Value]
     receipt: str
@@ -87,19 +88,22 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Event(NamedTuple):
-    """Something a device was told to do later on."""
+    """Something that a device has to do later on."""
 
     time: float
     """POSIX seconds, by the wall clock."""
     setpoints: Mapping[str, Value]
 
 
-_RELEASED: Final[Mapping[str, Value]] = {
-    "battery_mode": None,
+RELEASED: Final[Mapping[str, Value]] = {
+    "battery_mode": AUTO,
     "battery_power_target": None,
     "battery_target_soc": None,
 }
-"""How a battery is left when its window is over."""
+"""How a battery is left when its window is over, or when it is handed back."""
+
+ENDS_ORDERS: Final = frozenset({*RELEASED, "work_mode"})
+"""Setpoints after which an earlier order for the battery holds no more, nor what its window had planned."""
 
 
 class Tasks:
@@ -113,7 +117,7 @@ class Tasks:
         self.obedience: dict[str, Obedience] = {}
         """Serial number → what it makes of commands; devices not listed obey."""
         self.dispatched: set[str] = set()
-        """Serial numbers of the devices whose energy management was handed over."""
+        """Serial numbers of the devices whose energy management was handed over, and of the data loggers by which."""
         self._world = world
         self._clock = clock
         self._remembered = remembered
@@ -182,20 +186,21 @@ class Tasks:
         else:
             task.state, task.detail = TaskState.SUCCEEDED, "done"
             if order.use is Use.PARAMETERS_TASK:
-                task.found = msgspec.structs.asdict(self._world.setpoints(order.serial))
+                task.found = self._world.setpoints(order.serial).said()
             elif obedience is Obedience.OBEYS:
                 self._obey(task)
 
     def _obey(self, task: Task) -> None:
         order = task.order
         if order.use is Use.DISPATCH:
-            self.dispatched.add(order.serial)
+            home = self._world.home(order.serial)
+            self.dispatched |= {order.serial, *(device.serial for device in (home.devices if home else ()))}
             return
-        if not _RELEASED.keys().isdisjoint(order.setpoints):
+        if not ENDS_ORDERS.isdisjoint(order.setpoints):
             self._agenda.pop(order.serial, None)  # The newest order counts.
         if order.window is None or order.window.begins <= self._clock.now().timestamp():
             self._world.command(order.serial, order.setpoints, task.effect)
-        if order.window is not None:
+        if order.window is not None and order.setpoints != RELEASED:
             self._plan(order, order.window)
         self._controls.append(
             Control(
@@ -210,7 +215,7 @@ class Tasks:
 
     def _plan(self, order: Order, window: Window) -> None:
         beginning = _Event(window.begins, order.setpoints)
-        end = _Event(window.ends, _RELEASED)
+        end = _Event(window.ends, RELEASED)
         later = window.begins > self._clock.now().timestamp()
         self._agenda[order.serial] = [beginning, end] if later else [end]
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from starlette.responses import HTMLResponse, Response, StreamingResponse
@@ -14,13 +14,16 @@ from gateway.core.model import Severity
 from gateway.sems.catalogue import Catalogue, SemsError
 from gateway.simulator.controls import Obedience
 from gateway.simulator.requests import RefusedError, code_of, status_of
-from gateway.simulator.results import ResultFault
+from gateway.simulator.results import Delay, Fault, Faults, ResultFault
 
 JSON: Final = "application/json; charset=utf-8"
 RETRY_AFTER: Final = 60
 """Seconds that a spoilt answer asks a client to wait."""
 HUGE: Final = 64 * 1024 * 1024
 """Bytes of an answer that no client should read to the end."""
+GHOSTS: Final = 300
+NO_RIGHT: Final = "100025"
+"""SEMS.md, seen."""
 _CHUNK: Final = 64 * 1024
 _MORE: Final = 100
 """Bytes that are promised and never come."""
@@ -54,9 +57,21 @@ class Spoil(StrEnum):
     EMPTY = "empty"
     NULL_DATA = "null_data"
     """Success without data, with HTTP 200."""
+    EMPTY_LISTS = "empty_lists"
+    """Success, and every list in it is empty, with HTTP 200: seen at GoodWe's portal."""
+    EMPTY_DATA = "empty_data"
+    """Success, and `data` is an object with nothing in it, with HTTP 200: seen at GoodWe's portal."""
+    GHOSTS = "ghosts"
+    """Every list that names devices names 300 more that there are not."""
+    REFUSED = "refused"
+    """A code that says: this account has no right to this."""
     TOKEN_EXPIRED = "token_expired"  # noqa: S105 - the name of a fault
     LOGIN_REFUSED = "login_refused"
     RATE_LIMITED = "rate_limited"
+    WRONG_PARAMETER = "wrong_parameter"
+    NO_RIGHT = "no_right"
+    NOT_REACHED = "not_reached"
+    SYSTEM_ERROR = "system_error"
 
 
 class Spoilt(msgspec.Struct, frozen=True):
@@ -101,12 +116,10 @@ def _refused(error: SemsError) -> Callable[[Spoilt], Response]:
     return lambda spoilt: refusal(spoilt.catalogue, RefusedError(error, error.value), bare=spoilt.bare)
 
 
-def _failed(status: int) -> Callable[[Spoilt], Response]:
-    return lambda _: HTMLResponse(_ERROR_PAGE, status)
-
-
-def _too_many(retry_after: Callable[[Spoilt], Mapping[str, str]]) -> Callable[[Spoilt], Response]:
-    return lambda spoilt: HTMLResponse(_ERROR_PAGE, 429, headers=retry_after(spoilt))
+def _failed(status: int, retry_after: Callable[[Spoilt], str] | None = None) -> Callable[[Spoilt], Response]:
+    return lambda spoilt: HTMLResponse(
+        _ERROR_PAGE, status, {"Retry-After": retry_after(spoilt)} if retry_after else None
+    )
 
 
 def _date(spoilt: Spoilt) -> str:
@@ -114,11 +127,29 @@ def _date(spoilt: Spoilt) -> str:
     return (spoilt.time + timedelta(seconds=RETRY_AFTER)).astimezone(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
 
 
-def _null_data(spoilt: Spoilt) -> Response:
-    if spoilt.bare:
-        return Response(b"null", media_type=JSON)
-    envelope = {"code": spoilt.catalogue.success[0], "msg": "success", "data": None}
-    return Response(msgspec.json.encode(envelope), media_type=JSON)
+def _json(content: object) -> Response:
+    return Response(msgspec.json.encode(content), media_type=JSON)
+
+
+def _success(spoilt: Spoilt, data: object) -> Response:
+    return _json({"code": spoilt.catalogue.success[0], "msg": "success", "data": data})
+
+
+def _emptied(said: Any) -> Any:
+    if isinstance(said, dict):
+        return {key: _emptied(value) for key, value in said.items()}
+    return [] if isinstance(said, list) else said
+
+
+def _haunted(said: Any) -> Any:
+    if isinstance(said, dict):
+        return {key: _haunted(value) for key, value in said.items()}
+    if not isinstance(said, list):
+        return said
+    first = next((one for one in said if isinstance(one, dict)), {})
+    names = [key for key in first if key.lower().endswith("sn")]
+    ghosts = [first | dict.fromkeys(names, f"GHOST{n:04}") for n in range(GHOSTS)] if names else []
+    return [*map(_haunted, said), *ghosts]
 
 
 async def _flood() -> AsyncIterator[bytes]:
@@ -133,76 +164,71 @@ SPOILT: Final[Mapping[Spoil, Callable[[Spoilt], Response]]] = {
     Spoil.HTTP_502: _failed(502),
     Spoil.HTTP_503: _failed(503),
     Spoil.HTTP_504: _failed(504),
-    Spoil.HTTP_429: _too_many(lambda _: {"Retry-After": str(RETRY_AFTER)}),
-    Spoil.HTTP_429_DATE: _too_many(lambda spoilt: {"Retry-After": _date(spoilt)}),
-    Spoil.HTTP_429_BARE: _too_many(lambda _: {}),
+    Spoil.HTTP_429: _failed(429, lambda _: str(RETRY_AFTER)),
+    Spoil.HTTP_429_DATE: _failed(429, _date),
+    Spoil.HTTP_429_BARE: _failed(429),
     Spoil.HTML: lambda _: HTMLResponse(_PAGE),
     Spoil.TRUNCATED: lambda spoilt: Response(spoilt.body[: len(spoilt.body) // 2], media_type=JSON),
     Spoil.CUT: lambda spoilt: _Broken(spoilt.body[: len(spoilt.body) // 2], len(spoilt.body)),
     Spoil.WRONG_LENGTH: lambda spoilt: _Broken(spoilt.body, len(spoilt.body) + _MORE),
     Spoil.HUGE: lambda _: StreamingResponse(_flood(), media_type=JSON),
     Spoil.EMPTY: lambda _: Response(b"", media_type=JSON),
-    Spoil.NULL_DATA: _null_data,
+    Spoil.NULL_DATA: lambda spoilt: _json(None) if spoilt.bare else _success(spoilt, None),
+    Spoil.EMPTY_LISTS: lambda spoilt: _json(_emptied(msgspec.json.decode(spoilt.body))),
+    Spoil.EMPTY_DATA: lambda spoilt: _success(spoilt, {}),
+    Spoil.GHOSTS: lambda spoilt: _json(_haunted(msgspec.json.decode(spoilt.body))),
+    Spoil.REFUSED: lambda _: _json({"code": NO_RIGHT, "msg": "no right to this", "data": None}),
     Spoil.TOKEN_EXPIRED: _refused(SemsError.TOKEN_EXPIRED),
     Spoil.LOGIN_REFUSED: _refused(SemsError.LOGIN_REFUSED),
     Spoil.RATE_LIMITED: _refused(SemsError.RATE_LIMITED),
+    Spoil.WRONG_PARAMETER: _refused(SemsError.WRONG_PARAMETER),
+    Spoil.NO_RIGHT: _refused(SemsError.NO_RIGHT),
+    Spoil.NOT_REACHED: _refused(SemsError.DISOBEYED),
+    Spoil.SYSTEM_ERROR: _refused(SemsError.SYSTEM_ERROR),
 }
 """Fault → the answer there is instead."""
 
-Delay = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
-
-class AnswerFault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class AnswerFault(Fault, kw_only=True, forbid_unknown_fields=True):
     """How answers are spoilt."""
 
     answer: Spoil | None = None
     """None: the answer is as it should be, only late."""
-    delay: Delay = 0.0
-    """Seconds before it."""
-    api: str = ""
-    """Name of the catalogue it concerns; empty for all."""
-    interfaces: tuple[str, ...] = ()
-    """Names of those it concerns; empty for all."""
-    times: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    """How many answers; None: until told otherwise."""
+    says: Mapping[str, str | float | bool | None] = {}
+    """Field → what it says instead, wherever in the answer it is."""
     executed: bool = False
     """Whether the call is carried out all the same, and only its answer lost."""
-
-    def concerns(self, api: str, interface: str) -> bool:
-        """Return whether it spoils this answer, and count it."""
-        if self.times == 0 or (self.api and self.api != api):
-            return False
-        if self.interfaces and interface not in self.interfaces:
-            return False
-        if self.times is not None:
-            self.times -= 1
-        return True
 
     @property
     def carries_out(self) -> bool:
         """Whether the call is carried out."""
-        return self.executed or self.answer is None
+        return self.executed or self.answer in {None, Spoil.EMPTY_LISTS, Spoil.EMPTY_DATA, Spoil.GHOSTS}
 
 
-class AnswerFaults:
+def reworded(response: Response, says: Mapping[str, str | float | bool | None]) -> Response:
+    """Return an answer in which these fields say something else."""
+
+    def walk(said: Any) -> Any:
+        if isinstance(said, dict):
+            return {key: says[key] if key in says else walk(value) for key, value in said.items()}
+        return [walk(item) for item in said] if isinstance(said, list) else said
+
+    content = msgspec.json.encode(walk(msgspec.json.decode(bytes(response.body))))
+    return Response(content, response.status_code, media_type=JSON)
+
+
+class AnswerFaults(Faults[AnswerFault]):
     """What spoils answers now."""
 
-    def __init__(self) -> None:
-        self.listed: tuple[AnswerFault, ...] = ()
-        """The first that concerns a call spoils its answer."""
-        self.delay = 0.0
-        """Seconds before every answer."""
-
-    def of(self, api: str, interface: str) -> AnswerFault | None:
-        """Return what spoils the answer to this call."""
-        return next((fault for fault in self.listed if fault.concerns(api, interface)), None)
+    delay = 0.0
+    """Seconds before every answer."""
 
 
 class DeviceFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is the matter with a device; a field left out stays as it is."""
 
     offline: bool | None = None
-    """The cloud does not hear it: status -1, its last values, and commands fail."""
+    """It is offline: status -1, its last values, and commands fail."""
     tripped: bool | None = None
     """It stands still with a fault code: status 2."""
     obedience: Obedience | None = None

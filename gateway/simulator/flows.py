@@ -50,7 +50,7 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def produces(self) -> bool:
-        """True unless told to stand still, or broken."""
+        """True unless switched off, or broken."""
         return self.setpoints.running and not self.tripped
 
     def soc(self, battery: BatterySpec) -> float:
@@ -129,7 +129,7 @@ class Demand(NamedTuple):
     hour: int
     """Of the local clock."""
     orders: Setpoints = Setpoints()
-    """What the plant's data logger was told; it holds for all inverters."""
+    """Setpoints of the plant's data logger; they hold for all inverters."""
     chargers: tuple[float, ...] = ()
     """W that each EV charger takes."""
 
@@ -169,42 +169,42 @@ def _device(spec: DeviceSpec, state: DeviceState, uncovered: float, demand: Dema
     available = spec.peak_power * harvest(demand.sky)
     if not state.produces:
         return DeviceFlow(available, 0.0, 0.0, 0.0)
-    told = state.setpoints.within(demand.orders)
+    setpoints = state.setpoints.within(demand.orders)
     rated = spec.model.rated_power
-    room = _active_room(told) * rated
-    most = min(rated * told.active_power_limit / 100, room)
+    room = _active_room(setpoints) * rated
+    most = min(rated * setpoints.active_power_limit / 100, room)
     most_dc = most / INVERTER_EFFICIENCY
     battery = 0.0
     if spec.model.battery:
-        wish = _battery_wish(spec, told, available, min(max(uncovered, 0.0), most), demand.hour)
+        request = _battery_request(spec, setpoints, available, min(max(uncovered, 0.0), most), demand.hour)
         low, high = _battery_bounds(spec.model.battery, state, horizon)
-        battery = min(max(wish, -low, -available - room * INVERTER_EFFICIENCY), high, most_dc) + 0.0
-    # PV yields to a battery that was told to discharge: a dispatch order is to be seen at the terminals.
+        battery = min(max(request, -low, -available - room * INVERTER_EFFICIENCY), high, most_dc) + 0.0
+    # PV yields to a battery that is ordered to discharge: a dispatch order is to be seen at the terminals.
     pv = min(available, most_dc - battery)
-    return _at_terminals(available, pv, battery, told, rated)
+    return _at_terminals(available, pv, battery, setpoints, rated)
 
 
-def _at_terminals(available: float, pv: float, battery: float, told: Setpoints, rated: float) -> DeviceFlow:
+def _at_terminals(available: float, pv: float, battery: float, setpoints: Setpoints, rated: float) -> DeviceFlow:
     dc = pv + battery
     ac = dc * INVERTER_EFFICIENCY if dc > 0 else dc / INVERTER_EFFICIENCY
-    return DeviceFlow(available, pv, battery, ac, _reactive(told, ac, rated) if available or battery else 0.0)
+    return DeviceFlow(available, pv, battery, ac, _reactive(setpoints, ac, rated) if available or battery else 0.0)
 
 
-def _reactive(told: Setpoints, ac: float, rated: float) -> float:
-    """Return the reactive power, var. Untold, the filters' own is seen."""
-    if told.reactive_power:
-        return told.reactive_power / 100 * rated
-    factor = abs(told.power_factor)
+def _reactive(setpoints: Setpoints, ac: float, rated: float) -> float:
+    """Return the reactive power, var. Without a setpoint the filters' own is seen."""
+    if setpoints.reactive_power:
+        return setpoints.reactive_power / 100 * rated
+    factor = abs(setpoints.power_factor)
     if factor == 1:
         return _FILTERS * ac
-    return copysign(abs(ac) * sqrt(1 - factor * factor) / factor if factor else 0.0, told.power_factor)
+    return copysign(abs(ac) * sqrt(1 - factor * factor) / factor if factor else 0.0, setpoints.power_factor)
 
 
-def _active_room(told: Setpoints) -> float:
+def _active_room(setpoints: Setpoints) -> float:
     """Return the part of the rated power that reactive power leaves to active power, so that VA stay within it."""
-    if told.reactive_power:
-        return sqrt(max(1 - (told.reactive_power / 100) ** 2, 0.0))
-    return abs(told.power_factor)
+    if setpoints.reactive_power:
+        return sqrt(max(1 - (setpoints.reactive_power / 100) ** 2, 0.0))
+    return abs(setpoints.power_factor)
 
 
 def _throttle(
@@ -212,7 +212,7 @@ def _throttle(
 ) -> float:
     """Cut what goes beyond the export limit, if there is one; returns how much, W.
 
-    The inverters that were told the limit give way first, then the others: inverters of one plant talk to each other.
+    Inverters that have the limit themselves give way first, then the others: those of one plant talk to each other.
     """
     own = [state.setpoints.most_exported for state in states]
     limits = [limit for limit in (*own, orders.export_limit) if limit is not None]
@@ -229,12 +229,12 @@ def _throttle(
         dc = (flow.ac - cut) / INVERTER_EFFICIENCY
         # The modules give way before the battery does.
         pv = max(dc - flow.battery, 0.0)
-        told = states[n].setpoints.within(orders)
-        flows[n] = _at_terminals(flow.available, pv, dc - pv, told, plant.devices[n].model.rated_power)
+        setpoints = states[n].setpoints.within(orders)
+        flows[n] = _at_terminals(flow.available, pv, dc - pv, setpoints, plant.devices[n].model.rated_power)
     return excess - left
 
 
-def _battery_wish(spec: DeviceSpec, told: Setpoints, available: float, cover: float, hour: int) -> float:
+def _battery_request(spec: DeviceSpec, setpoints: Setpoints, available: float, cover: float, hour: int) -> float:
     """Return the power an order, or else the work mode, would have; > 0 discharges.
 
     - `general`, `self_use`: cover the site's load, store the surplus.
@@ -243,22 +243,22 @@ def _battery_wish(spec: DeviceSpec, told: Setpoints, available: float, cover: fl
     - `eco`: fill up from the grid by night, self-use by day.
     - `peak_shaving`: cover only what is above a part of the inverter's rated power, store the surplus.
     """
-    target = told.battery_power_target or 0.0
-    order = {"charge": -target, "discharge": target, "idle": 0.0}.get(told.battery_mode or "")
+    target = setpoints.battery_power_target or 0.0
+    order = {"charge": -target, "discharge": target, "idle": 0.0}.get(setpoints.battery_mode)
     if order is not None:
         return order
     most = spec.model.battery.max_power if spec.model.battery else 0.0
-    if told.work_mode == "backup" or (told.work_mode == "eco" and not _CHEAP_UNTIL <= hour < _CHEAP_FROM):
+    if setpoints.work_mode == "backup" or (setpoints.work_mode == "eco" and not _CHEAP_UNTIL <= hour < _CHEAP_FROM):
         return -most
     lack = cover / INVERTER_EFFICIENCY - available
-    if told.work_mode == "peak_shaving" and lack > 0:
+    if setpoints.work_mode == "peak_shaving" and lack > 0:
         return max(lack - _PEAK * spec.model.rated_power, 0.0)
     return lack
 
 
 def _battery_bounds(battery: BatterySpec, state: DeviceState, horizon: float) -> tuple[float, float]:
     """Return the most it can charge and discharge with, so that the state of charge keeps its limits."""
-    low, high = SOC_MIN, SOC_MAX
+    low, high = max(SOC_MIN, state.setpoints.battery_reserve_soc or 0.0), SOC_MAX
     target = state.setpoints.battery_target_soc
     if target is not None:
         if state.setpoints.battery_mode == "charge":

@@ -14,8 +14,8 @@ import msgspec
 
 from gateway.core.model import Value
 from gateway.simulator.charger import ChargerState, Garage
-from gateway.simulator.dawn import Change, Dawn, first_dawn, midnight
 from gateway.simulator.flows import STEP, Demand, DeviceState, PlantFlow, solve
+from gateway.simulator.initial_state import Change, InitialState, first_dawn, midnight
 from gateway.simulator.meters import GridMeters, Turn
 from gateway.simulator.setpoints import Setpoints
 from gateway.simulator.sky import Climate, Sky, Weather
@@ -48,14 +48,14 @@ class Reading(NamedTuple):
     """W that the site consumes, without EV chargers and inverters' losses."""
     chargers: tuple[ChargerState, ...] = ()
     orders: Setpoints = Setpoints()
-    """What the plant's data logger was told."""
+    """Setpoints of the plant's data logger."""
 
 
 class Plant:
     """A plant that remembers. Its time only moves forward."""
 
     def __init__(
-        self, spec: PlantSpec, seed: int, start: float, *, dawn: Dawn | None = None, step: float = STEP
+        self, spec: PlantSpec, seed: int, start: float, *, dawn: InitialState | None = None, step: float = STEP
     ) -> None:
         """Begin at `start`, POSIX seconds. With a `dawn`, that is the midnight at which the plant was so."""
         self.spec = spec
@@ -64,58 +64,48 @@ class Plant:
         self._step = step
         self._reading: Reading | None = None
         """The last one. Many devices of one plant are asked about at the same time."""
-        self._begun: tuple[float, Dawn, PlantFlow] | None = None
+        self._begun: tuple[float, InitialState, PlantFlow] | None = None
         """When the step that is under way began, with what, and the power that flows until it ends."""
         self.born = datetime.fromtimestamp(start, spec.zone).date()
         """The local day on which its simulation began."""
-        self.dawns: dict[date, Dawn] = {}
+        self.dawns: dict[date, InitialState] = {}
         """The newest days it lived through, today's last."""
         self.changes: dict[date, list[Change]] = {}
         """What was done on those days."""
-        self.closed: dict[date, Dawn] = {}
+        self.closed: dict[date, InitialState] = {}
         """Days that are over, as they ended."""
-        dawn = dawn or first_dawn(spec, self.climate, self._garages, seed, self.born)
-        self._devices, self._chargers, self._grid, self._orders = dawn
-        self._time = midnight(spec, self.born)
+        self._state = dawn or first_dawn(spec, self.climate, self._garages, seed, self.born)
+        """As it stands at `time`."""
+        self.time = midnight(spec, self.born)
+        """POSIX seconds up to which energy is settled."""
         self._begin_day(self.born)
         # The day did not begin when the simulator did.
         self._cross(start, MAX_STEP)
-        self._commit(start - self._time)
-
-    @property
-    def time(self) -> float:
-        """POSIX seconds up to which energy is settled."""
-        return self._time
+        self._commit(start - self.time)
 
     def at(self, time: float) -> Reading:
         """Return the plant at a time not before the last one asked for."""
         if self._reading is not None and self._reading.time == time:
             return self._reading
         self._advance(time)
-        time = max(time, self._time)
-        carried = Dawn(self._devices, self._chargers, self._grid, self._orders)
-        if (partial := time - self._time) > 0:
-            begun = self._under_way(carried)
-            devices, chargers = self._after(begun, partial)
-            grid = self._grid.after(begun.grid, begun.load, partial)
-            carried = Dawn(devices, self._seen(chargers, time), grid, self._orders)
-        self._reading = self.read(time, carried)
+        time = max(time, self.time)
+        partial = time - self.time
+        self._reading = self.read(time, self._after(self._under_way(), partial) if partial > 0 else self._state)
         return self._reading
 
-    def _under_way(self, carried: Dawn) -> PlantFlow:
+    def _under_way(self) -> PlantFlow:
         known = self._begun
-        if known is None or known[0] != self._time or any(a is not b for a, b in zip(known[1], carried, strict=True)):
-            known = self._time, carried, self._solve(self._time, self._devices, self._chargers)
-            self._begun = known
+        if known is None or known[0] != self.time or known[1] is not self._state:
+            known = self._begun = self.time, self._state, self._solve(self.time, self._state)
         return known[2]
 
-    def read(self, time: float, carried: Dawn) -> Reading:
+    def read(self, time: float, carried: InitialState) -> Reading:
         """Return the plant at a time at which it carries that."""
         sky = self.climate.sky(time)
         return Reading(
             time,
             sky,
-            self._solve(time, carried.devices, carried.chargers),
+            self._solve(time, carried),
             carried.devices,
             carried.grid,
             self.climate.weather(time, sky),
@@ -137,13 +127,13 @@ class Plant:
         self.change(Change(time, serial, {}, tripped))
 
     def setpoints(self, serial: str) -> Setpoints:
-        """Return what a device was told."""
+        """Return the setpoints of a device."""
         accessory = self.spec.extras.get(serial)
         if accessory is None:
-            return self._devices[self.spec.by_serial[serial]].setpoints
+            return self._state.devices[self.spec.by_serial[serial]].setpoints
         if accessory.charger:
-            return self._chargers[self.spec.chargers.index(accessory)].setpoints
-        return self._orders if accessory.type == LOGGER else Setpoints()
+            return self._state.chargers[self.spec.chargers.index(accessory)].setpoints
+        return self._state.orders if accessory.type == LOGGER else Setpoints()
 
     def change(self, change: Change) -> None:
         """Do something to a device. Raises KeyError for an unknown one."""
@@ -152,62 +142,64 @@ class Plant:
         position = self.spec.by_serial[serial] if accessory is None else 0
         self._reading = None
         self._advance(change.time)
-        self._commit(max(change.time - self._time, 0.0))
+        self._commit(max(change.time - self.time, 0.0))
+        state = self._state
         if accessory is None:
-            self._devices = _changed(self._devices, position, setpoints, tripped)
+            self._state = state._replace(devices=_changed(state.devices, position, setpoints, tripped))
         elif accessory.charger:
-            self._chargers = _changed(self._chargers, self.spec.chargers.index(accessory), setpoints, tripped)
+            position = self.spec.chargers.index(accessory)
+            self._state = state._replace(chargers=_changed(state.chargers, position, setpoints, tripped))
         elif accessory.type == LOGGER:
-            self._orders = self._orders.told(setpoints)
+            self._state = state._replace(orders=state.orders.after(setpoints))
         elif setpoints:
             raise ValueError(f"a {accessory.type} takes no commands")
         self.changes[self._today].append(change)
 
     def _advance(self, time: float) -> None:
         """Settle all whole steps up to `time`; where they are too many, longer ones up to shortly before."""
-        if time - self._time > MAX_STEPS * self._step:
+        if time - self.time > MAX_STEPS * self._step:
             # The step that was begun ends as it was already reported.
-            self._cross((floor(self._time / self._step) + 1) * self._step, self._step)
-            if time - self._time > MAX_STEPS * MAX_STEP:
+            self._cross((floor(self.time / self._step) + 1) * self._step, self._step)
+            if time - self.time > MAX_STEPS * MAX_STEP:
                 self._skip(floor((time - MAX_STEPS * MAX_STEP) / self._step) * self._step)
-            self._cross(time, ceil((time - self._time) / MAX_STEPS / self._step) * self._step)
+            self._cross(time, ceil((time - self.time) / MAX_STEPS / self._step) * self._step)
         self._cross(time, self._step)
 
     def _cross(self, time: float, step: float) -> None:
         """Settle steps on the grid of `step` seconds, as many as end by `time`; none goes past a midnight."""
-        while (end := min((floor(self._time / step) + 1) * step, self._midnight)) <= time:
-            self._commit(end - self._time)
+        while (end := min((floor(self.time / step) + 1) * step, self._midnight)) <= time:
+            self._commit(end - self.time)
 
     def _commit(self, seconds: float) -> None:
         if seconds > 0:
-            flow = self._solve(self._time, self._devices, self._chargers, max(seconds, self._step))
-            self._devices, chargers = self._after(flow, seconds)
-            self._grid = self._grid.after(flow.grid, flow.load, seconds)
-            self._time += seconds
-            self._chargers = self._seen(chargers, self._time)
-        if self._time >= self._midnight:
+            flow = self._solve(self.time, self._state, max(seconds, self._step))
+            self._state = self._after(flow, seconds)
+            self.time += seconds
+        if self.time >= self._midnight:
             self._turn_day()
 
     def _skip(self, time: float) -> None:
         """Leave time out: counters stand, days pass."""
-        self._time = time
-        self._chargers = self._seen(self._chargers, time)
+        self.time = time
+        self._state = self._state._replace(chargers=self._seen(self._state.chargers, time))
         if time >= self._midnight:
             self._turn_day()
 
     def _turn_day(self) -> None:
-        today = datetime.fromtimestamp(self._time, self.spec.zone).date()
-        self.closed[self._today] = Dawn(self._devices, self._chargers, self._grid, self._orders)
+        today = datetime.fromtimestamp(self.time, self.spec.zone).date()
+        self.closed[self._today] = self._state
         year = today.year != self._today.year
         turn = Turn(month=year or today.month != self._today.month, year=year)
-        self._devices = tuple(state.next_day(turn) for state in self._devices)
-        self._grid = GridMeters(*(meter.next_day(turn) for meter in self._grid))
+        self._state = self._state._replace(
+            devices=tuple(state.next_day(turn) for state in self._state.devices),
+            grid=GridMeters(*(meter.next_day(turn) for meter in self._state.grid)),
+        )
         self._begin_day(today)
 
     def _begin_day(self, today: date) -> None:
         self._today = today
         self._midnight = midnight(self.spec, today + timedelta(days=1))
-        self.dawns[today] = Dawn(self._devices, self._chargers, self._grid, self._orders)
+        self.dawns[today] = self._state
         self.changes[today] = []
         for days, kept in ((self.dawns, DAYS_REMEMBERED), (self.changes, DAYS_REMEMBERED), (self.closed, DAYS_CLOSED)):
             while len(days) > kept:
@@ -216,20 +208,22 @@ class Plant:
     def _seen(self, chargers: tuple[ChargerState, ...], time: float) -> tuple[ChargerState, ...]:
         return tuple(garage.seen(state, time) for garage, state in zip(self._garages, chargers, strict=True))
 
-    def _after(self, flow: PlantFlow, seconds: float) -> tuple[tuple[DeviceState, ...], tuple[ChargerState, ...]]:
-        devices = tuple(s.after(f, seconds) for s, f in zip(self._devices, flow.devices, strict=True))
-        return devices, tuple(s.after(p, seconds) for s, p in zip(self._chargers, flow.chargers, strict=True))
+    def _after(self, flow: PlantFlow, seconds: float) -> InitialState:
+        """Return its state after that power has flowed for that long."""
+        devices, chargers, grid, orders = self._state
+        charged = tuple(s.after(p, seconds) for s, p in zip(chargers, flow.chargers, strict=True))
+        return InitialState(
+            tuple(s.after(f, seconds) for s, f in zip(devices, flow.devices, strict=True)),
+            self._seen(charged, self.time + seconds),
+            grid.after(flow.grid, flow.load, seconds),
+            orders,
+        )
 
-    def _solve(
-        self,
-        time: float,
-        devices: tuple[DeviceState, ...],
-        chargers: tuple[ChargerState, ...],
-        horizon: float = STEP,
-    ) -> PlantFlow:
+    def _solve(self, time: float, carried: InitialState, horizon: float = STEP) -> PlantFlow:
+        devices, chargers, _, orders = carried
         climate = self.climate
         powers = tuple(garage.power(state, horizon) for garage, state in zip(self._garages, chargers, strict=True))
-        demand = Demand(climate.sky(time), climate.load(time), climate.hour(time), self._orders, powers)
+        demand = Demand(climate.sky(time), climate.load(time), climate.hour(time), orders, powers)
         return solve(self.spec, devices, demand, horizon)
 
 
@@ -240,7 +234,7 @@ def _changed(
     state = states[position]
     changed[position] = msgspec.structs.replace(
         state,
-        setpoints=state.setpoints.told(setpoints),
+        setpoints=state.setpoints.after(setpoints),
         tripped=state.tripped if tripped is None else tripped,
     )
     return tuple(changed)

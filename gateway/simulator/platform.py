@@ -14,15 +14,18 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.sems.catalogue import Catalogue, Interface, Json, Use
+from gateway.sems.recording import Answer
 from gateway.simulator.accounts import Account, Entrance
-from gateway.simulator.faults import JSON, SPOILT, AnswerFaults, Spoilt, refusal
+from gateway.simulator.dialect import Dialect
+from gateway.simulator.faults import JSON, SPOILT, AnswerFaults, Spoilt, refusal, reworded
+from gateway.simulator.frozen_clock import FrozenClock
+from gateway.simulator.playback import Playback
 from gateway.simulator.queries import Queries
 from gateway.simulator.requests import Refusal, RefusedError, arguments, choose, code_of, parse_body, separated
-from gateway.simulator.still import StillClock
 
 MAX_BODY: Final = 64 * 1024
 MAX_DISCARDED: Final = 1024 * 1024
-"""Bytes of a body too large that are read away, so that the client hears why."""
+"""Bytes of a body too large that are read away, so that the client can read why."""
 MAX_REMEMBERED: Final = 4096
 """Bytes of a body whose fields are kept as evidence; there may be many."""
 _PASSWORD: Final = "password_md5"  # noqa: S105 - the name of an argument
@@ -48,7 +51,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What the envelope said, or the name of the fault that spoilt the answer."""
 
 
-class _Asked(msgspec.Struct):
+class _Parsed(msgspec.Struct):
     """A call, as far as it is understood."""
 
     path: str
@@ -59,6 +62,8 @@ class _Asked(msgspec.Struct):
     size: int = 0
     """Bytes of its body."""
     account: str = ""
+    played: Answer | None = None
+    """What a recording has for it."""
 
     @property
     def name(self) -> str:
@@ -87,15 +92,17 @@ class Platform:
         queries: Queries,
         faults: AnswerFaults,
         calls: deque[Call],
-        clock: StillClock,
+        clock: FrozenClock,
         entrance: Entrance | None = None,
+        dialect: Dialect | None = None,
     ) -> None:
-        """`entrance` is where others enter too, for other APIs."""
+        """`entrance` is where others enter too, for other APIs; `dialect` is that of its catalogue."""
         self.catalogue = catalogue
         self.account = account
+        self.dialect = dialect
         self._entrance = entrance or Entrance(account)
-        self.codes: dict[Refusal, str] = {}
-        """Codes that are other than usual."""
+        self.playback: Playback | None = None
+        """What it answers with instead of its own."""
         self._queries = queries
         self._faults = faults
         self._calls = calls
@@ -128,76 +135,81 @@ class Platform:
 
     async def _answer(self, request: Request) -> Response:
         path = request.scope["path"]
-        asked = _Asked(path.removeprefix(self.catalogue.base))
-        asked.account = self._entrance.owner(self._token(request))
+        call = _Parsed(path.removeprefix(self.catalogue.base))
+        call.account = self._entrance.owner(self._token(request))
         error: RefusedError | None = None
         data: Json = None
         try:
-            await self._understand(request, asked)
+            await self._understand(request, call)
         except RefusedError as refused:
             error = refused
-        fault = self._faults.of(self.catalogue.api, asked.name)
-        if error is None and asked.interface is not None and (fault is None or fault.carries_out):
+        fault = self._faults.of(self.catalogue.api, call.name)
+        if error is None and call.interface is not None and (fault is None or fault.carries_out):
             try:
                 with self._clock.held():
-                    data = self._execute(asked.interface, request, asked)
+                    data = self._execute(call.interface, request, call)
             except RefusedError as refused:
                 error = refused
-        response, code = self._response(asked, data, error)
+        response, code = self._response(call, data, error)
+        if self.dialect is not None:
+            response = _in_dialect(self.dialect, call.interface, response)
         spoil = fault.answer if fault else None
         self._calls.append(
             Call(
                 time=self._clock.now(),
                 api=self.catalogue.api,
-                account=asked.account,
-                interface=asked.name,
+                account=call.account,
+                interface=call.name,
                 method=request.method,
-                params=asked.shown,
+                params=call.shown,
                 code=spoil or str(code),
             )
         )
         await self._delay(self._faults.delay + (fault.delay if fault else 0.0))
         if spoil is None:
-            return response
-        return SPOILT[spoil](Spoilt(bytes(response.body), self.catalogue, asked.bare, self._clock.now()))
+            return reworded(response, fault.says) if fault and fault.says else response
+        return SPOILT[spoil](Spoilt(bytes(response.body), self.catalogue, call.bare, self._clock.now()))
 
-    async def _understand(self, request: Request, asked: _Asked) -> None:
-        """Find out what is asked. Raises RefusedError."""
+    async def _understand(self, request: Request, call: _Parsed) -> None:
+        """Find out what the call is for. Raises RefusedError."""
         takers = self._routes.get(request.scope["path"], [])
         able = [interface for interface in takers if interface.method == request.method]
-        asked.interface = able[0] if able else None
+        call.interface = able[0] if able else None
         body = await _body(request)
-        asked.size = len(body)
+        call.size = len(body)
         if not able:
-            raise _no_interface(asked.path, request.method, takers)
-        asked.params = dict(request.query_params) if request.method == "GET" else parse_body(able[0], body)
-        asked.each = separated(able, asked.params)
-        asked.interface = choose(able, asked.each[0])
-        if len(asked.each) > asked.interface.batch:
-            most, count = asked.interface.batch, len(asked.each)
+            raise _no_interface(call.path, request.method, takers)
+        call.params = dict(request.query_params) if request.method == "GET" else parse_body(able[0], body)
+        call.each = separated(able, call.params)
+        call.interface = choose(able, call.each[0])
+        if len(call.each) > call.interface.batch:
+            most, count = call.interface.batch, len(call.each)
             raise RefusedError(Refusal.BAD_PARAMETER, f"it takes {most} items at a time, not {count}")
 
-    def _execute(self, interface: Interface, request: Request, asked: _Asked) -> Json:
+    def _execute(self, interface: Interface, request: Request, call: _Parsed) -> Json:
         if interface.use is Use.LOGIN:
-            return self._log_in(interface, request, asked)
+            return self._log_in(interface, request, call)
         request_id = request.headers.get(self.catalogue.request_id, "") if self.catalogue.request_id else ""
-        if asked.account not in ("", self.account.terms.name):
+        if call.account not in ("", self.account.settings.name):
             raise RefusedError(Refusal.NO_AUTHORITY, "this account may not use this API")
         self.account.enter(self._token(request), request_id)
-        if len(asked.each) > 1:
-            return self._queries.answer_each(interface, asked.each)
-        return self._queries.answer(interface, arguments(interface, asked.params))
+        if self.playback is not None:
+            call.played = self.playback.answer(interface, call.params, self._clock.now())
+            return None
+        if len(call.each) > 1:
+            return self._queries.answer_each(interface, call.each)
+        return self._queries.answer(interface, arguments(interface, call.params))
 
-    def _log_in(self, interface: Interface, request: Request, asked: _Asked) -> Json:
-        args = arguments(interface, asked.params)
+    def _log_in(self, interface: Interface, request: Request, call: _Parsed) -> Json:
+        args = arguments(interface, call.params)
         if interface.auth == "basic":
             name, secret = _basic(request.headers.get("authorization", ""))
         else:
             name, secret = str(args["account"]), str(args[_PASSWORD]).lower()
         account = self._entrance.named(name)
         token = account.log_in(name, secret)
-        asked.account = name
-        said: Data = {"token": token, "lifetime": round(account.terms.lifetime)}
+        call.account = name
+        said: Data = {"token": token, "lifetime": round(account.settings.lifetime)}
         return {row.field: said[row.attribute] for row in interface.response}
 
     def _token(self, request: Request) -> str:
@@ -205,14 +217,15 @@ class Platform:
         header = request.headers.get(scheme.header, "")
         return header.removeprefix(scheme.prefix) if header.startswith(scheme.prefix) else ""
 
-    def _response(self, asked: _Asked, data: Json, error: RefusedError | None) -> tuple[Response, str | int]:
+    def _response(self, call: _Parsed, data: Json, error: RefusedError | None) -> tuple[Response, str | int]:
         """Return the answer, and its code."""
+        if call.played is not None:
+            return _played(call.played)
         if error is not None:
-            own = self.codes.get(error.reason) if isinstance(error.reason, Refusal) else None
-            code = self._styled(asked.name, own or code_of(self.catalogue, error.reason))
-            return refusal(self.catalogue, error, code, bare=asked.bare), code
-        code = self._styled(asked.name, self.catalogue.success[0])
-        content = data if asked.bare else {"code": code, "msg": "success", "data": data}
+            code = self._styled(call.name, code_of(self.catalogue, error.reason))
+            return refusal(self.catalogue, error, code, bare=call.bare), code
+        code = self._styled(call.name, self.catalogue.success[0])
+        content = data if call.bare else {"code": code, "msg": "success", "data": data}
         return Response(msgspec.json.encode(content), media_type=JSON), code
 
     def _styled(self, name: str, code: str) -> str | int:
@@ -228,6 +241,20 @@ class Platform:
                 await self._closing.wait()
         except TimeoutError:
             pass
+
+
+def _played(answer: Answer) -> tuple[Response, str]:
+    body, status = answer.body, answer.status
+    if isinstance(body, str):
+        return Response(body, status), str(status)
+    code = body.get("code", status) if isinstance(body, dict) else status
+    return Response(msgspec.json.encode(body), status, media_type=JSON), str(code)
+
+
+def _in_dialect(dialect: Dialect, interface: Interface | None, response: Response) -> Response:
+    said = dialect.say(interface, msgspec.json.decode(response.body))
+    headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+    return Response(msgspec.json.encode(said), response.status_code, headers)
 
 
 def _no_interface(path: str, method: str, takers: Sequence[Interface]) -> RefusedError:

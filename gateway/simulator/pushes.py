@@ -15,11 +15,11 @@ import msgspec
 from gateway.core.model import DeviceKind
 from gateway.sems.catalogue import Catalogue, Interface, Json, Use, load
 from gateway.simulator.controls import Tasks
+from gateway.simulator.frozen_clock import FrozenClock
 from gateway.simulator.noise import derive, unit
 from gateway.simulator.queries import Queries
 from gateway.simulator.requests import Args
-from gateway.simulator.still import StillClock
-from gateway.simulator.transports import Transport, transports
+from gateway.simulator.transports import Send, transports
 from gateway.simulator.world import World
 
 APIS: Final = ("open_api", "developer")
@@ -105,9 +105,9 @@ class PushReport(msgspec.Struct, kw_only=True):
 
 
 class Pusher:
-    """Pushes what it is told to, and remembers it for who wants to compare."""
+    """Pushes what it is ordered to, and remembers it for who wants to compare."""
 
-    def __init__(self, world: World, tasks: Tasks, clock: StillClock, remembered: int) -> None:
+    def __init__(self, world: World, tasks: Tasks, clock: FrozenClock, remembered: int) -> None:
         self._world = world
         self._clock = clock
         self._catalogues: Mapping[str, Catalogue] = {api: load(api) for api in APIS}
@@ -122,7 +122,7 @@ class Pusher:
         """Begin to push. Raises ValueError for an order that can't be followed."""
         interfaces = self._interfaces(order)
         if not any(True for interface in interfaces for _ in self._subjects(order, interface)):
-            raise ValueError("none of these devices is told of by these interfaces")
+            raise ValueError("these interfaces are for none of these devices")
         report = PushReport(order=len(self.reports) + 1, url=order.url)
         self.reports.append(report)
         work = self._follow(order, report, interfaces)
@@ -163,16 +163,16 @@ class Pusher:
         late: list[Push] = []
         try:
             headers = {order.header: order.secret} if order.secret else {}
-            async with transports(order.url, order.connections, order.timeout, headers) as carriers:
+            async with transports(order.url, order.connections, order.timeout, headers) as senders:
                 start = loop.time()
                 while order.rounds is None or begun < order.rounds:
                     await asyncio.sleep(start + begun * order.interval - loop.time())
                     begun += 1
                     now, later = self._mix(order, await self._measure(order, report, interfaces, begun))
-                    await self._send(carriers, order, report, now)
-                    await self._send(carriers, order, report, late)
+                    await self._send(senders, order, report, now)
+                    await self._send(senders, order, report, late)
                     late = later
-                await self._send(carriers, order, report, late)
+                await self._send(senders, order, report, late)
         finally:
             report.under_way = False
 
@@ -219,14 +219,14 @@ class Pusher:
         return _placed(now), _placed(late)
 
     async def _send(
-        self, carriers: Sequence[Transport], order: PushOrder, report: PushReport, pushes: Sequence[Push]
+        self, senders: Sequence[Send], order: PushOrder, report: PushReport, pushes: Sequence[Push]
     ) -> None:
         report.pushes += len(pushes)
         waiting = iter(pushes)
         # Each takes the next one as soon as it has done with one, so that no slow answer holds up all.
-        await asyncio.gather(*(self._sender(carrier, order, report, waiting) for carrier in carriers[: len(pushes)]))
+        await asyncio.gather(*(self._sender(send, order, report, waiting) for send in senders[: len(pushes)]))
 
-    async def _sender(self, carrier: Transport, order: PushOrder, report: PushReport, waiting: Iterator[Push]) -> None:
+    async def _sender(self, send: Send, order: PushOrder, report: PushReport, waiting: Iterator[Push]) -> None:
         for push in waiting:
             self.pushes.append(push)
             body = self._body(push)
@@ -235,7 +235,7 @@ class Pusher:
                     await asyncio.sleep(order.pause)
                 push.attempts, push.sent = attempt + 1, self._clock.now()
                 report.attempts += 1
-                push.answer = await carrier.push(push.serial, body)
+                push.answer = await send(push.serial, body)
                 if push.answer.startswith("2"):
                     push.acknowledged = self._clock.now()
                     report.acknowledged += 1

@@ -1,17 +1,15 @@
 """What the interfaces do, by their use. None has a function of its own: type of device and arguments say the rest."""
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-import msgspec
-
-from gateway.core.model import Alarm, Sample, Value
-from gateway.sems.catalogue import Catalogue, Interface, Json, Use
+from gateway.core.model import Alarm, Value
+from gateway.sems.catalogue import ORDERED, Catalogue, Interface, Json, Use
 from gateway.simulator.answers import Attributes, Encoder, Record
-from gateway.simulator.controls import Order, Task, Tasks, Window
+from gateway.simulator.controls import RELEASED, Order, Task, Tasks, Window
 from gateway.simulator.requests import Args, Refusal, RefusedError, arguments, check_device, serial_in
 from gateway.simulator.specs import AccessorySpec, DeviceSpec, PlantSpec
 from gateway.simulator.world import Report, World
@@ -40,7 +38,7 @@ class Queries:
         self._tasks = tasks
         self._catalogue = catalogue
         self._plants = list(world)
-        self._encoders: dict[str, Encoder] = {}
+        self._encoders = {interface.name: Encoder(interface) for interface in catalogue.interfaces}
         self._uses: Final[Mapping[Use, Callable[[Interface, Args], Json]]] = {
             Use.PLANTS: self._plant_list,
             Use.DETAIL: self._detail,
@@ -78,40 +76,32 @@ class Queries:
             raise errors[0]
         receipt = uuid.uuid4().hex
         tasks = [self._tasks.accept(order, receipt, refused) for order, refused in orders]
-        return self._encoder(interface).answer([self._told(tasks[0])])
-
-    def _encoder(self, interface: Interface) -> Encoder:
-        encoder = self._encoders.get(interface.name)
-        if encoder is None:
-            encoder = self._encoders[interface.name] = Encoder(interface)
-        return encoder
+        return self._encoders[interface.name].answer([self._result_of(tasks[0])])
 
     # Reading
 
     def _plant_list(self, interface: Interface, args: Args) -> Json:
-        page, size = _whole(args["page"]), _whole(args["page_size"])
-        if page < 1 or not 1 <= size <= MAX_PAGE:
-            raise RefusedError(Refusal.BAD_PARAMETER, f"pages count from 1 and hold 1 to {MAX_PAGE} plants")
-        shown = self._plants[(page - 1) * size : page * size]
-        return self._encoder(interface).answer([record_of(_plant(plant)) for plant in shown])
+        shown = self._plants[page_of(args)]
+        return self._encoders[interface.name].answer([record_of(_plant(plant)) for plant in shown])
 
     def _detail(self, interface: Interface, args: Args) -> Json:
-        return self._encoder(interface).answer([self._reported(thing) for thing in self._things(interface, args)])
+        return self._encoders[interface.name].answer([self._reported(thing) for thing in self._things(interface, args)])
 
     def _devices(self, interface: Interface, args: Args) -> Json:
         named = list(self._things(interface, args))
         plants = [thing for thing in named if thing.device is None]
         things = [thing for thing in named if thing.device is not None]
-        things += [member for plant in plants for member in _members(plant.home) if member.type in interface.of]
+        members = (_device(plant.home, device) for plant in plants for device in plant.home.everything)
+        things += [member for member in members if member.type in interface.of]
         live = interface.covers or (interface.of if interface.points else ())
         records = [self._reported(thing) if thing.type in live else record_of(thing) for thing in things]
-        return self._encoder(interface).answer(records, plants=[record_of(plant) for plant in plants])
+        return self._encoders[interface.name].answer(records, plants=[record_of(plant) for plant in plants])
 
     def _live(self, interface: Interface, args: Args) -> Json:
         things = list(self._things(interface, args))
         if interface.covers:
             things += [below for thing in things for below in _below(thing) if below.type in interface.covers]
-        return self._encoder(interface).answer([self._reported(thing) for thing in things])
+        return self._encoders[interface.name].answer([self._reported(thing) for thing in things])
 
     def _alarms(self, interface: Interface, args: Args) -> Json:
         records = [
@@ -119,49 +109,54 @@ class Queries:
             for thing in self._things(interface, args)
             for alarm in self._world.alarms(thing.serial)
         ]
-        return self._encoder(interface).answer(records)
+        return self._encoders[interface.name].answer(records)
 
     def _series(self, interface: Interface, args: Args) -> Json:
         [thing] = self._things(interface, args)
         start, end = _span(interface, args, thing.home.zone)
         samples = self._world.series(thing.serial, start, end, interface.step or "minutes")
-        records = [_sampled(thing, sample) for sample in samples]
-        return self._encoder(interface).answer(records, thing.serial)
+        records = [
+            Record(thing.serial, thing.home.zone, {"serial": thing.serial, "time": sample.time}, sample.values)
+            for sample in samples
+        ]
+        return self._encoders[interface.name].answer(records, thing.serial)
 
     # Control
 
     def _control(self, interface: Interface, args: Args) -> Json:
-        return self._encoder(interface).answer([self._told(self._tasks.accept(self.order(interface, args)))])
+        return self._encoders[interface.name].answer([self._result_of(self._tasks.accept(self.order(interface, args)))])
 
     def order(self, interface: Interface, args: Args) -> Order:
         """Return what a call for control orders. Raises RefusedError."""
         [thing] = self._things(interface, args)
         setpoints = {name: _value(args[name]) for name in interface.setpoints if name in args}
+        if args.get(ORDERED) == "false":
+            setpoints = dict(RELEASED)
         check_device(interface, self._world.device(thing.serial), args)
+        dispatches = any(name.startswith("battery_") for name in setpoints)
         return Order(
             serial=thing.serial,
             api=self._catalogue.api,
             use=interface.use,
             setpoints=setpoints,
             window=_window(args),
-            needs_dispatch=_is_dispatch(setpoints) and any(self._catalogue.using(Use.DISPATCH, thing.type)),
+            needs_dispatch=dispatches and any(self._catalogue.using(Use.DISPATCH)),
         )
 
     def _result(self, interface: Interface, args: Args) -> Json:
-        return self._encoder(interface).answer([self._told(task) for task in self._found(args)])
+        return self._encoders[interface.name].answer([self._result_of(task) for task in self._found(args)])
 
     def _parameters(self, interface: Interface, args: Args) -> Json:
         if "receipt" in args:
             task = self._found(args)[0]
             if task.order.use is not Use.PARAMETERS_TASK:
                 raise RefusedError(Refusal.NOT_FOUND, "there is no such task")
-            record = self._told(task)
+            record = self._result_of(task)
             values = self._settable(task.order.serial, task.found) if task.found else {}
-            return self._encoder(interface).answer([record._replace(values=values)])
+            return self._encoders[interface.name].answer([record._replace(values=values)])
         [thing] = self._things(interface, args)
-        in_force = msgspec.structs.asdict(self._world.setpoints(thing.serial))
-        values = self._settable(thing.serial, in_force)
-        return self._encoder(interface).answer([record_of(thing)._replace(values=values)])
+        values = self._settable(thing.serial, self._world.setpoints(thing.serial).said())
+        return self._encoders[interface.name].answer([record_of(thing)._replace(values=values)])
 
     def _settable(self, serial: str, setpoints: Mapping[str, Value]) -> dict[str, Value]:
         """Return those of the setpoints that such a device takes."""
@@ -169,15 +164,11 @@ class Queries:
         taken = {name for control in self._catalogue.using(Use.CONTROL, type_) for name in control.setpoints}
         return {name: value for name, value in setpoints.items() if name in taken}
 
-    def _told(self, task: Task) -> Record:
+    def _result_of(self, task: Task) -> Record:
         home = self._world.home(task.order.serial)
-        said: Attributes = {
-            "serial": task.order.serial,
-            "receipt": task.receipt,
-            "state": task.state.value,
-            "detail": task.detail,
-        }
-        return Record(task.order.serial, home.zone if home else ZoneInfo("UTC"), said)
+        serial, state = task.order.serial, task.state.value
+        said: Attributes = {"serial": serial, "receipt": task.receipt, "state": state, "detail": task.detail}
+        return Record(serial, home.zone if home else ZoneInfo("UTC"), said)
 
     def _found(self, args: Args) -> list[Task]:
         tasks = self._tasks.find(str(args["receipt"]))
@@ -193,29 +184,27 @@ class Queries:
         Of several, those are left out.
         """
         if PLANT in args:
-            yield self._find_plant(args[PLANT])
+            plant = self._world.fleet.get(str(args[PLANT]))
+            if plant is None:
+                raise RefusedError(Refusal.NOT_FOUND, "there is no such plant in this account")
+            yield _plant(plant)
         elif "serial" in args:
             yield self._find(interface, args["serial"])
         elif "plants" in args:
             fleet = self._world.fleet
-            yield from (_plant(fleet[plant_id]) for plant_id in _texts(args["plants"]) if plant_id in fleet)
+            yield from (_plant(fleet[plant_id]) for plant_id in texts_of(args["plants"]) if plant_id in fleet)
         elif "serials" in args:
             wanted = (str(args["type"]),) if "type" in args else interface.of
-            named = (self._thing(serial) for serial in _texts(args["serials"]))
+            named = (self._thing(serial) for serial in texts_of(args["serials"]))
             yield from (thing for thing in named if thing is not None and thing.type in wanted)
-
-    def _find_plant(self, plant_id: object) -> Thing:
-        plant = self._world.fleet.get(str(plant_id))
-        if plant is None:
-            raise RefusedError(Refusal.NOT_FOUND, "there is no such plant in this account")
-        return _plant(plant)
 
     def _find(self, interface: Interface, serial: object) -> Thing:
         thing = self._thing(str(serial))
         if thing is None:
             raise RefusedError(Refusal.NOT_FOUND, "there is no such device in this account")
         if thing.type not in interface.of:
-            raise RefusedError(Refusal.NOT_SUPPORTED, f"{interface.name} is for {_or(interface.of)}, not {thing.type}")
+            types = " or ".join(interface.of)
+            raise RefusedError(Refusal.NOT_SUPPORTED, f"{interface.name} is for {types}, not {thing.type}")
         return thing
 
     def _thing(self, serial: str) -> Thing | None:
@@ -234,10 +223,6 @@ def _plant(plant: PlantSpec) -> Thing:
 def _device(home: PlantSpec, device: DeviceSpec | AccessorySpec) -> Thing:
     type_ = device.type if isinstance(device, AccessorySpec) else device.model.kind.value
     return Thing(device.serial, type_, home, device)
-
-
-def _members(home: PlantSpec) -> Iterator[Thing]:
-    return (_device(home, device) for device in home.everything)
 
 
 def _below(thing: Thing) -> Iterator[Thing]:
@@ -286,10 +271,6 @@ def alarm_record(alarm: Alarm, zone: ZoneInfo) -> Record:
     return Record(alarm.serial, zone, attributes)
 
 
-def _sampled(thing: Thing, sample: Sample) -> Record:
-    return Record(thing.serial, thing.home.zone, {"serial": thing.serial, "time": sample.time}, sample.values)
-
-
 def _span(interface: Interface, args: Args, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """Return the time a series call is about: that around `day`, or from `start` to `end`, both days included."""
     if "day" in args:
@@ -321,23 +302,24 @@ def _window(args: Args) -> Window | None:
     return window
 
 
-def _is_dispatch(setpoints: Iterable[str]) -> bool:
-    return any(name.startswith("battery_") for name in setpoints)
-
-
 def _value(argument: object) -> Value:
     if argument is None or isinstance(argument, (bool, int, float, str)):
         return argument
     raise TypeError(argument)
 
 
+def page_of(args: Args) -> slice:
+    """Return which entries a page has. Raises RefusedError."""
+    page, size = _whole(args["page"]), _whole(args["page_size"])
+    if page < 1 or not 1 <= size <= MAX_PAGE:
+        raise RefusedError(Refusal.BAD_PARAMETER, f"pages count from 1 and hold 1 to {MAX_PAGE} entries")
+    return slice((page - 1) * size, page * size)
+
+
 def _whole(argument: object) -> int:
     return argument if isinstance(argument, int) else 0
 
 
-def _texts(argument: object) -> tuple[str, ...]:
+def texts_of(argument: object) -> tuple[str, ...]:
+    """Return an argument that is a list of texts."""
     return argument if isinstance(argument, tuple) else ()
-
-
-def _or(names: Iterable[str]) -> str:
-    return " or ".join(names)

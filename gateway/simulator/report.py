@@ -5,13 +5,15 @@ from math import copysign, exp, pi, sin, sqrt
 from typing import Final
 
 from gateway.core.model import Value
+from gateway.core.points import NONE
 from gateway.simulator.flows import SOC_MAX, SOC_MIN, DeviceFlow, DeviceState
 from gateway.simulator.noise import derive, swing, unit
 from gateway.simulator.plant import Reading
 from gateway.simulator.sky import Sky
 from gateway.simulator.specs import DeviceSpec, PlantSpec
 
-FAULT_CODE: Final = 1 << 9
+FAULT_CODE: Final = "512"
+NO_FAULT: Final = "0"
 FAULT_TEXT: Final = "Isolation Failure"
 OFFLINE: Final = "offline"
 _MAINS_VOLTAGE: Final = 230.0
@@ -47,7 +49,7 @@ def plant_values(plant: PlantSpec, reading: Reading) -> Values:
         "energy_month": sum(meter.month for meter in generated),
         "energy_year": sum(meter.year for meter in generated),
         "energy_total": total,
-        **(_store_totals(states) if stores else {}),
+        **(_battery_totals(states) if stores else {}),
         # SEMS reckons the yield with one price, whether it was sold or used.
         **(
             {} if plant.tariff is None else {"income_today": plant.tariff * today, "income_total": plant.tariff * total}
@@ -67,7 +69,7 @@ def device_values(plant: PlantSpec, position: int, reading: Reading, seed: int) 
     lines = voltages(dice, device.model.phases, utilised if flow.ac > 0 else 0.0, reading.time)
     return {
         "status": status_of(state, flow),
-        "fault_code": FAULT_CODE if state.tripped else 0,
+        "fault_code": FAULT_CODE if state.tripped else NO_FAULT,
         "fault_text": FAULT_TEXT if state.tripped else "",
         "firmware": firmware(dice),
         "signal_strength": signal_strength(dice, reading.time),
@@ -96,10 +98,9 @@ def device_values(plant: PlantSpec, position: int, reading: Reading, seed: int) 
         "active_power_limit": setpoints.active_power_limit,
         "reactive_power": setpoints.reactive_power,
         "power_factor": setpoints.power_factor,
-        # Untold, the limit is one that is never reached.
-        "export_limit": rated if setpoints.export_limit is None else setpoints.export_limit,
+        "export_limit": NONE if setpoints.export_limit is None else setpoints.export_limit,
         "work_mode": setpoints.work_mode if device.model.battery else None,
-        "battery_mode": setpoints.battery_mode,
+        "battery_mode": setpoints.battery_mode if device.model.battery else None,
         "battery_power_target": setpoints.battery_power_target,
         "battery_target_soc": setpoints.battery_target_soc,
     }
@@ -158,7 +159,7 @@ def grid_totals(reading: Reading) -> Values:
     }
 
 
-def _store_totals(states: Sequence[DeviceState]) -> Values:
+def _battery_totals(states: Sequence[DeviceState]) -> Values:
     return {
         "battery_charge_today": sum(state.charged.today for state in states),
         "battery_charge_total": sum(state.charged.total for state in states),
@@ -227,7 +228,7 @@ def battery_values(device: DeviceSpec, state: DeviceState, flow: DeviceFlow, sky
     if battery is None:
         return {}
     soc = state.soc(battery)
-    effort = abs(flow.battery) / battery.max_power
+    load = abs(flow.battery) / battery.max_power
     voltage = battery.voltage * (0.94 + 0.0012 * soc - 0.015 * flow.battery / battery.max_power)
     return {
         "battery_capacity": battery.capacity * (SOC_MAX - SOC_MIN) / 100,
@@ -235,9 +236,6 @@ def battery_values(device: DeviceSpec, state: DeviceState, flow: DeviceFlow, sky
         "battery_soh": max(100 - 1.1 * device.age, 70.0),
         "battery_voltage": voltage,
         "battery_current": flow.battery / voltage,
-        "battery_temperature": 16 + 0.3 * sky.ambient + 6 * effort,
-        "battery_charge_today": state.charged.today,
-        "battery_charge_total": state.charged.total,
-        "battery_discharge_today": state.discharged.today,
-        "battery_discharge_total": state.discharged.total,
+        "battery_temperature": 16 + 0.3 * sky.ambient + 6 * load,
+        **_battery_totals([state]),
     }

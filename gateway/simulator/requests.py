@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from gateway.core.model import Value
-from gateway.core.points import SETPOINTS, BadValueError
+from gateway.core.points import NONE, SETPOINTS, BadValueError
 from gateway.sems.catalogue import Catalogue, Interface, Json, RequestField, SemsError
 from gateway.simulator.specs import DeviceSpec
 
@@ -22,10 +22,10 @@ Args = Mapping[str, Argument]
 
 
 class Refusal(Enum):
-    """Codes that no catalogue knows: the classic API's and the developer platform's. [assumed], all of them."""
+    """Codes for what a client did wrong: the classic API's and the developer platform's. [assumed], but the first."""
 
-    BAD_PARAMETER = ("100003", "GY0422")
-    NOT_FOUND = ("100005", "GY0404")
+    BAD_PARAMETER = ("100004", "P0214")
+    NOT_FOUND = ("100013", "GY0404")
     NOT_SUPPORTED = ("100006", "GY0406")
     BAD_BODY = ("100007", "GY0415")
     BODY_TOO_LARGE = ("100008", "GY0413")
@@ -105,7 +105,7 @@ def serial_in(interface: Interface, fields: Mapping[str, Json]) -> str:
 def choose(takers: Sequence[Interface], fields: Mapping[str, Json]) -> Interface:
     """Return that one of the interfaces at a path which these fields are for. Raises RefusedError.
 
-    They are told apart by the fields which all of them have: by constants, by options, and by the type of device.
+    They differ in the fields which all of them have: by constants, by options, and by the type of device.
     """
     if len(takers) == 1:
         return takers[0]
@@ -113,8 +113,8 @@ def choose(takers: Sequence[Interface], fields: Mapping[str, Json]) -> Interface
     for taker in takers:
         if all(_fits(taker, row, fields) for row in taker.request if row.field in common):
             return taker
-    told = ", ".join(f"{field} {fields.get(field)!r:.60}" for field in sorted(common) if field in fields)
-    raise RefusedError(Refusal.BAD_PARAMETER, f"{takers[0].path} does nothing for {told or 'so few fields'}")
+    sent = ", ".join(f"{field} {fields.get(field)!r:.60}" for field in sorted(common) if field in fields)
+    raise RefusedError(Refusal.BAD_PARAMETER, f"{takers[0].path} does nothing for {sent or 'so few fields'}")
 
 
 def _fits(interface: Interface, row: RequestField, fields: Mapping[str, Json]) -> bool:
@@ -177,6 +177,8 @@ def _value(interface: Interface, row: RequestField, raw: Json) -> Argument:
         return _texts(row, raw, interface.batch)
     if row.type == "local_time" and not row.options:
         return _moment(row, raw)
+    if row.none is not None and type(raw) is type(row.none) and raw == row.none:
+        return NONE
     value = _option(row, raw) if row.options else _typed(row, raw)
     setpoint = SETPOINTS.get(row.arg)
     if setpoint is None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Generic, TypeVar
 
 import msgspec
 
@@ -25,7 +25,7 @@ class Mishap(StrEnum):
     LATE = "late"
     """It comes `delay` seconds later."""
     MISSING = "missing"
-    """It never comes. What it told was done."""
+    """It never comes. What it reports was done."""
     DOUBLE = "double"
     SPLIT = "split"
     """One message a device."""
@@ -39,36 +39,49 @@ class Mishap(StrEnum):
     """It has a field that nobody knows, and a device that nobody asked for."""
 
 
-class ResultFault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """How results are spoilt."""
+Delay = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
-    result: Mishap
-    delay: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
+
+class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is spoilt: the answers to calls, or the results of batch requests."""
+
+    delay: Delay = 0.0
     """Seconds before they come."""
+    api: str = ""
+    """Name of the catalogue it concerns; empty for all."""
     interfaces: tuple[str, ...] = ()
     """Names of those it concerns; empty for all."""
     times: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    """How many requests; None: until told otherwise."""
+    """How many; None: until another order comes."""
 
-    def concerns(self, interface: str) -> bool:
-        """Return whether it spoils this request's results, and count it."""
-        if self.times == 0 or (self.interfaces and interface not in self.interfaces):
+    def concerns(self, api: str, interface: str) -> bool:
+        """Return whether it spoils what this interface gives, and count it."""
+        if self.times == 0 or (self.api and self.api != api) or (self.interfaces and interface not in self.interfaces):
             return False
         if self.times is not None:
             self.times -= 1
         return True
 
 
-class ResultFaults:
-    """What spoils results now."""
+class ResultFault(Fault, kw_only=True, forbid_unknown_fields=True):
+    """How results are spoilt."""
+
+    result: Mishap
+
+
+AnyFault = TypeVar("AnyFault", bound=Fault)
+
+
+class Faults(Generic[AnyFault]):
+    """What is spoilt now."""
 
     def __init__(self) -> None:
-        self.listed: tuple[ResultFault, ...] = ()
-        """The first that concerns a request spoils its results."""
+        self.listed: tuple[AnyFault, ...] = ()
+        """The first that concerns a call spoils it."""
 
-    def of(self, interface: str) -> ResultFault | None:
-        """Return what spoils the results of this request."""
-        return next((fault for fault in self.listed if fault.concerns(interface)), None)
+    def of(self, api: str, interface: str) -> AnyFault | None:
+        """Return what spoils what this interface gives."""
+        return next((fault for fault in self.listed if fault.concerns(api, interface)), None)
 
 
 class Wording(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ import msgspec
 from gateway.core.model import Sample, Value
 from gateway.core.points import POINTS, Kind
 from gateway.simulator.accessories import values_of
-from gateway.simulator.dawn import Dawn, midnight, yields
+from gateway.simulator.initial_state import InitialState, midnight, yields
 from gateway.simulator.meters import GridMeters, Meter
 from gateway.simulator.noise import derive, unit
 from gateway.simulator.plant import DAYS_CLOSED, Plant, Reading
@@ -61,8 +61,8 @@ class Past:
         last = min(end, datetime.fromtimestamp(now, UTC) + timedelta(microseconds=1))
         if first >= last:
             return []
-        tell = {"minutes": self._minutes, "day": self._by_day, "month": self._by_month}[step]
-        return [sample for sample in tell(plant, serial, first, last, now) if start <= sample.time < last]
+        samples = {"minutes": self._minutes, "day": self._by_day, "month": self._by_month}[step]
+        return [sample for sample in samples(plant, serial, first, last, now) if start <= sample.time < last]
 
     def _minutes(self, plant: Plant, serial: str, start: datetime, end: datetime, now: float) -> Iterator[Sample]:
         for day in _local_days(plant, start, end):
@@ -70,7 +70,7 @@ class Past:
             for reading in readings:
                 if start.timestamp() <= reading.time < end.timestamp():
                     values = values_of(plant.spec, serial, reading, self._seed)
-                    yield Sample(_moment(reading.time), _told(values, known))
+                    yield Sample(_moment(reading.time), _remembered(values, known))
 
     def _by_day(self, plant: Plant, serial: str, start: datetime, end: datetime, now: float) -> Iterator[Sample]:
         for day in _local_days(plant, start, end):
@@ -83,8 +83,8 @@ class Past:
             stop = min(_moment(midnight(plant.spec, following)), end)
             days = _local_days(plant, max(_moment(midnight(plant.spec, month)), start), stop)
             energy = [self._energies(plant, serial, day, now).get("energy_today") for day in days]
-            told = [value for value in energy if isinstance(value, float)]
-            yield Sample(_moment(midnight(plant.spec, month)), {"energy_month": sum(told)} if told else {})
+            known = [value for value in energy if isinstance(value, float)]
+            yield Sample(_moment(midnight(plant.spec, month)), {"energy_month": sum(known)} if known else {})
             month = following
 
     def _energies(self, plant: Plant, serial: str, day: date, now: float) -> dict[str, Value]:
@@ -145,7 +145,7 @@ class Past:
         dawn = plant.dawns.get(day) or self._made_up(plant, day)
         return Plant(plant.spec, self._seed, midnight(plant.spec, day), dawn=dawn, step=step)
 
-    def _made_up(self, plant: Plant, day: date) -> Dawn:
+    def _made_up(self, plant: Plant, day: date) -> InitialState:
         """Return a dawn from before the plant's simulation, or forgotten since."""
         known, dawn = next(iter(plant.dawns.items()))
         days = (known - day).days
@@ -168,7 +168,7 @@ class Past:
                 )
             )
         chargers = plant.parked(midnight(plant.spec, day))
-        return Dawn(tuple(devices), chargers, GridMeters(_NOTHING, _NOTHING, _NOTHING), dawn.orders)
+        return InitialState(tuple(devices), chargers, GridMeters(_NOTHING, _NOTHING, _NOTHING), dawn.orders)
 
 
 def _put_up(plant: Plant, serial: str) -> datetime:
@@ -178,7 +178,7 @@ def _put_up(plant: Plant, serial: str) -> datetime:
     return _moment(midnight(plant.spec, plant.born - timedelta(days=round(365.25 * age))))
 
 
-def _told(values: Mapping[str, Value], known: frozenset[str]) -> dict[str, Value]:
+def _remembered(values: Mapping[str, Value], known: frozenset[str]) -> dict[str, Value]:
     """Return the points without the counters that nobody remembers."""
     return {
         name: value

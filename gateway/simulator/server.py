@@ -1,18 +1,22 @@
 """The simulator as something that can be started and stopped."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from gateway.core.clock import Clock, SystemClock
-from gateway.http_server import HttpServer, listen
+from gateway.http.server import HttpServer, listen
 from gateway.sems.catalogue import Catalogue
+from gateway.sems.recording import Recording
 from gateway.simulator.admin import Admin
-from gateway.simulator.batch import BatchCloud
 from gateway.simulator.cloud import Cloud
 from gateway.simulator.fleet import make_fleet
+from gateway.simulator.frozen_clock import FrozenClock
 from gateway.simulator.pushes import Pusher, PushOrder
 from gateway.simulator.settings import SimulatorSettings
-from gateway.simulator.still import StillClock
 from gateway.simulator.world import World
+
+if TYPE_CHECKING:
+    from gateway.simulator.batch import BatchCloud, BatchSettings
 
 
 class Simulator:
@@ -23,24 +27,36 @@ class Simulator:
         settings: SimulatorSettings | None = None,
         clock: Clock | None = None,
         catalogue: Catalogue | None = None,
-        developer: Catalogue | None = None,
+        recording: Recording | None = None,
+        batch: "BatchSettings | None" = None,
+        *,
+        option: str = "--port",
     ) -> None:
-        """Take what it is made of; `catalogue` is the classic API's, `developer` the developer platform's."""
+        """Take what it is made of; `catalogue` is the classic API's.
+
+        `option` is named where the port can't be had.
+        With a recording, its API serves what was recorded; without `batch` there is no Batch Remote Control API.
+        """
         self.settings = settings or SimulatorSettings()
-        clock = StillClock(clock or SystemClock())
+        still = FrozenClock(clock or SystemClock())
         fleet = make_fleet(
             self.settings.plants, devices_per_plant=self.settings.devices_per_plant, seed=self.settings.seed
         )
-        self.world = World(fleet, clock, seed=self.settings.seed, start=self.settings.start, speed=self.settings.speed)
-        self.cloud = Cloud(self.world, self.settings, clock, catalogue, developer)
-        self.batch: BatchCloud | None = None
-        if self.settings.batch is not None:
-            self.batch = BatchCloud(self.world, self.cloud.tasks, clock, self.settings.batch)
-            self.cloud.result_faults = self.batch.faults
-        self.pusher = Pusher(self.world, self.cloud.tasks, clock, self.settings.calls_remembered)
+        self.world = World(fleet, still, seed=self.settings.seed, start=self.settings.start, speed=self.settings.speed)
+        self.cloud = Cloud(self.world, self.settings, still, catalogue, recording)
+        self.batch = None if batch is None else self._batch_cloud(batch, still)
+        self.pusher = Pusher(self.world, self.cloud.tasks, still, self.settings.calls_remembered)
         self._port = self.settings.port
+        self._option = option
         self._server: HttpServer | None = None
         self._task: asyncio.Task[None] | None = None
+
+    def _batch_cloud(self, settings: "BatchSettings", still: FrozenClock) -> "BatchCloud":
+        from gateway.simulator.batch import BatchCloud  # noqa: PLC0415 - brings Kafka, which most do without
+
+        made = BatchCloud(self.world, self.cloud.tasks, still, settings)
+        self.cloud.result_faults = made.faults
+        return made
 
     @property
     def url(self) -> str:
@@ -52,7 +68,7 @@ class Simulator:
         """Answer calls, on the running loop. Raises OSError when the port can't be had."""
         if self._task is not None:
             return
-        listener = listen(self.settings.host, self._port, "--port")
+        listener = listen(self.settings.host, self._port, self._option)
         self._port = listener.getsockname()[1]
         self.world.start()
         self.cloud.open()

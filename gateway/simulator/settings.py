@@ -1,10 +1,8 @@
-"""What a simulator can be told before it starts."""
+"""What can be set before a simulator starts."""
 
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
-
-from gateway.simulator.batch import BatchSettings
 
 
 class SimulatorSettings(BaseModel):
@@ -22,6 +20,8 @@ class SimulatorSettings(BaseModel):
     client_secret: SecretStr = SecretStr("demo")
     seed: int = 1
     """Of weather, habits and histories."""
+    dialect: int | None = None
+    """Seed of names, units, signs and times that are other than the catalogues'; None: as they are."""
     speed: float = Field(default=1.0, gt=0, le=3_600, allow_inf_nan=False)
     """How many times faster than the wall clock the physics run."""
     start: datetime | None = None
@@ -30,16 +30,10 @@ class SimulatorSettings(BaseModel):
     """The default fleet has 3; more are made up."""
     devices_per_plant: int = Field(default=4, ge=1, le=1_000)
     """Of the made-up plants."""
-    token_lifetime: float = Field(default=7_200.0, gt=0)
-    """Of the classic API, seconds."""
-    developer_token_lifetime: float = Field(default=3_600.0, gt=0)
-    """Seconds."""
     calls_per_hour: int = Field(default=3_600, ge=0)
     """Of the classic account, in a sliding hour; 0 for no limit."""
     developer_calls_per_hour: int = Field(default=3_600, ge=0)
     """Of the developer platform's account."""
-    request_id_code: str = Field(default="GY0400", min_length=1)
-    """Code for a request id that is missing or was used before. [assumed]"""
     supplier_id: str = Field(default="supplier", min_length=1)
     """Client id of the third-party supplier who may use the Real-Time Data API."""
     supplier_secret: SecretStr = SecretStr("supplier")
@@ -62,9 +56,7 @@ class SimulatorSettings(BaseModel):
     push_interval: float = Field(default=300.0, ge=1, le=86_400)
     """Seconds."""
     push_interfaces: tuple[str, ...] = ()
-    """Names in the classic catalogue; empty for all that tell what is measured now."""
-    batch: BatchSettings | None = None
-    """The Kafka topics of the Batch Remote Control API; None: it is not there."""
+    """Names in the classic catalogue; empty for all of what is measured now."""
     calls_remembered: int = Field(default=10_000, ge=1)
     """Calls, and as many controls and tasks, are kept as evidence."""
 

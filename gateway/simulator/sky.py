@@ -4,7 +4,7 @@ Times are POSIX seconds of the physics clock; irradiance W/m², temperatures °C
 """
 
 from datetime import datetime
-from math import asin, cos, degrees, exp, pi, radians, sin
+from math import cos, exp, pi, radians, sin
 from typing import Final, NamedTuple
 
 from gateway.simulator.noise import derive, smooth, swing
@@ -46,11 +46,6 @@ class Sun(NamedTuple):
     cos_incidence: float
     """Of its rays on the module plane."""
 
-    @property
-    def elevation(self) -> float:
-        """Degrees above the horizon."""
-        return degrees(asin(self.sin_elevation))
-
 
 def sun(site: Site, time: float) -> Sun:
     """Return the sun's position (Astronomical Almanac's low-precision formulae, about 0.1°)."""
@@ -70,15 +65,11 @@ def sun(site: Site, time: float) -> Sun:
     )
 
 
-def irradiance(site: Site, time: float, clearness: float) -> float:
+def irradiance(position: Sun, clearness: float) -> float:
     """Return the irradiance in the module plane.
 
     Clear sky after Haurwitz; `clearness` is the part of the direct light that the clouds let through.
     """
-    return _irradiance(sun(site, time), clearness)
-
-
-def _irradiance(position: Sun, clearness: float) -> float:
     height = position.sin_elevation
     if height <= 0:
         return 0.0
@@ -123,7 +114,7 @@ class Climate:
 
     def sky(self, time: float) -> Sky:
         """Return irradiance and temperature."""
-        return Sky(irradiance(self._site, time, self.clearness(time)), self.ambient(time))
+        return Sky(irradiance(sun(self._site, time), self.clearness(time)), self.ambient(time))
 
     def weather(self, time: float, sky: Sky) -> Weather:
         """Return wind and humidity. The vane goes twice round within its noise, so that it knows no corner."""
@@ -143,7 +134,7 @@ class Climate:
         position = sun(self._site, time)
         if position.sin_elevation <= 0:
             return None
-        return Sky(_irradiance(position, self.clearness(time)), self.ambient(time))
+        return Sky(irradiance(position, self.clearness(time)), self.ambient(time))
 
     def load(self, time: float) -> float:
         """Return what the site consumes, without the inverters' own losses."""

@@ -1,4 +1,4 @@
-"""The Real-Time Data API's answers: for whitelisted numbers alone, and each of the others told so by itself."""
+"""The Real-Time Data API's answers: for whitelisted numbers alone, and a refusal for each of the others."""
 
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -7,11 +7,10 @@ from gateway.core.model import Value
 from gateway.sems.catalogue import Catalogue, Interface, Json, SemsError
 from gateway.simulator.answers import Record
 from gateway.simulator.controls import Tasks
-from gateway.simulator.queries import Queries, Thing, alarm_record, record_of
+from gateway.simulator.queries import Queries, Thing, alarm_record, page_of, record_of, texts_of
 from gateway.simulator.requests import Args, Refusal, RefusedError, code_of
 from gateway.simulator.world import World
 
-MAX_PAGE: Final = 100
 UTC: Final = ZoneInfo("UTC")
 
 
@@ -44,36 +43,33 @@ class SupplierQueries(Queries):
 
     def _devices(self, interface: Interface, args: Args) -> Json:
         """List the whitelisted devices, page by page."""
-        page, size = args["page"], args["page_size"]
-        if not isinstance(page, int) or not isinstance(size, int) or page < 1 or not 1 <= size <= MAX_PAGE:
-            raise RefusedError(Refusal.BAD_PARAMETER, f"pages count from 1 and hold 1 to {MAX_PAGE} devices")
         granted = [serial for serial in self._world.serials if self._grants.include(serial)]
-        things = [self._thing(serial) for serial in granted[(page - 1) * size : page * size]]
-        return self._encoder(interface).answer([_described(thing) for thing in things if thing is not None])
+        things = [self._thing(serial) for serial in granted[page_of(args)]]
+        return self._encoders[interface.name].answer([_described(thing) for thing in things if thing is not None])
 
     def _live(self, interface: Interface, args: Args) -> Json:
         records = []
-        for serial in _serials(args):
+        for serial in texts_of(args["serials"]):
             thing = self._thing(serial)
             record = self._refusal(interface, serial, thing)
             if record is None and thing is not None:
                 reported = self._reported(thing)
                 record = reported._replace(attributes={**reported.attributes, **self._said("", "success")})
             records += [record] if record is not None else []
-        return self._encoder(interface).answer(records)
+        return self._encoders[interface.name].answer(records)
 
     def _alarms(self, interface: Interface, args: Args) -> Json:
         granted, refused = [], []
-        for serial in _serials(args):
-            record = self._refusal(interface, serial, self._thing(serial))
-            if record is None:
-                granted.append(serial)
-            else:
+        for serial in texts_of(args["serials"]):
+            thing = self._thing(serial)
+            if record := self._refusal(interface, serial, thing):
                 refused.append(record)
+            elif thing is not None:
+                granted.append(thing)
         listed = [
-            alarm_record(alarm, self._world.zone(serial)) for serial in granted for alarm in self._world.alarms(serial)
+            alarm_record(alarm, thing.home.zone) for thing in granted for alarm in self._world.alarms(thing.serial)
         ]
-        return self._encoder(interface).answer([*refused, *listed])
+        return self._encoders[interface.name].answer([*refused, *listed])
 
     def _refusal(self, interface: Interface, serial: str, thing: Thing | None) -> Record | None:
         """Return what is said of a number that gets no data; None for one that does."""
@@ -94,8 +90,3 @@ class SupplierQueries(Queries):
 def _described(thing: Thing) -> Record:
     described = record_of(thing)
     return described._replace(attributes={**described.attributes, "time_zone": thing.home.site.zone})
-
-
-def _serials(args: Args) -> tuple[str, ...]:
-    serials = args["serials"]
-    return serials if isinstance(serials, tuple) else ()

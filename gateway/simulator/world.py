@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from gateway.core.clock import Clock
 from gateway.core.model import Alarm, DeviceKind, Sample, Severity, Value
 from gateway.simulator.accessories import values_of
 from gateway.simulator.alarms import REMEMBERED, AlarmBook, recent, troubles
 from gateway.simulator.plant import Plant, Reading
-from gateway.simulator.report import FAULT_CODE, FAULT_TEXT, OFFLINE, Values, plant_values
+from gateway.simulator.report import FAULT_CODE, FAULT_TEXT, OFFLINE, Values
 from gateway.simulator.series import Past, Step
 from gateway.simulator.setpoints import Setpoints
 from gateway.simulator.specs import AccessorySpec, DeviceSpec, PlantSpec
@@ -51,6 +50,12 @@ class PhysicsClock:
         since, then = self._anchor or (self._clock.now(), physics)
         return since + timedelta(seconds=(physics - then) / self.speed)
 
+    def at(self, wall: datetime) -> datetime:
+        """Return the physics time, UTC, at a time of the wall clock."""
+        self.now()
+        since, then = self._anchor or (wall, wall.timestamp())
+        return datetime.fromtimestamp(then + (wall - since).total_seconds() * self.speed, UTC)
+
 
 class Report(NamedTuple):
     """What the cloud knows of a plant or a device."""
@@ -79,7 +84,8 @@ class World:
         self._begun: float | None = None
         self._plants: dict[str, Plant] = {}
         self._homes = {device.serial: spec for spec in fleet for device in spec.everything}
-        self._serials = tuple(self._homes)
+        self.serials = tuple(self._homes)
+        """Serial numbers of all devices, plant by plant."""
         self._alarms = AlarmBook()
         self._past = Past(seed)
         self._silent: dict[str, Report] = {}
@@ -100,15 +106,6 @@ class World:
         """Return the plant that a device belongs to."""
         return self._homes.get(serial)
 
-    @property
-    def serials(self) -> Sequence[str]:
-        """Serial numbers of all devices, plant by plant."""
-        return self._serials
-
-    def zone(self, serial: str) -> ZoneInfo:
-        """Return the zone in which a device stands. Raises KeyError for an unknown one."""
-        return self._homes[serial].zone
-
     def device(self, serial: str) -> DeviceSpec | None:
         """Return an inverter's specification."""
         home = self._homes.get(serial)
@@ -128,11 +125,11 @@ class World:
         return device.model.kind if device else accessory.type if accessory else None
 
     def setpoints(self, serial: str) -> Setpoints:
-        """Return what a device was told. Raises KeyError for an unknown one."""
+        """Return the setpoints of a device. Raises KeyError for an unknown one."""
         return self._plant(self._homes[serial]).setpoints(serial)
 
     def offline(self, serial: str) -> bool:
-        """Return whether the cloud does not hear a device."""
+        """Return whether a device is offline."""
         return serial in self._silent
 
     def tripped(self, serial: str) -> bool:
@@ -144,35 +141,19 @@ class World:
         """Serial numbers of the devices that are offline or tripped."""
         return sorted(self._tripped | (self._silent.keys() & self._homes.keys()))
 
-    def plant_report(self, plant_id: str) -> Report:
-        """Return what the cloud knows of a plant. Raises KeyError for an unknown one."""
-        silent = self._silent.get(plant_id)
-        if silent:
-            return silent
-        spec = self.fleet[plant_id]
-        return Report(self._clock.now(), plant_values(spec, self._plant(spec).at(self.physics.now())))
-
-    def device_report(self, serial: str) -> Report:
-        """Return what the cloud knows of a device. Raises KeyError for an unknown one."""
-        silent = self._silent.get(serial)
-        if silent:
-            return silent
-        spec = self._homes[serial]
-        reading = self._plant(spec).at(self.physics.now())
-        return Report(self._clock.now(), self._values(spec, serial, reading))
-
     def report(self, serial: str) -> Report:
         """Return what the cloud knows of a device, or of a plant by its id. Raises KeyError for an unknown one."""
-        return self.plant_report(serial) if serial in self.fleet else self.device_report(serial)
+        if silent := self._silent.get(serial):
+            return silent
+        spec = self.fleet.get(serial) or self._homes[serial]
+        return Report(self._clock.now(), self._values(spec, serial, self._plant(spec).at(self.physics.now())))
 
     def true_reports(self, plant_id: str) -> tuple[Report, dict[str, Report]]:
-        """Return how a plant and its devices really are, heard or not. Raises KeyError for an unknown one."""
+        """Return how a plant and its devices really are, also offline. Raises KeyError for an unknown one."""
         spec, wall = self.fleet[plant_id], self._clock.now()
         reading = self._plant(spec).at(self.physics.now())
-        devices = {
-            device.serial: Report(wall, self._values(spec, device.serial, reading)) for device in spec.everything
-        }
-        return Report(wall, plant_values(spec, reading)), devices
+        devices = {d.serial: Report(wall, self._values(spec, d.serial, reading)) for d in spec.everything}
+        return Report(wall, self._values(spec, plant_id, reading)), devices
 
     def _values(self, spec: PlantSpec, serial: str, reading: Reading) -> Values:
         values = values_of(spec, serial, reading, self._seed)
@@ -183,7 +164,7 @@ class World:
     def command(self, serial: str, setpoints: Mapping[str, Value], time: float) -> None:
         """Have a device obey from the physics time `time` on.
 
-        What a `sec1000` is told holds for all inverters of its plant. Raises KeyError for an unknown device, and
+        An order for a `sec1000` holds for all inverters of its plant. Raises KeyError for an unknown device, and
         ValueError for one that takes no commands.
         """
         self._plant(self._homes[serial]).command(serial, dict(setpoints), time)

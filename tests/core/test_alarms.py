@@ -15,7 +15,7 @@ from gateway.core.model import Alarm, Severity
 from gateway.core.points import POINTS
 from gateway.core.router import Router
 from tests.kit.bench import INVERTER
-from tests.kit.clock import NOON, FakeClock, virtual
+from tests.kit.clock import NOON, FakeClock, virtual, virtually
 
 SN = INVERTER.serial
 SOURCES = ("a", "b")
@@ -33,7 +33,7 @@ def alarm(id_="1", code="F1", *, minutes=0, text="Grid lost", severity=Severity.
     )
 
 
-class Told:
+class ResultEffect:
     """A router with a device, and what its sinks are told of alarms: `raised 1`, `cleared 1`."""
 
     def __init__(self, directory=None, clock=None, sources=SOURCES):
@@ -43,7 +43,7 @@ class Told:
             self.router.alarm_book.restore(directory, sources)
         self.mailbox = self.router.attach("sink")
         for source in SOURCES:
-            self.router.announce(source, INVERTER)
+            self.router.announce(source, INVERTER, named=True)
 
     def say(self, source, *alarms):
         self.router.alarms(source, SN, alarms)
@@ -61,7 +61,7 @@ class Told:
 
 @virtual
 async def test_what_is_new_is_raised_and_what_is_gone_is_cleared():
-    told = Told()
+    told = ResultEffect()
     told.say("a", alarm("1"), alarm("2", "F2"))
     told.say("a", alarm("1"), alarm("2", "F2"))
     assert await told.words() == ["raised 1", "raised 2"]
@@ -73,7 +73,7 @@ async def test_what_is_new_is_raised_and_what_is_gone_is_cleared():
 
 @virtual
 async def test_cleared_is_when_the_source_says_so():
-    told = Told()
+    told = ResultEffect()
     told.say("a", alarm("1"))
     told.say("a", alarm("1", cleared=NOON - timedelta(minutes=5)))
     told.say("a", alarm("1", cleared=NOON - timedelta(minutes=5)))
@@ -83,7 +83,7 @@ async def test_cleared_is_when_the_source_says_so():
 
 @virtual
 async def test_nothing_is_cleared_before_it_was_raised():
-    told = Told()
+    told = ResultEffect()
     told.say("a", alarm("1"))
     told.say("a", alarm("1", cleared=NOON - timedelta(days=5)))
     _, gone = await told.all()
@@ -93,7 +93,7 @@ async def test_nothing_is_cleared_before_it_was_raised():
 @pytest.mark.parametrize("other", [alarm("1", "another code"), alarm("77", minutes=0)])
 @virtual
 async def test_what_two_sources_tell_is_raised_once_and_cleared_when_neither_tells_it(other):
-    told = Told()
+    told = ResultEffect()
     told.say("a", alarm("1"))
     told.say("b", other)
     assert await told.words() == ["raised 1"]
@@ -106,7 +106,7 @@ async def test_what_two_sources_tell_is_raised_once_and_cleared_when_neither_tel
 
 @virtual
 async def test_alarms_of_one_source_differ_by_their_ids_alone():
-    told = Told()
+    told = ResultEffect()
     told.say("a", alarm("1"), alarm("2"))
     told.say("b", alarm("1"), alarm("2"))
     assert await told.words() == ["raised 1", "raised 2"]
@@ -114,7 +114,7 @@ async def test_alarms_of_one_source_differ_by_their_ids_alone():
 
 @virtual
 async def test_without_an_id_code_and_time_are_one():
-    told = Told()
+    told = ResultEffect()
     told.say("a", alarm(""), alarm("", minutes=1))
     told.say("a", alarm(""))
     assert [word.partition(" ")[0] for word in await told.words()] == ["raised", "raised", "cleared"]
@@ -122,7 +122,7 @@ async def test_without_an_id_code_and_time_are_one():
 
 @virtual
 async def test_what_came_and_went_between_two_lists_is_told_and_what_was_before_the_first_is_not():
-    told = Told()
+    told = ResultEffect()
     old, brief = (alarm(str(n), f"F{n}", cleared=NOON - timedelta(minutes=50)) for n in (1, 2))
     told.say("a", old)
     told.say("a", old, brief)
@@ -134,7 +134,7 @@ async def test_what_came_and_went_between_two_lists_is_told_and_what_was_before_
 
 @virtual
 async def test_what_one_source_has_raised_is_no_news_when_another_knows_its_end():
-    told = Told()
+    told = ResultEffect()
     told.say("a", alarm("1"))
     told.say("b")
     told.say("b", alarm("9", cleared=NOON))
@@ -146,7 +146,7 @@ async def test_what_one_source_has_raised_is_no_news_when_another_knows_its_end(
 
 @virtual
 async def test_points_show_how_many_and_the_newest():
-    told = Told()
+    told = ResultEffect()
     assert told.shown == {}
     told.say("a")
     none = dict.fromkeys(("alarm_code", "alarm_text", "alarm_time"))
@@ -165,7 +165,7 @@ async def test_points_show_how_many_and_the_newest():
 
 @virtual
 async def test_another_text_of_an_active_alarm_is_shown_and_is_no_event():
-    told = Told()
+    told = ResultEffect()
     told.say("a", alarm("1"))
     told.say("a", alarm("1", text="Grid lost, phase 2"))
     assert await told.words() == ["raised 1"]
@@ -174,7 +174,7 @@ async def test_another_text_of_an_active_alarm_is_shown_and_is_no_event():
 
 @virtual
 async def test_a_device_that_is_withdrawn_takes_its_alarms_along_in_silence():
-    told = Told()
+    told = ResultEffect()
     told.say("a", alarm("1"))
     told.say("b", alarm("2", "F2"))
     told.router.withdraw("b", SN)
@@ -191,7 +191,7 @@ async def test_a_device_that_is_withdrawn_takes_its_alarms_along_in_silence():
 @virtual
 async def test_they_are_bounded_and_what_is_dropped_is_counted(monkeypatch):
     monkeypatch.setattr(mailbox_module, "EVENT_BACKLOG", 3)
-    told = Told()
+    told = ResultEffect()
     told.say("a", *(alarm(str(n), f"F{n}") for n in range(5)))
     assert await told.words() == ["raised 2", "raised 3", "raised 4"]
     assert told.mailbox.dropped_alarms == 2
@@ -202,11 +202,11 @@ async def test_they_are_bounded_and_what_is_dropped_is_counted(monkeypatch):
 
 @virtual
 async def test_a_restart_raises_nothing_again_and_clears_what_went_meanwhile(tmp_path):
-    before = Told(tmp_path)
+    before = ResultEffect(tmp_path)
     before.say("a", alarm("1"), alarm("2", "F2"))
     before.say("b", alarm("5"))
     await before.router.alarm_book.save()
-    after = Told(tmp_path, before.clock)
+    after = ResultEffect(tmp_path, before.clock)
     assert after.shown["alarms_active"] == 2
     assert [a.id for a in after.router.alarm_book.of(SN)] == ["1", "2"]
     after.say("a", alarm("1"), alarm("2", "F2", cleared=NOON - timedelta(minutes=1)))
@@ -219,10 +219,10 @@ async def test_a_restart_raises_nothing_again_and_clears_what_went_meanwhile(tmp
 
 @virtual
 async def test_what_only_a_source_said_that_is_gone_is_cleared_by_the_first_to_tell_of_the_device(tmp_path):
-    before = Told(tmp_path)
+    before = ResultEffect(tmp_path)
     before.say("a", alarm("1"), alarm("2", "F2"))
     await before.router.alarm_book.save()
-    after = Told(tmp_path, before.clock, sources=["b"])
+    after = ResultEffect(tmp_path, before.clock, sources=["b"])
     after.router.withdraw("a", SN)
     assert after.shown["alarms_active"] == 2
     after.say("b", alarm("9"))
@@ -233,11 +233,11 @@ async def test_what_only_a_source_said_that_is_gone_is_cleared_by_the_first_to_t
 @virtual
 async def test_a_file_that_cannot_be_read_is_a_warning_and_is_replaced(tmp_path, content):
     (tmp_path / FILE).write_bytes(content)
-    told = Told(tmp_path)
+    told = ResultEffect(tmp_path)
     told.say("a", alarm("1"))
     assert await told.words() == ["raised 1"]
     await told.router.alarm_book.save()
-    assert Told(tmp_path, told.clock).shown["alarms_active"] == 1
+    assert ResultEffect(tmp_path, told.clock).shown["alarms_active"] == 1
 
 
 @virtual
@@ -252,7 +252,7 @@ async def test_it_is_written_when_it_changes_and_not_otherwise(tmp_path, monkeyp
 
     failing = False
     monkeypatch.setattr(alarms_module.files, "replace", replace)
-    told = Told(tmp_path)
+    told = ResultEffect(tmp_path)
     keeping = asyncio.create_task(told.router.alarm_book.keep())
     for _ in range(3):
         told.say("a", alarm("1"))
@@ -271,10 +271,16 @@ async def test_it_is_written_when_it_changes_and_not_otherwise(tmp_path, monkeyp
 
 
 @virtual
-async def test_without_a_place_nothing_is_written():
-    told = Told()
+async def test_without_a_place_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written = []
+    monkeypatch.setattr(alarms_module.files, "replace", lambda path, *_: written.append(path))
+    told = ResultEffect()
     told.say("a", alarm("1"))
     await told.router.alarm_book.save()
+    assert list(told.router.alarm_book)
+    assert written == []
+    assert list(tmp_path.iterdir()) == []
 
 
 IDS = st.lists(st.sampled_from("1234"), unique=True)
@@ -283,10 +289,10 @@ IDS = st.lists(st.sampled_from("1234"), unique=True)
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.tuples(st.sampled_from(SOURCES), IDS, st.booleans()), max_size=30))
 def test_every_raise_has_one_clear_whatever_sources_say_and_however_often_it_restarts(steps):
-    @virtual
+    @virtually
     async def run(directory):
         clock = FakeClock()
-        told, events = Told(directory, clock), []
+        told, events = ResultEffect(directory, clock), []
         claims = {source: set() for source in SOURCES}
         for source, ids, restart in steps:
             told.say(source, *(alarm(id_, f"F{id_}") for id_ in ids))
@@ -296,7 +302,7 @@ def test_every_raise_has_one_clear_whatever_sources_say_and_however_often_it_res
             assert {a.id for a in told.router.alarm_book} == claims["a"] | claims["b"]
             if restart:
                 await told.router.alarm_book.save()
-                told = Told(directory, clock)
+                told = ResultEffect(directory, clock)
         for id_ in "1234":
             own = [event.partition(" ")[0] for event in events if event.endswith(id_)]
             assert own == (["raised", "cleared"] * len(own))[: len(own)]

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.bridge import BridgeSettings, HistorySink, Sink
+from gateway.api.bridge import BridgeSettings, HistorySink, Sink
 from gateway.core.errors import GatewayError
 from gateway.core.model import Snapshot
 from tests.kit.bench import INVERTER, Bench
-from tests.kit.clock import FakeClock, virtual
+from tests.kit.clock import FakeClock, virtual, virtually
 
 SN = INVERTER.serial
 
@@ -85,7 +85,7 @@ class Scene:
 
 def scene(archive=Archive):
     def wrap(test):
-        @virtual
+        @virtually
         async def run(tmp_path):
             async with Bench(tmp_path, clock=FakeClock()) as bench:
                 await test(Scene(bench, archive))
@@ -153,7 +153,7 @@ async def test_who_gives_up_waiting_harms_nobody(it):
     it.archive.open.clear()
     it.publish(1)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(it.context.stored(), 5)
+        await asyncio.wait_for(it.context.stored(), 120)
     it.archive.open.set()
     await it.context.stored()
     assert it.archive.kept == [1]
@@ -264,7 +264,7 @@ def test_nothing_is_called_stored_that_is_not_kept(steps):
     class Tight(Archive):
         backlog = 4
 
-    @virtual
+    @virtually
     async def run(directory):
         async with Bench(directory, clock=FakeClock()) as bench:
             it = Scene(bench, Tight)

@@ -4,7 +4,9 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
+from gateway.core.good_once import FILE
 from gateway.core.mailbox import EVENT_BACKLOG
 from gateway.core.model import BridgeStatus, Device, DeviceKind, Quality, Range, Snapshot
 from gateway.core.router import Router
@@ -22,6 +24,7 @@ def snapshot(clock, *, source="a", age=0.0, interval=60.0, **values):
 
 def known(clock):
     router = Router(clock)
+    router.good_once.add(SN, clock.now())
     router.announce("a", INVERTER)
     return router
 
@@ -95,6 +98,23 @@ async def test_two_sources_add_up_and_a_silent_one_adds_nothing():
     assert router.state(SN).values == {"ac_power": 4.0}
 
 
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+@virtual
+async def test_a_device_is_heard_elsewhere_for_as_long_as_the_source_that_is_fresh_longest(order):
+    clock = FakeClock()
+    router = known(clock)
+    router.announce("b", INVERTER)
+    intervals = {"a": 60.0, "b": 300.0}
+    for source in order:
+        router.publish(snapshot(clock, source=source, interval=intervals[source], ac_power=1.0))
+    now = clock.now()
+    assert router.heard(SN, but="me") == now + timedelta(seconds=3 * 300)
+    assert router.heard(SN, but="b") == now + timedelta(seconds=3 * 60)
+    await asyncio.sleep(200)
+    assert router.heard(SN, but="b") is None
+    assert router.heard(SN, but="a") == now + timedelta(seconds=3 * 300)
+
+
 @virtual
 async def test_a_device_goes_when_its_last_source_lets_go():
     clock = FakeClock()
@@ -108,7 +128,7 @@ async def test_a_device_goes_when_its_last_source_lets_go():
     updates = await mailbox.take()
     assert (updates.removed, updates.states) == ({SN}, {})
     router.publish(snapshot(clock, ac_power=1.0))
-    router.confirm(SN, "running", value=True)
+    router.refresh(SN)
     assert router.state(SN) is None
     router.announce("a", INVERTER)
     updates = await mailbox.take()
@@ -148,6 +168,67 @@ async def test_a_new_sink_begins_with_all_that_is_known():
     assert (list(updates.states), list(updates.bridges)) == ([SN], ["sems"])
 
 
+@virtual
+async def test_a_device_is_shown_once_it_has_given_a_value():
+    clock = FakeClock()
+    router = Router(clock)
+    mailbox = router.attach("sink")
+    router.announce("a", INVERTER)
+    router.bridge_status(BridgeStatus(name="a", type="open_api", up=True, since=clock.now()))
+    router.publish(snapshot(clock, ac_power=None))
+    assert router.state(SN).quality is Quality.STALE, "it can be commanded"
+    assert not router.states()
+    assert [state.device.serial for state in router.announced()] == [SN]
+    assert not (await mailbox.take()).states
+    router.publish(snapshot(clock, ac_power=None, status="offline"))
+    assert list((await mailbox.take()).states) == [SN]
+    assert [state.device.serial for state in router.states()] == [SN]
+
+
+@virtual
+async def test_a_ghost_that_vanishes_leaves_nothing_behind():
+    clock = FakeClock()
+    router = Router(clock)
+    mailbox = router.attach("sink")
+    router.announce("a", INVERTER)
+    router.withdraw("a", SN)
+    router.bridge_status(BridgeStatus(name="a", type="open_api", up=True, since=clock.now()))
+    updates = await mailbox.take()
+    assert (updates.states, updates.removed) == ({}, set())
+    assert SN not in router.good_once
+
+
+async def test_what_was_good_in_an_earlier_run_is_shown_at_once(tmp_path):
+    clock = FakeClock()
+    first = Router(clock)
+    first.good_once.restore(tmp_path)
+    first.announce("a", INVERTER)
+    first.publish(snapshot(clock, ac_power=5.0))
+    await first.good_once.save()
+    again = Router(clock)
+    again.good_once.restore(tmp_path)
+    again.announce("a", INVERTER)
+    assert [(state.device.serial, state.quality) for state in again.states()] == [(SN, Quality.STALE)]
+    (tmp_path / FILE).write_text("{")
+    damaged = Router(clock)
+    with capture_logs() as logs:
+        damaged.good_once.restore(tmp_path)
+    assert [entry["log_level"] for entry in logs] == ["warning"]
+    damaged.announce("a", INVERTER)
+    assert not damaged.states()
+
+
+@virtual
+async def test_a_snapshot_without_a_single_value_is_none():
+    clock = FakeClock()
+    router = known(clock)
+    router.publish(snapshot(clock, ac_power=5.0))
+    before = router.published
+    clock_later = snapshot(clock, age=-60, ac_power=None, status=None)
+    assert router.publish(clock_later) == router.record(clock_later) == before
+    assert router.state(SN).values == {"ac_power": 5.0}
+
+
 @pytest.mark.parametrize("repeat", [1, 2])
 @virtual
 async def test_the_same_announcement_again_is_no_news(repeat):
@@ -157,3 +238,17 @@ async def test_the_same_announcement_again_is_no_news(repeat):
     for _ in range(repeat):
         router.announce("a", INVERTER)
     assert not mailbox._mail.is_set()
+
+
+@virtual
+async def test_what_the_configuration_names_is_no_ghost():
+    clock = FakeClock()
+    router = Router(clock)
+    mailbox = router.attach("sink")
+    router.announce("batch", INVERTER, named=True)
+    router.announce("list", INVERTER)
+    assert [state.device.serial for state in router.states()] == [SN]
+    assert list((await mailbox.take()).states) == [SN]
+    router.withdraw("batch", SN)
+    assert not router.states(), "now only a list has it, and it has never given a value"
+    assert (await mailbox.take()).removed == {SN}

@@ -3,7 +3,7 @@
 import pytest
 from confluent_kafka import KafkaError
 
-from gateway.kafka import Health, words
+from gateway.kafka import Health, error_messages
 
 
 class Reports(list):
@@ -84,6 +84,23 @@ def test_two_clients_with_the_same_trouble_say_it_once(health, reports):
     ],
 )
 def test_errors_are_sentences(code, said):
-    _, text = words.of(KafkaError(code), "t")
+    _, text = error_messages.of(KafkaError(code), "t")
     assert text.startswith("the Kafka cluster ")
     assert said in text
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        # As librdkafka 2 said both, of a broker that went in the midst and of a wrong password.
+        ("SASL SCRAM-SHA-512 mechanism handshake failed: Local: Broker transport failure: broker's (n/a)", "away"),
+        (
+            "SASL authentication error: Authentication failed during authentication due to invalid credentials",
+            "authentication",
+        ),
+    ],
+)
+def test_a_connection_that_ends_in_a_handshake_is_no_refused_login(text, kind):
+    word, sentence = error_messages.of(KafkaError(KafkaError._AUTHENTICATION, text))
+    assert word.kind == kind
+    assert text[:40] in sentence

@@ -6,15 +6,17 @@ from datetime import timedelta
 
 import msgspec
 
-from gateway.core.bridge import Outcome
+from gateway.api.bridge import BridgeSettings
+from gateway.commands.dispatch import Dispatcher
+from gateway.commands.policy.halt import Halting
+from gateway.commands.policy.policy import ControlSettings, Policy, Rule
 from gateway.core.clock import SystemClock
-from gateway.core.control.dispatch import Dispatcher
-from gateway.core.journal.journal import Journal
+from gateway.core.controller import Outcome
 from gateway.core.model import Command, CommandState, Device, DeviceKind, Range, Snapshot, new_command_id
-from gateway.core.policy.halt import Halting
-from gateway.core.policy.policy import ControlSettings, Policy, Rule
 from gateway.core.router import Router
-from gateway.core.supervisor import Runner, Services
+from gateway.journal.journal import Journal
+from gateway.run.supervisor import Runner, Services
+from tests.kit.process import PATIENCE
 
 INVERTER = Device(
     serial="9010KETU000W0001",
@@ -76,7 +78,7 @@ class Bench:
         self.data_dir = data_dir
         self.controller = ScriptedController()
         self.router = Router(self.clock)
-        self.journal = Journal(data_dir / "journal.sqlite")
+        self.journal = Journal(data_dir / "journal.sqlite", clock=self.clock)
         self.halting = Halting(self.clock, data_dir / "halt.json", self.journal.note)
         self.policy = Policy(control, self.clock, self.router.state, self.halting)
         self.dispatcher = Dispatcher(self.router, self.policy, self.journal, self.clock)
@@ -98,6 +100,7 @@ class Bench:
 
     def announce(self, device=INVERTER, **changes):
         device = msgspec.structs.replace(device, **changes)
+        self.router.good_once.add(device.serial, self.clock.now())
         self.router.announce("scripted", device)
         return device
 
@@ -126,7 +129,22 @@ class Bench:
         return Command(**(fields | changes))
 
 
-async def until(condition, what="", timeout=10.0):
+class Silent:
+    """A bridge that does nothing by itself: a test speaks through its context."""
+
+    Settings = BridgeSettings
+
+    def __init__(self, settings, context):
+        self.context = context
+
+    async def start(self):
+        pass
+
+    async def stop(self):
+        pass
+
+
+async def until(condition, what="", timeout=PATIENCE):
     """Wait until `condition()` is true; returns what it returned. Fails after `timeout` seconds."""
     async with asyncio.timeout(timeout):
         while not (result := condition()):

@@ -35,7 +35,8 @@ class Line:
             self.left.setdefault(item["sn"], asyncio.get_running_loop().time())
         if len(items) > 1 and self.refuse_several:
             self.refused += 1
-            return httpx.Response(200, json={"code": "GY0422", "msg": "one at a time", "data": None})
+            said = {"code": "P0214", "msg": "one at a time", "data": None}
+            return httpx.Response(200, stream=httpx.ByteStream(msgspec.json.encode(said)))
         return None
 
 
@@ -61,8 +62,8 @@ def simulated(monkeypatch, clock, latency=0.2, **settings):
 
     real = httpx.AsyncClient
 
-    def client(**options):
-        return real(**options, transport=Transport())
+    def client(*_, **__):
+        return real(transport=Transport())
 
-    monkeypatch.setattr(exchange.httpx, "AsyncClient", client)
+    monkeypatch.setattr(exchange, "client", client)
     yield simulator, line

@@ -1,31 +1,12 @@
-"""Journals for tests: events, rows, a disk without room, and a file as the first format had it."""
+"""Journals for tests: events, rows, a disk without room."""
 
+import asyncio
 import sqlite3
 
-import msgspec
-
-from gateway.core.journal.audit import COLUMNS, AuditRow, Deed, Note
-from gateway.core.journal.file import JournalError
 from gateway.core.model import CommandEvent, CommandState
+from gateway.journal.audit import COLUMNS, AuditAction, AuditRow, Note
+from gateway.journal.file import JournalError
 from tests.kit.clock import NOON
-
-FORMAT_1 = """
-CREATE TABLE command (
-    id TEXT PRIMARY KEY, body BLOB NOT NULL, state TEXT NOT NULL,
-    controller TEXT, receipt TEXT NOT NULL DEFAULT ''
-) WITHOUT ROWID;
-CREATE INDEX command_open ON command (id) WHERE state IN ('accepted', 'sent');
-CREATE TABLE event (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, command TEXT NOT NULL, state TEXT NOT NULL,
-    time REAL NOT NULL, reason TEXT, detail TEXT NOT NULL
-);
-CREATE INDEX event_command ON event (command);
-CREATE TABLE revert (
-    serial TEXT NOT NULL, setpoint TEXT NOT NULL, value BLOB NOT NULL, due REAL NOT NULL,
-    PRIMARY KEY (serial, setpoint)
-) WITHOUT ROWID;
-PRAGMA user_version = 1;
-"""
 
 
 def event(command, state=CommandState.ACCEPTED, detail="", time=NOON, reason=None):
@@ -33,7 +14,7 @@ def event(command, state=CommandState.ACCEPTED, detail="", time=NOON, reason=Non
 
 
 def note(**fields):
-    return Note(**{"deed": Deed.HALTED, "time": NOON, "origin": "cli:ops", "detail": "storm", **fields})
+    return Note(**{"action": AuditAction.HALTED, "time": NOON, "origin": "cli:ops", "detail": "storm", **fields})
 
 
 def rows(path):
@@ -68,27 +49,23 @@ class DiskFull:
         self._store.commit = self._commit
 
 
-def write_format_1(path, commands):
-    """Write a journal as the first format had it: one command sent, one accepted, one ended, and a timer."""
-    sent, accepted, ended = commands
-    db = sqlite3.connect(path)
-    db.executescript(FORMAT_1)
-    for command, state, controller, receipt in (
-        (sent, "sent", "sems", "task-1"),
-        (accepted, "accepted", None, ""),
-        (ended, "expired", None, ""),
-    ):
-        row = (command.id, msgspec.json.encode(command), state, controller, receipt)
-        db.execute("INSERT INTO command VALUES (?, ?, ?, ?, ?)", row)
-    for command, state, detail in (
-        (sent, "accepted", ""),
-        (sent, "sent", "by sems"),
-        (accepted, "accepted", ""),
-        (ended, "accepted", ""),
-        (ended, "expired", "too late"),
-    ):
-        row = (command.id, state, NOON.timestamp(), None, detail)
-        db.execute("INSERT INTO event (command, state, time, reason, detail) VALUES (?, ?, ?, ?, ?)", row)
-    db.execute("INSERT INTO revert VALUES ('sn', 'running', ?, ?)", (b"true", NOON.timestamp()))
-    db.commit()
-    db.close()
+def before_writing(journal, look):
+    """Have `look(*events)` awaited before a journal gets on with steps; what that raises, writing them raises."""
+    post = journal.post
+
+    async def later(events, more):
+        await look(*events)
+        await post(*events, **more)
+
+    journal.post = lambda *events, **more: asyncio.ensure_future(later(events, more))
+
+
+def without_disk(why):
+    """What stands in for `Journal.post` where nothing can be written."""
+
+    def post(*_, **__):
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(JournalError(why))
+        return future
+
+    return post

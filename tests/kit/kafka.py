@@ -15,6 +15,9 @@ SCRAM-SHA-512; over mTLS the certificate `kafka.certificate` with `kafka.key`, w
 may do nothing until `kafka.allow(topic, "READ", "WRITE")` and `kafka.allow_group(group)` say so; `kafka.deny(topic)`
 takes it back. A test leaves none of this behind that another could meet: names of topics and groups are its own.
 
+`kafka.expiring` is another user, who may do the same, and whose password `kafka.set_password` gives and changes. Who is
+at `.sasl_plaintext` by SCRAM-SHA-512 has to log in again every second and a half, on the connection that is open.
+
 A test that stops, kills or starts the broker has one of its own, for it would take it from the others:
 
     async with Kafka(tmp_path) as kafka:           # `secure=True` for the listeners that are not plaintext
@@ -33,21 +36,25 @@ import signal
 import subprocess
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
+    NewPartitions,
     NewTopic,
     ResourcePatternType,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
 )
 
 from tests.kit.certificates import Authority
@@ -58,9 +65,13 @@ POM = Path(__file__).with_name("kafka-pom.xml")
 VERSION = ET.parse(POM).find(".//{*}dependency/{*}version").text
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sems-gateway" / f"kafka-{VERSION}"
 """Where tests/programs puts it."""
+USUAL_PARTITIONS = 3
+"""Of a topic that a client has made by asking for it."""
 LARGEST = 16 * 1024 * 1024
 CLUSTER = "c2Vtcy1nYXRld2F5LXRlc3"
 USER, PASSWORD = "alice", "alice-secret"
+EXPIRING = "bob"
+REAUTH_MS = 1500
 PLAIN_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
 
@@ -75,7 +86,7 @@ SETTINGS = {
     "transaction.state.log.num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "500",
-    "num.partitions": "3",
+    "num.partitions": str(USUAL_PARTITIONS),
     "num.network.threads": "1",
     "num.io.threads": "2",
     "background.threads": "1",
@@ -126,9 +137,43 @@ class _Client:
         for future in self._admin.create_topics(made).values():
             future.result(20)
 
+    def make_again(self, topic, partitions=1):
+        """Delete a topic and make it again: it has another id then, and its offsets begin at 0."""
+        for future in self._admin.delete_topics([topic]).values():
+            future.result(60)
+        deadline = time.monotonic() + 120
+        while topic in self.there():
+            assert time.monotonic() < deadline, f"{topic} is still there"
+            time.sleep(0.02)
+        try:
+            self.make(topic, partitions=partitions)
+        except KafkaException as error:  # a client that asked for it was quicker, and got the broker's usual number
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+            if partitions > USUAL_PARTITIONS:
+                self.more_partitions(partitions, topic)
+
+    def more_partitions(self, partitions, *topics):
+        """Give topics so many partitions."""
+        for future in self._admin.create_partitions([NewPartitions(topic, partitions) for topic in topics]).values():
+            future.result(60)
+
+    def delete_before(self, topic, offset, partition=0):
+        """Delete what is before an offset, as retention does."""
+        for future in self._admin.delete_records([TopicPartition(topic, partition, offset)]).values():
+            future.result(60)
+
+    def place(self, group, topic, offset, partition=0, mark=""):
+        """Have a group without members go on from an offset."""
+        consumer = Consumer({"bootstrap.servers": self.plaintext, "group.id": group})
+        try:
+            consumer.commit(offsets=[TopicPartition(topic, partition, offset, mark)], asynchronous=False)
+        finally:
+            consumer.close()
+
     def there(self):
         """Return the names of all topics."""
-        return set(self._admin.list_topics(timeout=20).topics)
+        return set(self._admin.list_topics(timeout=120).topics)
 
     def send(self, topic, key, *values):
         """Produce values, and wait until all are there."""
@@ -136,7 +181,15 @@ class _Client:
             self._producer.produce(topic, value, key)
         assert self._producer.flush(20) == 0
 
-    def messages(self, topic, count, timeout=20.0):
+    def send_to(self, topic, partition, *values):
+        """Produce values to one partition, also of those that were added just now."""
+        producer = Producer({"bootstrap.servers": self.plaintext})
+        producer.list_topics(topic, 60)
+        for value in values:
+            producer.produce(topic, value, b"key", partition=partition)
+        assert producer.flush(60) == 0
+
+    def messages(self, topic, count, timeout=120.0):
         """Return all messages of a topic, oldest first in each partition, once there are that many."""
         settings = {"group.id": "test", "enable.auto.commit": False, "fetch.wait.max.ms": 5}
         consumer = Consumer({"bootstrap.servers": self.plaintext, **settings})
@@ -156,12 +209,16 @@ class _Client:
 
     def committed(self, group, topic, partition=0):
         """Return the offset that a group goes on from; None where it has committed nothing."""
+        [found] = self.places(group, topic, partition)
+        return found.offset if found.offset >= 0 else None
+
+    def places(self, group, topic, *partitions):
+        """Return what a group has committed, with what stands beside it; of partition 0 where none is named."""
         consumer = Consumer({"bootstrap.servers": self.plaintext, "group.id": group})
         try:
-            [found] = consumer.committed([TopicPartition(topic, partition)], 20)
+            return consumer.committed([TopicPartition(topic, partition) for partition in partitions or (0,)], 20)
         finally:
             consumer.close()
-        return found.offset if found.offset >= 0 else None
 
     @property
     def _admin(self):
@@ -205,7 +262,7 @@ class Kafka(_Client):
             store = self.directory / "broker-store.pem"
             store.write_bytes(key.read_bytes() + pem.read_bytes())
             self._lines |= self._security(store)
-        self.user, self.password = USER, PASSWORD
+        self.user, self.password, self.expiring = USER, PASSWORD, EXPIRING
 
     plaintext = property(lambda self: self._addresses["PLAINTEXT"])
     sasl_plaintext = property(lambda self: self._addresses["SASL_PLAINTEXT"])
@@ -235,6 +292,7 @@ class Kafka(_Client):
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": str(self.ca),
             "listener.name.ssl.ssl.client.auth": "required",
+            "listener.name.sasl_plaintext.scram-sha-512.connections.max.reauth.ms": str(REAUTH_MS),
         }
         for listener in ("sasl_plaintext", "sasl_ssl"):
             settings[f"listener.name.{listener}.plain.sasl.jaas.config"] = plain
@@ -327,14 +385,26 @@ class Kafka(_Client):
             part.replace(archive)
             made.unlink()
 
+    def move(self):
+        """Have it at another port from its next start on, as the same cluster with what it had."""
+        self._addresses["PLAINTEXT"] = f"{HOST}:{free_port()}"
+        self._lines |= self._listeners()
+
     # who may do what
 
+    def set_password(self, password):
+        """Give the user whose password expires a new one; the one before is good for nothing from then on."""
+        way = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        change = UserScramCredentialUpsertion(EXPIRING, way, password.encode())
+        for future in self._admin.alter_user_scram_credentials([change]).values():
+            future.result(60)
+
     def allow(self, topic, *operations):
-        """Let both users READ, WRITE, DESCRIBE, CREATE … a topic."""
+        """Let all users READ, WRITE, DESCRIBE, CREATE … a topic."""
         self._acls([self._binding(p, ResourceType.TOPIC, topic, o) for p in self._principals for o in operations])
 
     def allow_group(self, group):
-        """Let both users be members of a group."""
+        """Let all users be members of a group."""
         self._acls([self._binding(p, ResourceType.GROUP, group, "READ") for p in self._principals])
 
     def deny(self, topic):
@@ -346,7 +416,7 @@ class Kafka(_Client):
 
     @property
     def _principals(self):
-        return (f"User:{USER}", "User:CN=device")
+        return (f"User:{USER}", f"User:{EXPIRING}", "User:CN=device")
 
     @staticmethod
     def _binding(principal, kind, name, operation):
@@ -383,6 +453,33 @@ def mock_kafka():
         yield cluster
     finally:
         cluster._let_go()
+
+
+@asynccontextmanager
+async def forwarder(target):
+    """Give an address, `host:port`, that stays while a broker moves; `target()` says where that is now."""
+
+    async def carry(reader, writer):
+        with suppress(OSError):
+            while some := await reader.read(65536):
+                writer.write(some)
+                await writer.drain()
+        writer.close()
+
+    async def take(reader, writer):
+        host, port = target().split(":")
+        try:
+            there, back = await asyncio.open_connection(host, int(port))
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(carry(reader, back), carry(there, writer))
+
+    server = await asyncio.start_server(take, HOST, 0)
+    try:
+        yield "{}:{}".format(*server.sockets[0].getsockname())
+    finally:
+        server.close()
 
 
 @contextmanager

@@ -1,16 +1,17 @@
 """A plant that obeys, or does not, and a gateway's core that can be killed between any two of its moves."""
 
 import asyncio
+import math
 from collections import deque
 from typing import NamedTuple
 
-from gateway.core.bridge import Outcome
-from gateway.core.control.dispatch import Dispatcher
+from gateway.commands.dispatch import Dispatcher
+from gateway.commands.policy.policy import ControlSettings, Policy, Rule
+from gateway.core.controller import Outcome
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
-from gateway.core.journal.journal import Journal, JournalError, _history
 from gateway.core.model import CommandState, Device, DeviceKind, Range
-from gateway.core.policy.policy import ControlSettings, Policy, Rule
 from gateway.core.router import Router
+from gateway.journal.journal import Journal, JournalError, _history
 
 DEVICES = tuple(
     Device(
@@ -63,12 +64,14 @@ class World:
         self.handed = {}
         """Id → controllers that were given the command."""
 
-    def execute(self, command, controller, core, handed):
-        self.force[command.serial, command.setpoint] = command.value
-        self.tampered.discard((command.serial, command.setpoint))
-        self.executions.append(
-            Execution(command, controller, self.clock.monotonic(), self.clock.now(), core.number, handed)
-        )
+    def execute(self, commands, order, controller, core, handed):
+        """Carry out what one call brings: commands, and the `order` that they are part of, as it was set before."""
+        serial = commands[0].serial
+        for setpoint, value in {**order, **{command.setpoint: command.value for command in commands}}.items():
+            self.force[serial, setpoint] = value
+            self.tampered.discard((serial, setpoint))
+        now = self.clock.monotonic(), self.clock.now(), core.number, handed
+        self.executions += (Execution(command, controller, *now) for command in commands)
 
     def executed(self, id_):
         return any(e.command.id == id_ for e in self.executions)
@@ -79,12 +82,16 @@ async def forever():
 
 
 class Cloud:
-    """One way to the plant. It keeps to `timeout`, as a bridge must."""
+    """One way to the plant. It keeps to `timeout`, as a bridge must.
+
+    "a" has receipts of its own, which the journal is given before anything leaves; "b" is given its by the far side.
+    """
 
     def __init__(self, name, core):
         self.name = name
         self.core = core
         self.world = core.world
+        self.receipts_first = name == "a"
 
     def takes(self, serial, setpoint):
         return True
@@ -94,6 +101,7 @@ class Cloud:
         if core.dead:
             await forever()
         how = world.sends.popleft() if world.sends else "obeys"
+        together = core.together(command)
         handed = world.clock.monotonic()
         deadline = handed + timeout
         if how == "away":
@@ -103,7 +111,20 @@ class Cloud:
         if how == "dies":
             core.die()
             await forever()
-        world.handed.setdefault(command.id, []).append(self.name)
+        receipt = ""
+        if self.receipts_first:
+            receipt = self._receipt(command)
+            ids = [each.id for each in together]
+            try:
+                await core.dispatcher.keep_receipt(receipt, *ids)
+            except JournalError as error:
+                raise NotSentError(str(error)) from error
+            if core.dead:
+                await forever()
+            if not core.dispatcher.may_leave(*ids):
+                raise NotSentError("its time was over before it could be sent")
+        for each in together:
+            world.handed.setdefault(each.id, []).append(self.name)
         if how == "refuses":
             raise RefusedError("not yours")
         if how == "lost":
@@ -113,15 +134,15 @@ class Cloud:
         if how == "hangs":
             await forever()
         if how == "deaf":
-            world.lied.add(command.id)
-            return self._receipt(command)
+            world.lied.update(each.id for each in together)
+            return receipt or self._receipt(command)
         if how == "late":
             await asyncio.sleep(min(20.0, timeout * 0.9))
             if core.dead:
                 await forever()
             if world.clock.monotonic() >= deadline:
                 raise NotSentError("too late")
-        world.execute(command, self.name, core, handed)
+        world.execute(together, in_force, self.name, core, handed)
         if how == "obeys, then dies":
             core.die()
             await forever()
@@ -129,7 +150,7 @@ class Cloud:
             raise UnsureError("the answer was lost")
         if how == "obeys, then hangs":
             await forever()
-        return "" if how == "obeys, no receipt" else self._receipt(command)
+        return receipt or ("" if how == "obeys, no receipt" else self._receipt(command))
 
     def _receipt(self, command):
         receipt = f"{self.name}/{len(self.world.receipts)}"
@@ -158,7 +179,7 @@ class Cloud:
             if self.world.executed(command.id):
                 self.world.lied.add(command.id)
             return Outcome(CommandState.FAILED, "did not obey")
-        if self.world.executed(command.id) or receipt:
+        if self.world.executed(command.id) or (receipt and not self.receipts_first):
             return Outcome(CommandState.SUCCEEDED, "done", verified=how == "verified")
         return Outcome(CommandState.UNKNOWN, "never heard of it")
 
@@ -216,6 +237,7 @@ class Core:
         self.dispatcher = Dispatcher(self.router, self.policy, self.journal, clock)
         self.dispatcher.use({"a": Cloud("a", self), "b": Cloud("b", self)})
         self.began_at, self.began_wall = clock.monotonic(), clock.now()
+        self.ended_at = math.inf
         step = self.router.command_step
 
         def command_step(event):
@@ -231,13 +253,19 @@ class Core:
         await self.journal.open()
         await self.dispatcher.start()
 
+    def together(self, command):
+        """Return what one call carries: a command, and what came with it for the same order."""
+        return [command, *(entry.command for entry in self.dispatcher._open[command.id].companions)]
+
     async def stop(self):
         """End in good order."""
+        self.ended_at = min(self.ended_at, self.world.clock.monotonic())
         await self.dispatcher.stop()
         await self.journal.close()
 
     def die(self):
         """Nothing more is done by this life. `bury` it."""
+        self.ended_at = min(self.ended_at, self.world.clock.monotonic())
         self.dead = True
         self.died.set()
 
@@ -245,7 +273,7 @@ class Core:
         """Take away what a killed process leaves behind in ours; `tell` gets every step that its journal has."""
         self.die()
         mine = asyncio.current_task()
-        others = [task for task in asyncio.all_tasks() if task is not mine]
+        others = [task for task in asyncio.get_running_loop().tasks() if task is not mine]
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)

@@ -5,6 +5,7 @@ import os
 from contextlib import contextmanager
 
 import pytest
+import requests
 import socketio
 from engineio.payload import Payload
 
@@ -13,7 +14,8 @@ from tests.kit.ports import free_port
 from tests.kit.process import ROOT, environment, eventually, running
 
 MODULES = ROOT / ".venv" / "node-red" / "node_modules"
-"""Where tests/programs puts it. Node-RED finds the dashboard there too, beside itself."""
+"""Where tests/programs puts it. Node-RED finds the nodes that are beside itself."""
+NEEDED = ("node-red/red.js", "@flowfuse/node-red-dashboard", "node-red-contrib-modbus")
 
 # The dashboard sends more at once than the 16 packets that this client takes unless told.
 Payload.max_decode_packets = 10_000
@@ -38,11 +40,10 @@ SETTINGS = {
 def need_node_red():
     """Return the command that starts it; skip the test where it is missing, or fail where nothing may be skipped."""
     node = need("node")
-    script = MODULES / "node-red" / "red.js"
-    if not script.exists() or not (MODULES / "@flowfuse" / "node-red-dashboard").exists():
+    if not all((MODULES / name).exists() for name in NEEDED):
         text = "Node-RED is not installed (tests/programs does it, with npm)"
         pytest.fail(text) if os.environ.get("SEMS_GATEWAY_NO_SKIP") == "1" else pytest.skip(text)
-    return [node, str(script)]
+    return [node, str(MODULES / NEEDED[0])]
 
 
 class NodeRed:
@@ -53,9 +54,11 @@ class NodeRed:
     @contextmanager
     def dashboard(self, path="dashboard"):
         # The dashboard turns away a WebSocket that did not begin as polling.
-        client = socketio.Client(reconnection=False)
+        session = requests.Session()
+        session.trust_env = False  # its thread would read the environment, in which pytest writes each test's name
+        client = socketio.Client(reconnection=False, http_session=session)
         dashboard = Dashboard(client)
-        client.connect(self.url, socketio_path=f"{path}/socket.io", transports=["polling"], wait_timeout=20)
+        client.connect(self.url, socketio_path=f"{path}/socket.io", transports=["polling"], wait_timeout=120)
         try:
             yield dashboard
         finally:
@@ -83,7 +86,7 @@ class Dashboard:
         self._client.emit("widget-load", widget)
         return self._shown.get(widget)
 
-    def until_it_shows(self, widget, wanted, timeout=20):
+    def until_it_shows(self, widget, wanted, timeout=120):
         """Wait until the widget was told something of which `wanted` is true; returns that."""
         eventually(
             lambda: (self.shows(widget), widget in self._shown and wanted(self._shown[widget]))[1],
@@ -109,5 +112,5 @@ def node_red(directory, flow):
     file.write_text(json.dumps(flow))
     arguments = ["--userDir", directory, "--settings", settings, file]
     with running(*command, *map(str, arguments), env=environment(HOME=str(directory)), cwd=directory) as process:
-        process.line("Started flows", 40)
+        process.line("Started flows")
         yield NodeRed(process, port)

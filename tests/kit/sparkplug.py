@@ -110,7 +110,7 @@ class Host:
 def sparkplug_host(port, **options):
     host = Host(port, **options)
     try:
-        eventually(lambda: host.ready, 20, "the host is not ready")
+        eventually(lambda: host.ready, otherwise="the host is not ready")
         yield host
     finally:
         host.end()

@@ -76,8 +76,8 @@ def command(host, order):
             host.publish(psp.Message(topic, psp.State(timestamp=now, online=order["online"]), psp.QoS(1), retain=True))
         case "rebirth":
             topic = psp.Topic(order["group"], psp.MessageType.NCMD, order["node"])
-            wish = psp.Metric(now, "Node Control/Rebirth", psp.DataType.BOOLEAN, value=order.get("value", True))
-            host.publish(psp.Message(topic, psp.NCmd(now, (wish,)), psp.QoS(0), retain=False), include_dtypes=True)
+            requested = psp.Metric(now, "Node Control/Rebirth", psp.DataType.BOOLEAN, value=order.get("value", True))
+            host.publish(psp.Message(topic, psp.NCmd(now, (requested,)), psp.QoS(0), retain=False), include_dtypes=True)
         case "write":
             topic = psp.Topic(order["group"], psp.MessageType.DCMD, order["node"], order["device"])
             wishes = tuple(
@@ -104,8 +104,8 @@ def main(address, port):
     connected.wait()
     host._client.on_subscribe = lambda *_: ready.release()
     host.subscribe(psp.Topic("#"), psp.QoS(1), on_message)
-    ready.acquire(timeout=10)
-    ready.acquire(timeout=10)
+    ready.acquire(timeout=120)
+    ready.acquire(timeout=120)
     tell(kind="ready")
     for line in sys.stdin:
         command(host, json.loads(line))

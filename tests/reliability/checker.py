@@ -12,6 +12,8 @@ from tests.reliability.records import FINAL
 
 SLACK = 1.0
 """Seconds between the gateway's last look at its clock and the simulator's note that the call came in."""
+PROMPT = 2.5
+"""Seconds in which a gateway that is up accepts a revert whose time has come, on a busy machine."""
 PATHS = {
     ("accepted", "sent", "succeeded"), ("accepted", "sent", "failed"), ("accepted", "sent", "unknown"),
     ("accepted", "expired"), ("accepted", "superseded"),
@@ -61,6 +63,7 @@ def reconcile(records, *, over=True, slack=SLACK):
     _executions(records, lanes, verdict, slack)
     _publications(records, verdict, over)
     _timers(lanes, verdict, slack, over)
+    _forgotten_timers(records, lanes, verdict)
     if over:
         _in_force(records, lanes, verdict)
     return verdict
@@ -96,11 +99,11 @@ def _lives(records, verdict, over):
 
 def _promises(records, verdict):
     """Nothing that a client was told is accepted is forgotten."""
-    by_value = {(*c.lane, _key(c.value)) for c in records.journal.values() if "accepted" in c.path}
+    by_value = {(*c.lane, key_of(c.value)) for c in records.journal.values() if "accepted" in c.path}
     for promise in records.promised:
         verdict.figures[f"promised by {promise.by}"] += 1
         known = records.journal.get(promise.id) if promise.id else None
-        found = (promise.serial, promise.setpoint, _key(promise.value)) in by_value
+        found = (promise.serial, promise.setpoint, key_of(promise.value)) in by_value
         if not found or (promise.id and (known is None or "accepted" not in known.path)):
             verdict.add("lost", f"{promise.by} was told that {promise} is accepted; the journal has nothing of it")
 
@@ -110,25 +113,25 @@ def _executions(records, lanes, verdict, slack):
     origin = defaultdict(list)
     for commands in lanes.values():
         for place, command in enumerate(commands):
-            origin[(*command.lane, _key(command.value))].append((place, command))
+            origin[(*command.lane, key_of(command.value))].append((place, command))
     newest = {}
     times = Counter()
-    for deed in records.executed:
+    for action in records.executed:
         verdict.figures["executions"] += 1
-        candidates = origin[(*deed.lane, _key(deed.value))]
+        candidates = origin[(*action.lane, key_of(action.value))]
         if not candidates:
-            verdict.add("out of nothing", f"{deed} stems from no accepted command")
+            verdict.add("out of nothing", f"{action} stems from no accepted command")
             continue
         # Only reverts have a value that came before; of those, the one that was alive then is it.
-        place, command = min(candidates, key=lambda one: (not _alive(one[1], deed.asked), times[one[1].id]))
+        place, command = min(candidates, key=lambda one: (not _alive(one[1], action.asked), times[one[1].id]))
         times[command.id] += 1
         if command.end in UNSENT:
-            verdict.add("executed though it ended unsent", f"{deed}: {command.id} {command.end}")
-        if deed.asked > command.expires + slack:
-            verdict.add("late", f"{deed} came {deed.asked - command.expires:.3f} s after {command.id} had expired")
-        if place < newest.get(deed.lane, -1):
-            verdict.add("stale", f"{deed} of {command.id} came after that of a newer command")
-        newest[deed.lane] = max(place, newest.get(deed.lane, -1))
+            verdict.add("executed though it ended unsent", f"{action}: {command.id} {command.end}")
+        if action.asked > command.expires + slack:
+            verdict.add("late", f"{action} came {action.asked - command.expires:.3f} s after {command.id} had expired")
+        if place < newest.get(action.lane, -1):
+            verdict.add("stale", f"{action} of {command.id} came after that of a newer command")
+        newest[action.lane] = max(place, newest.get(action.lane, -1))
     verdict.figures["executed again, with the same effect"] += sum(n - 1 for n in times.values())
     for commands in lanes.values():
         for command in commands:
@@ -138,8 +141,13 @@ def _executions(records, lanes, verdict, slack):
 
 
 def _alive(command, moment):
-    """Return whether a command was between its first step and its last; a bit is allowed for the way."""
-    return command.steps[0].time - 0.05 <= moment <= command.steps[-1].time + 0.05
+    """Return whether a command was between its first step and its last.
+
+    Nothing is allowed for the way: the clock is the same one, the call comes after the first step and, but for one that
+    was given up, before the last. With an allowance, the deed of a revert that follows another within milliseconds, as
+    after a restart, would be taken for that of the one before.
+    """
+    return command.steps[0].time <= moment <= command.steps[-1].time
 
 
 def _publications(records, verdict, over):
@@ -176,7 +184,7 @@ def _timers(lanes, verdict, slack, over):
         for place, command in armed:
             later = [c for c in commands[place + 1 :] if c.origin != REVERT and c.end in {"succeeded", "unknown"}]
             fired = [c for c in commands[place + 1 :]
-                     if c.origin == REVERT and _key(c.value) == _key(command.revert_value)]  # fmt: skip
+                     if c.origin == REVERT and key_of(c.value) == key_of(command.revert_value)]  # fmt: skip
             begun = command.at("sent").time
             for revert in fired:
                 verdict.figures["reverts"] += 1
@@ -186,10 +194,47 @@ def _timers(lanes, verdict, slack, over):
                 replaced = [c for c in later if c.end == "succeeded" and c.steps[-1].seq < revert.steps[0].seq]
                 if replaced:
                     verdict.add("reverted though replaced", f"{revert.id} of {command.id}, by then {replaced[0].id}")
-            if over and not fired and not later:
+            # One that ends as unknown starts no timer where one that ran already fires earlier: its value counts.
+            earlier = command.end == "unknown" and any(
+                c.origin == REVERT and c.end == "succeeded" for c in commands[place + 1 :]
+            )
+            if over and not fired and not later and not earlier:
                 verdict.add("not reverted", f"{command.id} {command.lane}: {command.revert_value}")
             if fired and over and not any(c.end == "succeeded" for c in fired) and not later:
                 verdict.add("not reverted", f"{command.id}: {[(c.id, c.end) for c in fired]}")
+
+
+def _forgotten_timers(records, lanes, verdict):
+    """A gateway that is up fires a timer whose time is over, unless a newer command for the setpoint is under way.
+
+    One that was sent again after a restart counts from then on.
+
+    One that is up has looked at its timers. So in each life that was up, and by then, a revert must have been accepted
+    before the next command was.
+    """
+    came_in = {(*action.lane, key_of(action.value)): action.asked for action in records.executed}
+    for commands in lanes.values():
+        for place, command in enumerate(commands):
+            if command.revert_after is None or command.end not in {"succeeded", "unknown"}:
+                continue
+            after = commands[place + 1 :]
+            sent = max(command.at("sent").time, came_in.get((*command.lane, key_of(command.value)), 0.0))
+            due = max(sent + command.revert_after, command.steps[-1].time)
+            moment = next(_moments(records.lives, due), None)
+            if moment is None:
+                continue
+            first = min((c.steps[0].time for c in after), default=None)
+            if first is None or first > moment:
+                verdict.add("not reverted in time", f"{command.id} {command.lane}, due at {due}: nothing by {moment}")
+
+
+def _moments(lives, due):
+    """When, in each life, a timer that was due has certainly been fired; only lives that lasted until then."""
+    for up, ended in lives:
+        if up is not None:
+            moment = max(up, due + PROMPT)
+            if ended is None or moment < ended:
+                yield moment
 
 
 def _in_force(records, lanes, verdict):
@@ -200,16 +245,16 @@ def _in_force(records, lanes, verdict):
             continue
         last = len(ends) - 1 - ends[::-1].index("succeeded")
         # What is unknown, or failed with a message that may be wrong, may have been done as well.
-        possible = {_key(c.value) for c in commands[last:] if c.end in {"succeeded", "unknown"}}
+        possible = {key_of(c.value) for c in commands[last:] if c.end in {"succeeded", "unknown"}}
         verdict.figures["lanes"] += 1
-        if _key(records.in_force.get(lane)) not in possible:
+        if key_of(records.in_force.get(lane)) not in possible:
             verdict.add("not in force", f"{lane}: {records.in_force.get(lane)}, not {possible}")
         for place, command in enumerate(commands):
             if command.end == "superseded" and not any(c.end in FINAL for c in commands[place + 1 :]):
                 verdict.add("superseded by nothing", command.id)
 
 
-def _key(value):
+def key_of(value):
     """Numbers that are the same number are the same value, whatever their type; texts and truths are themselves."""
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return value

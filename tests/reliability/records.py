@@ -6,7 +6,7 @@ The journal is read as the file it is, with sqlite3; the cloud's record over HTT
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 FINAL = {"succeeded", "failed", "unknown", "expired", "superseded"}
@@ -75,6 +75,21 @@ class Executed:
 
 
 @dataclass(frozen=True)
+class Arrived:
+    """A call for a setpoint that came in at the cloud, whatever became of it."""
+
+    asked: float
+    """POSIX seconds."""
+    serial: str
+    setpoint: str
+    value: object
+
+    @property
+    def lane(self):
+        return self.serial, self.setpoint
+
+
+@dataclass(frozen=True)
 class Published:
     """A message at a result topic."""
 
@@ -105,10 +120,42 @@ class Records:
     audit: list[tuple] = field(default_factory=list)
     """The audit's rows with their hashes, as they stand in the file."""
     executed: list[Executed] = field(default_factory=list)
+    calls: list[Arrived] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
     promised: list[Promised] = field(default_factory=list)
     in_force: dict[tuple[str, str], object] = field(default_factory=dict)
     """Serial and setpoint → what the device has at the end."""
+    lives: list[list[float | None]] = field(default_factory=list)
+    """Of each gateway: when it was up, None where it never was, and when it ended. POSIX seconds."""
+    troubles: list[list[float]] = field(default_factory=list)
+    """From when to when the cloud was spoilt on purpose."""
+
+
+def save(records, path):
+    """Write them to a file, to be judged again."""
+    plain = asdict(records)
+    plain["audit"] = [[*row[:-1], row[-1].hex()] for row in records.audit]
+    plain["in_force"] = [[*lane, value] for lane, value in records.in_force.items()]
+    path.write_text(json.dumps(plain, ensure_ascii=False))
+
+
+def load(path):
+    """Return what `save` wrote."""
+    plain = json.loads(path.read_text())
+    journal = plain["journal"]
+    for command in journal.values():
+        command["steps"] = [Step(**step) for step in command["steps"]]
+    return Records(
+        journal={id_: Journaled(**command) for id_, command in journal.items()},
+        audit=[(*row[:-1], bytes.fromhex(row[-1])) for row in plain["audit"]],
+        executed=[Executed(**action) for action in plain["executed"]],
+        calls=[Arrived(**call) for call in plain["calls"]],
+        published=[Published(**message) for message in plain["published"]],
+        promised=[Promised(**promise) for promise in plain["promised"]],
+        in_force={(serial, setpoint): value for serial, setpoint, value in plain["in_force"]},
+        lives=plain["lives"],
+        troubles=plain["troubles"],
+    )
 
 
 def read_journal(path):
@@ -149,6 +196,24 @@ def read_executed(controls):
         for number, control in enumerate(controls)
         for setpoint, value in control["setpoints"].items()
     ]
+
+
+CALLS = {
+    "SetExportLimit": ("export_limit", "ExportLimit"),
+    "SetActivePowerLimit": ("active_power_limit", "ActivePowerLimit"),
+}
+"""Interface → setpoint, and the field that holds its value; `InverterSN` holds the device."""
+
+
+def read_calls(calls):
+    """From what `/sim/calls` says, oldest first."""
+    found = []
+    for call in calls:
+        if call["interface"] in CALLS:
+            setpoint, field_ = CALLS[call["interface"]]
+            params = call["params"]
+            found.append(Arrived(posix(call["time"]), params["InverterSN"], setpoint, float(params[field_])))
+    return found
 
 
 def read_in_force(state):

@@ -174,8 +174,69 @@ def test_of_two_reverts_to_the_same_value_the_one_that_was_alive_did_it():
     assert reconcile(records).kinds == {"not done"}
 
 
+def test_of_two_reverts_that_follow_within_milliseconds_the_second_may_have_done_it():
+    """After a restart the timer fires in the instant in which the revert of the life before has ended as unknown."""
+    lost_on_the_way = command(B, 9.0, "accepted", "sent", "unknown", seq=8, origin="revert")
+    again = command(C, 9.0, "accepted", "sent", "succeeded", seq=20, origin="revert")
+    again.steps = [replace(step, time=NOW + 10 + 0.004 * n) for n, step in enumerate(again.steps, 1)]
+    records = guarded(lost_on_the_way, again)
+    records.executed[1:] = [Executed(1, NOW + 10 + 0.006, *LANE, 9.0)]
+    assert reconcile(records).faults == []
+    records.executed[1:] = [Executed(1, NOW + 10 - 0.5, *LANE, 9.0)]
+    assert reconcile(records).kinds == {"not done"}
+
+
 def test_a_timer_that_never_fires_is_found_out():
     assert reconcile(guarded()).kinds == {"not reverted"}
+
+
+NEXT = command(C, 3.0, "accepted", "sent", "succeeded", seq=20)
+"""It comes 13 s after the time of the dead-man's timer."""
+
+
+@pytest.mark.parametrize(
+    ("lives", "kinds"),
+    [
+        ([[NOW, None]], {"not reverted in time"}),
+        ([[NOW, NOW + 2], [NOW + 10, NOW + 10.5]], {"not reverted in time"}),  # it was over before that one was up
+        ([[NOW, NOW + 5], [NOW + 8.5, None]], {"not reverted in time"}),
+        ([[NOW, NOW + 2], [NOW + 25, None]], set()),  # nobody was there in time
+        ([[NOW, NOW + 2], [None, NOW + 15], [NOW + 25, None]], set()),  # nor was one that never was up
+        ([[NOW, NOW + 7.5], [NOW + 25, None]], set()),  # killed before its second was over
+        ([], set()),  # nobody wrote down who was up
+    ],
+)
+def test_a_timer_that_a_gateway_forgets_is_found_out_also_where_a_newer_command_came_later(lives, kinds):
+    records = guarded(NEXT)
+    records.lives = lives
+    assert reconcile(records).kinds == kinds
+
+
+def test_a_timer_that_fires_late_while_a_gateway_is_up_is_found_out():
+    revert = command(B, 9.0, "accepted", "sent", "succeeded", seq=12, origin="revert")
+    records = guarded(revert)
+    records.lives = [[NOW, None]]
+    assert reconcile(records).kinds == {"not reverted in time"}
+    records.lives = [[NOW, NOW + 3], [NOW + 12, None]]
+    assert reconcile(records).faults == []
+
+
+def test_a_timer_of_a_command_that_was_sent_again_counts_from_then_on():
+    revert = command(B, 9.0, "accepted", "sent", "succeeded", seq=15, origin="revert")
+    records = guarded(revert)
+    records.lives = [[NOW, None]]
+    records.executed[0] = replace(records.executed[0], asked=NOW + 9.9)
+    records.journal[A].steps[-1] = replace(records.journal[A].steps[-1], time=NOW + 10)
+    assert reconcile(records).faults == []
+
+
+def test_a_timer_waits_for_a_newer_command_under_way():
+    records = guarded(command(C, 3.0, "accepted", "sent", "failed", seq=6),
+                      command(B, 9.0, "accepted", "sent", "succeeded", seq=12, origin="revert"))  # fmt: skip
+    records.journal[C].steps[-1] = replace(records.journal[C].steps[-1], time=NOW + 11.9)
+    records.executed = [one for one in records.executed if one.value != 3.0]
+    records.lives = [[NOW, None]]
+    assert reconcile(records).faults == []
 
 
 def test_a_timer_whose_revert_fails_for_good_is_found_out():

@@ -11,7 +11,7 @@ import pytest
 from tests.kit.process import ROOT
 
 ABORT = "import os; os.abort()"
-HARDENED = "from gateway.hardening import no_core_files; no_core_files(); "
+HARDENED = "from gateway.run.hardening import no_core_files; no_core_files(); "
 SHOW = "import ctypes, resource as r; print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), *r.getrlimit(r.RLIMIT_CORE))"
 
 
@@ -46,8 +46,8 @@ def test_an_abort_leaves_no_core_file(tmp_path):
 
 def test_the_command_line_sees_to_it_before_it_does_anything(monkeypatch):
     done = []
-    monkeypatch.setattr("gateway.cli.no_core_files", lambda: done.append("hardened"))
-    monkeypatch.setattr("gateway.cli.app", lambda: done.append("run"))
+    monkeypatch.setattr("gateway.cli.root.no_core_files", lambda: done.append("hardened"))
+    monkeypatch.setattr("gateway.cli.root.app", lambda: done.append("run"))
     from gateway.cli import main
 
     main()

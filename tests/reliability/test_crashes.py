@@ -5,7 +5,7 @@ import pytest
 from tests.reliability.crashes import crash
 from tests.reliability.rig import Rig
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 KILLS = 5
 

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from gateway.app import Gateway
+from gateway.api.registry import installed
 from gateway.bridges.modbus import ModbusSettings
 from gateway.bridges.mqtt import MqttBridge
 from gateway.bridges.push import PushBridge
 from gateway.bridges.web import WebBridge
-from gateway.core.registry import installed
-from gateway.http_server import HttpServer, is_loopback, listen, tls_context
-from gateway.settings import Config
+from gateway.http.server import HttpServer, is_loopback, listen, tls_context
+from gateway.run.app import Gateway
+from gateway.run.settings import Config
 from tests.kit.certificates import Authority
 from tests.kit.ports import free_port
 
+SECRET = "a-secret-that-nobody-guesses"
 CLOSED = "127.0.0.1:1"
 LEAST = {
     "batch": f"{{type: batch, connection: {{bootstrap_servers: '{CLOSED}'}}, supplier: x, whitelist: '*'}}",
@@ -29,7 +30,7 @@ LEAST = {
     "modbus": "{type: modbus, port: PORT}",
     "mqtt": "{type: mqtt, host: 127.0.0.1, port: 1}",
     "open_api": "{type: open_api, account: a, password: b, url: 'http://127.0.0.1:1'}",
-    "push": "{type: push, port: PORT}",
+    "push": "{type: push, port: PORT, secret: " + SECRET + "}",
     "realtime": "{type: realtime, client_id: a, client_secret: b, url: 'http://127.0.0.1:1', whitelist: '*'}",
     "web": "{type: web, port: PORT}",
 }
@@ -99,10 +100,18 @@ def test_no_setting_is_open_or_careless_by_default():
     assert [name for _, name, field in fields if name.startswith("verify_") and field.default is not True] == []
 
 
-@pytest.mark.parametrize("bridge", [WebBridge, PushBridge])
-def test_a_door_to_others_needs_a_secret(bridge):
-    with pytest.raises(ValidationError, match="open to others"):
-        bridge.Settings(host="0.0.0.0")
+@pytest.mark.parametrize(
+    ("bridge", "settings", "words"),
+    [
+        (WebBridge, {"host": "0.0.0.0"}, "open to others"),
+        (WebBridge, {"trusted_proxies": ["127.0.0.1"]}, "through a proxy"),
+        (PushBridge, {"host": "0.0.0.0"}, "secret"),
+        (PushBridge, {}, "secret"),
+    ],
+)
+def test_a_door_to_others_needs_a_secret(bridge, settings, words):
+    with pytest.raises(ValidationError, match=words):
+        bridge.Settings(**settings)
 
 
 # TLS
@@ -128,7 +137,9 @@ def settings_of(kind, certificate, key, ca):
         return MqttBridge.Settings(host="broker", tls={"certfile": certificate, "keyfile": key, "ca": ca})
     if kind == "modbus":
         return ModbusSettings(tls=tls | {"client_ca": ca})
-    return {"web": WebBridge, "push": PushBridge}[kind].Settings(tls=tls)
+    if kind == "push":
+        return PushBridge.Settings(secret=SECRET, tls=tls)
+    return WebBridge.Settings(tls=tls)
 
 
 ALL = pytest.mark.parametrize("kind", ["modbus", "push", "web", "mqtt"])
@@ -155,7 +166,8 @@ def test_a_file_that_is_no_certificate_is_refused(files, authority, kind):
 async def test_a_listener_whose_certificate_has_expired_stays_closed_and_says_why(files, tmp_path, kind):
     file, port = tmp_path / "config.yaml", free_port()
     tls = f"{{certificate: {files['expired']}, key: {files['expired key']}}}"
-    file.write_text(f"bridges:\n  it: {{type: {kind}, port: {port}, tls: {tls}}}\n")
+    least = LEAST[kind].replace("PORT", str(port)).removesuffix("}")
+    file.write_text(f"bridges:\n  it: {least}, tls: {tls}}}\n")
     gateway = Gateway(Config.load(file, installed()))
     await gateway.start()
     try:

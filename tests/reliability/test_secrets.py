@@ -15,8 +15,8 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from gateway.core.registry import installed
-from gateway.settings import Config, ConfigError
+from gateway.api.registry import installed
+from gateway.run.settings import Config, ConfigError
 from tests.kit.certificates import Authority
 from tests.kit.mosquitto import need
 from tests.kit.ports import free_port
@@ -152,12 +152,12 @@ class Scene(Rig):
 
     def ask_web(self, path, token="", method="GET", **more):
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.request(method, f"http://127.0.0.1:{self.web}{path}", headers=headers, timeout=20,
+        return httpx.request(method, f"http://127.0.0.1:{self.web}{path}", headers=headers, timeout=120,
                              trust_env=False, **more)  # fmt: skip
 
     def push_to(self, path, **headers):
-        return httpx.post(f"http://127.0.0.1:{self.push}{path}", content=b'{"data": []}', headers=headers, timeout=20,
-                          trust_env=False)  # fmt: skip
+        return httpx.post(f"http://127.0.0.1:{self.push}{path}", content=b'{"data": []}', timeout=120, trust_env=False,
+                          headers={"Content-Type": "application/json"} | headers)  # fmt: skip
 
 
 @pytest.fixture

@@ -416,7 +416,7 @@ async def test_on_a_real_machine(tmp_path):
     other = Budget(100, clock, Ledger(tmp_path / "b.json"))
     await other.settle()
     assert other.used == 1
-    with patch("gateway.sems.ledger.BOOT_ID", tmp_path / "none"):
+    with patch("gateway.core.clock.BOOT_ID", tmp_path / "none"):
         third = Budget(100, clock, Ledger(tmp_path / "b.json"))
     await third.settle()
     assert third.used == 1

@@ -37,13 +37,26 @@ def test_requests_are_written_as_sems_takes_them():
     assert switch.parameters({"serial": "X", "running": False})["InverterStatus"] == "2"
     battery = CATALOGUE.control_of("battery_mode")
     filled = {"serial": "X", "battery_mode": "discharge", "battery_power_target": 3000.4, "battery_target_soc": 20.0}
+    filled |= {"battery_ordered": True, "begins": 1000, "ends": 4600}
     assert battery.parameters(filled) == {
         "InverterSN": "X",
         "BatteryCDEnable": 1,
         "BatteryCDMode": 3,
         "BatteryCDPW": 3000,
         "BatteryCDTargetSOC": 20,
+        "CDStartTime": 1000,
+        "CDEndTime": 4600,
     }
+    handed_back = battery.parameters(filled | {"battery_ordered": False, "battery_mode": "auto"})
+    assert (handed_back["BatteryCDEnable"], handed_back["BatteryCDMode"]) == (0, 1)
+
+
+@pytest.mark.parametrize(("api", "field", "none"), [("open_api", "ExportLimit", "-1"), ("developer", "items", -1)])
+def test_no_limit_has_a_word_of_its_own(api, field, none):
+    interface = load(api).control_of("export_limit")
+    sent = interface.parameters({"serial": "none", "export_limit": "none"})
+    assert none in (sent[field], *(sent["items"][0]["data"].values() if "items" in sent else ()))
+    assert "none" in (sent.get("InverterSN"), *(item["sn"] for item in sent.get("items", ())))
 
 
 def test_codes():

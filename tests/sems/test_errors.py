@@ -1,6 +1,7 @@
 """Every way in which a call to SEMS goes wrong: its class, one line in the log, its counter, its row in the docs."""
 
 import asyncio
+import gzip
 import re
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,10 +14,10 @@ from prometheus_client.registry import REGISTRY
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
 from gateway.sems import errors
 from gateway.sems.budget import Priority
+from gateway.sems.error_tracker import FORGET, MAX_SUBJECTS, ErrorTracker
 from gateway.sems.errors import CallError
-from gateway.sems.exchange import MAX_ANSWER
-from gateway.sems.login import LOGINS_MOST
-from gateway.sems.troubles import FORGET, SUBJECTS_MOST, Troubles
+from gateway.sems.login import MAX_LOGINS_AN_HOUR
+from gateway.sems.wire import MAX_ANSWER
 from tests.kit.ports import free_port
 from tests.sems.kit import HANG_UP, SILENCE, Clock, http, serving, session
 
@@ -29,6 +30,7 @@ KINDS = {
 TOKEN = {"code": 0, "data": {"token": "T"}}
 PLANT = {"code": 0, "data": {"plant_id": "P"}}
 EXPIRED = {"code": 100002}
+GZIPPED = gzip.compress(b'{"code": 0, "data": {"plant_id": "P"}}')
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def said(log, kind):
 ANSWERS = [
     # kind, what SEMS answers, of which class that is, what the error says
     ("rate_limited", {"code": "GY0429"}, NotSentError, "next in 300 s"),
-    ("rate_limited", {"code": "100004"}, NotSentError, "next in 300 s"),
+    ("rate_limited", {"code": "GY0429", "description": "too fast"}, NotSentError, "too fast.*next in 300 s"),
     ("rate_limited", http(b"", 429, "Retry-After: 7\r\n"), NotSentError, "next in 7 s"),
     ("timed_out", SILENCE, UnsureError, "in time"),
     ("connection_lost", HANG_UP, UnsureError, "broke off"),
@@ -88,14 +90,33 @@ ANSWERS = [
     ("not_json", http(b'{"code": 0} trailing'), UnsureError, "not JSON"),
     ("not_json", http(b'"\xff"'), UnsureError, "not JSON"),
     ("not_json", http(b"[" * 100_000 + b"]" * 100_000), UnsureError, "not JSON"),
-    ("not_json", http(b"no gzip at all", 200, "Content-Encoding: gzip\r\n"), UnsureError, "unpacked"),
+    ("bad_encoding", http(b"no gzip at all", 200, "Content-Encoding: gzip\r\n"), UnsureError, "unpacked"),
+    ("bad_encoding", http(b"{}", 200, "Content-Encoding: br\r\n"), UnsureError, "not asked for: br"),
+    ("bad_encoding", http(GZIPPED + b"more", 200, "Content-Encoding: gzip\r\n"), UnsureError, "goes on"),
+    ("truncated", http(GZIPPED[:-9], 200, "Content-Encoding: gzip\r\n"), UnsureError, "packed"),
+    ("too_long", http(gzip.compress(b" " * (MAX_ANSWER + 1)), 200, "Content-Encoding: x-gzip\r\n"), UnsureError, "MiB"),
     ("too_long", http(b" " * (MAX_ANSWER + 1)), UnsureError, "MiB"),
     ("no_code", http(b"[]"), UnsureError, "without a code"),
     ("no_code", {"data": {}}, UnsureError, "without a code"),
     ("no_data", {"code": 0, "data": None}, UnsureError, "without data"),
     ("no_data", {"code": "0"}, UnsureError, "without data"),
-    ("refused", {"code": "R0305", "msg": "no"}, RefusedError, "R0305: no"),
+    ("no_code", {"code": {"a": 1}, "errorMsg": "odd"}, UnsureError, "without a code; it says: odd"),
+    ("refused", {"code": "X1", "msg": "no"}, RefusedError, "X1: no"),
     ("refused", {"code": 7, "msg": None}, RefusedError, "7: no reason given"),
+    ("system_error", {"code": 100000, "msg": "system error"}, UnsureError, "100000 to GetPlantDetail: system error"),
+    (
+        "wrong_parameter",
+        {"code": "100004"},
+        RefusedError,
+        r"100004: no reason given \(GetPlantDetail was sent plant_id",
+    ),
+    ("wrong_parameter", {"code": "P0214", "errorMsg": "missing"}, RefusedError, "P0214: missing"),
+    ("wrong_parameter", http({"code": "S0327", "description": "dimension"}, 400), RefusedError, "S0327: dimension"),
+    ("no_right", {"code": "100025", "msg": "no right"}, RefusedError, "100025: no right"),
+    ("not_done", {"code": "R0305", "msg": "not reached"}, RefusedError, "R0305: not reached"),
+    ("not_done", {"code": "P0215"}, RefusedError, "P0215"),
+    ("http_status", http({"code": "X1", "description": "why"}, 404), UnsureError, "HTTP 404.*it says: why"),
+    ("server_error", http({"message": "down until noon"}, 503), UnsureError, "HTTP 503; it says: down until noon"),
 ]
 
 
@@ -121,7 +142,8 @@ async def test_what_sems_answers_wrongly(tmp_path, clock, log, kind, answer, cla
         assert begun["advice"] == KINDS[kind].advice
         assert (over["log_level"], over["times"], over["since"]) == ("info", 3, "2026-06-21T12:00:00.000Z")
         assert counted("errors_total", error=kind) == before + 3
-        assert counted("calls_total", interface="GetPlantDetail") == calls + 5
+        again = answer is HANG_UP  # the first, over a connection that was kept open
+        assert counted("calls_total", interface="GetPlantDetail") == calls + 5 + again
 
 
 async def test_an_expired_token(tmp_path, clock, log):
@@ -211,8 +233,8 @@ async def test_a_trouble_of_the_login_is_counted_once_however_many_calls_wait_fo
 
 async def test_logins_that_are_held_back(tmp_path, clock, log):
     async with both(tmp_path, clock) as (server, it):
-        server.scripts["GetPlantDetail"] = [PLANT, *[EXPIRED, PLANT] * LOGINS_MOST]
-        for _ in range(LOGINS_MOST):
+        server.scripts["GetPlantDetail"] = [PLANT, *[EXPIRED, PLANT] * MAX_LOGINS_AN_HOUR]
+        for _ in range(MAX_LOGINS_AN_HOUR):
             await detail(it)
         server.scripts["GetPlantDetail"] = [EXPIRED]
         for _ in range(3):
@@ -274,13 +296,13 @@ async def test_a_call_that_is_not_made_again_does_not_keep_a_trouble_for_ever(tm
 
 def test_the_subjects_of_a_trouble_are_not_remembered_without_end(clock):
     with structlog.testing.capture_logs() as log:
-        troubles = Troubles(structlog.get_logger(), clock)
-        for n in range(SUBJECTS_MOST + 10):
+        troubles = ErrorTracker(structlog.get_logger(), clock)
+        for n in range(MAX_SUBJECTS + 10):
             troubles.met(KINDS["no_data"]("nothing"), "X", (n,))
-        for n in range(SUBJECTS_MOST):
+        for n in range(MAX_SUBJECTS):
             assert len(log) == 1
             troubles.well("X", (n,))
-        assert [entry.get("times") for entry in log] == [None, SUBJECTS_MOST + 10]
+        assert [entry.get("times") for entry in log] == [None, MAX_SUBJECTS + 10]
 
 
 async def test_metrics_name_no_account_and_go_when_the_session_does(tmp_path, clock):

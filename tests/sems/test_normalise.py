@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.core.points import POINTS, Type
 from gateway.sems.catalogue import load
-from gateway.sems.normalise import KeptAside, entries, read, samples
+from gateway.sems.normalise import entries, read, samples
+from gateway.sems.unknown_fields import UnknownFields
+from tests.sems.kit import Notes
 
 BY_SN = load("open_api").interface("GetInverterBySN")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -122,7 +124,7 @@ DAY = datetime(2026, 10, 25, 12, tzinfo=BERLIN)
         ("2026-06-21", "2026-06-20T22:00"),
         ("2026-06", "2026-05-31T22:00"),
         ("06/21/2026", "2026-06-20T22:00"),
-        ("6/1/2026 7:05", "2026-06-01T05:05"),
+        ("6/1/2026 7:05", None),  # in January or in June: this alone does not tell
         ("2026-06-21 13:05", "2026-06-21T11:05"),
         (" 2026-06-21 13:05:09.123 ", "2026-06-21T11:05:09"),
         ("2026-06-21 24:00", "2026-06-21T22:00"),
@@ -200,12 +202,12 @@ def test_objects_on_the_way_lend_their_plain_fields():
 def test_a_text_is_cut_and_a_reading_gives_words_and_numbers():
     plants = load("open_api").interface("GetInverterList")
     reading = read(plants, {"sn": "x" * 1000, "capacity": "10.5", "name": True}, BERLIN, NOW)
-    assert reading.text("serial") == "x" * 256
+    assert reading.text("serial") == "", "cut short it might be another's"
     assert reading.number("rated_power") == 10500
     assert (reading.text("rated_power"), reading.number("serial"), reading.text("nothing")) == ("", None, "")
 
 
-@pytest.mark.parametrize(("raw", "value"), [("1_000", None), ("१", 1.0), (" 5 ", 5.0), ("5,5", None), ("0x10", None)])
+@pytest.mark.parametrize(("raw", "value"), [("1_000", None), ("१", 1.0), (" 5 ", 5.0), ("5,5", 5.5), ("0x10", None)])
 def test_what_is_a_number(raw, value):
     assert read(BY_SN, {"pac": raw}, BERLIN, NOW).values == {"ac_power": value}
 
@@ -216,7 +218,7 @@ def test_what_is_a_number(raw, value):
      (True, None), ("soon", None)],
 )  # fmt: skip
 def test_unix_times(raw, time):
-    reading = read(STATIONS, {"timestamp": raw}, BERLIN, NOW)
+    reading = read(STATIONS, {"refreshTime": raw}, BERLIN, NOW)
     assert reading.time == (time and datetime.fromisoformat(time).replace(tzinfo=UTC))
 
 
@@ -235,12 +237,33 @@ def test_a_series_of_whatever_is_in_order(data):
     for interface in (POWER, load("open_api").interface("GetPlantGeneration"), STATIONS):
         found = samples(interface, data, BERLIN, NOW, DAY)
         assert [s.time for s in found] == sorted({s.time for s in found})
-        KeptAside().look(interface, data)
+        UnknownFields(Notes()).look(interface, data)
 
 
 def test_a_hostile_answer_is_not_kept_aside_without_bound():
-    aside = KeptAside()
+    aside = UnknownFields(Notes())
     aside.look(BY_SN, {f"{n:05}" + "x" * 500: 1 for n in range(1000)})
     aside.look(BY_SN, {f"more{n}": 1 for n in range(1000)})
     assert len(aside.fields["GetInverterBySN"]) == 100
     assert max(map(len, aside.fields["GetInverterBySN"])) == 64
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"pac": None, "status": None, "eday": "--", "fault_code": "", "fault_message": ""},
+        {"status": "", "pac": "--", "fault_code": "--"},
+        {"firmware_version": "V1.23"},
+        {"fault_message": " "},
+        {"pac": 4294967295, "etotal": "4294967295", "hour_total": 4294967295.0, "eday": 429496729.5, "vpv1": 65535},
+    ],
+)
+def test_words_and_ones_all_over_are_no_measurement(answer):
+    """SEMS.md: success with nothing in it, and sentinels, are never a value."""
+    reading = read(BY_SN, answer, BERLIN, NOW)
+    assert reading.empty
+    assert set(reading.values.values()) <= {None, "V1.23"}
+
+
+def test_a_power_may_well_be_a_number_of_sixteen_bits():
+    assert read(BY_SN, {"pac": 65535}, BERLIN, NOW).values == {"ac_power": 65535.0}

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from gateway.sems.catalogue import load
-from gateway.sems.normalise import KeptAside, entries, read, samples
+from gateway.sems.normalise import entries, read, samples
+from gateway.sems.unknown_fields import UnknownFields
 from tests.kit.clock import NOON
+from tests.sems.kit import Notes
 
 
 class Envelope(msgspec.Struct):
@@ -27,6 +29,8 @@ class Recorded(msgspec.Struct, forbid_unknown_fields=True):
     api: str = "open_api"
     samples: list[tuple[datetime, dict[str, Any]]] | None = None
     readings: list[dict[str, Any]] | None = None
+    unreadable: list[dict[str, str]] | None = None
+    """Of each reading: field → text seen."""
     unknown: list[str] = []
 
 
@@ -55,13 +59,18 @@ def test_it_means_exactly_this(recorded):
             }
             for reading in found
         ] == recorded.readings
+        if recorded.unreadable is not None:
+            assert [dict(reading.unreadable) for reading in found] == recorded.unreadable
     assert recorded.samples is not None or recorded.readings
 
 
-def test_what_the_catalogue_does_not_know_is_kept_aside(recorded):
-    interface, aside = load(recorded.api).interface(recorded.interface), KeptAside()
-    said = aside.look(interface, recorded.answer.data)
-    assert sorted(aside.fields.get(interface.name, ())) == recorded.unknown
-    assert bool(said) == bool(recorded.unknown)
-    assert not said or f"{interface.name} with fields the catalogue does not know: {recorded.unknown[0]}" in said
-    assert not aside.look(interface, recorded.answer.data), "it is said once"
+def test_what_the_catalogue_does_not_know_is_named_once(recorded):
+    interface, notes = load(recorded.api).interface(recorded.interface), Notes()
+    unknown = UnknownFields(notes)
+    for _ in range(2):
+        unknown.look(interface, recorded.answer.data)
+        assert sorted(unknown.fields.get(interface.name, ())) == recorded.unknown
+        assert [(code, subject) for code, subject, *_ in notes.found] == (
+            [("fields_unknown", interface.name)] if recorded.unknown else []
+        )
+    assert all(name in notes.found[0][2] for name in recorded.unknown)

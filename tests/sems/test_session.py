@@ -17,6 +17,7 @@ from gateway.sems.errors import (
     BadAnswerError,
     BudgetSpentError,
     HttpStatusError,
+    KeptOutError,
     LoginHeldError,
     LoginRefusedError,
     NoAnswerError,
@@ -25,7 +26,7 @@ from gateway.sems.errors import (
     TokenExpiredError,
     UnreachableError,
 )
-from gateway.sems.login import LOGINS_MOST
+from gateway.sems.login import MAX_LOGINS_AN_HOUR
 from gateway.sems.session import Credentials, Session
 from tests.kit.ports import free_port
 from tests.sems.kit import HANG_UP, SILENCE, Clock, http, serving, session
@@ -215,16 +216,32 @@ async def test_tokens_that_are_never_taken_are_not_asked_for_again_and_again(tmp
             assert caught.value.retry_after == 60
 
 
+async def test_one_interface_that_takes_no_token_costs_itself_alone(tmp_path, clock):
+    async with both(tmp_path, clock) as (server, it):
+        server.scripts["GetUserPlantList"] = [PLANTS]
+        server.scripts["GetInverterDetail"] = [EXPIRED]
+        for round_ in range(20):
+            for serial in "ABC":
+                await plants(it)
+                with pytest.raises((TokenExpiredError, KeptOutError)) as caught:
+                    await it.call("GetInverterDetail", {"serial": serial})
+                assert round_ == 0 or isinstance(caught.value, KeptOutError)
+        assert server.names().count("GetToken") <= 3
+        clock.pass_time(3600)
+        server.scripts["GetInverterDetail"] = [{"code": 0, "data": {"sn": "A"}}]
+        await it.call("GetInverterDetail", {"serial": "A"})
+
+
 async def test_somebody_else_who_ends_our_tokens_does_not_make_us_log_in_with_every_call(tmp_path, clock):
     async with both(tmp_path, clock) as (server, it):
-        server.scripts["GetUserPlantList"] = [PLANTS, *[EXPIRED, PLANTS] * LOGINS_MOST]
-        for _ in range(LOGINS_MOST):
+        server.scripts["GetUserPlantList"] = [PLANTS, *[EXPIRED, PLANTS] * MAX_LOGINS_AN_HOUR]
+        for _ in range(MAX_LOGINS_AN_HOUR):
             await plants(it)
         clock.pass_time(60)
-        with pytest.raises(LoginHeldError, match=f"{LOGINS_MOST} logins") as caught:
+        with pytest.raises(LoginHeldError, match=f"{MAX_LOGINS_AN_HOUR} logins") as caught:
             await plants(it)
         assert caught.value.retry_after == 3540
-        assert server.names().count("GetToken") == LOGINS_MOST
+        assert server.names().count("GetToken") == MAX_LOGINS_AN_HOUR
         clock.pass_time(3540)
         await plants(it)
 
@@ -369,7 +386,6 @@ async def test_a_platform_can_limit_logins_too(tmp_path, clock):
     ("answer", "wait"),
     [
         ({"code": "GY0429"}, 300),
-        ({"code": 100004}, 300),
         (http({"code": "GY0429"}, 403), 300),
         (http(b"", 429), 300),
         (http(b"", 429, "Retry-After: 17\r\n"), 17),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
+from gateway.core.clock import Clock
 from gateway.sems.catalogue import load
 from gateway.simulator import Simulator, SimulatorSettings
 from gateway.simulator.fleet import DEFAULT_FLEET
@@ -28,7 +29,7 @@ def serial_of(type_, fleet=DEFAULT_FLEET):
     return serials[0]
 
 
-class HandClock:
+class HandClock(Clock):
     def __init__(self, start=NOON):
         self._start = start
         self._elapsed = 0.0
@@ -45,6 +46,12 @@ class HandClock:
     def set_wall(self, moment):
         """Set the wall clock; seconds pass as before."""
         self._start += moment - self.now()
+
+
+def order_window(clock):
+    """What an order for a battery has besides: that it is one, and an hour in which it holds."""
+    now = int(clock.now().timestamp())
+    return {"battery_ordered": True, "begins": now, "ends": now + 3600}
 
 
 class Developer:
@@ -75,6 +82,7 @@ class Developer:
 
     async def call(self, name, setpoint="", **args):
         """Make a call with the gateway's arguments; returns code and data."""
+        args = order_window(self.cloud.clock) | args
         envelope = (await self.send(name, DEVELOPER.interface(name).parameters(args, setpoint))).json()
         assert set(envelope) == {"code", "msg", "data"}
         return envelope["code"], envelope["data"]
@@ -127,6 +135,7 @@ class SimulatedCloud:
 
     async def call(self, name, setpoint="", **args):
         """Make a call with the gateway's arguments; returns code and data."""
+        args = order_window(self.clock) | args
         envelope = (await self.send(name, CATALOGUE.interface(name).parameters(args, setpoint))).json()
         assert set(envelope) == {"code", "msg", "data"}
         return str(envelope["code"]), envelope["data"]

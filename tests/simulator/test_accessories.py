@@ -24,7 +24,7 @@ PHASES = {f"l{n}_{what}" for n in (1, 2, 3) for what in ("voltage", "current", "
 LACKING = {
     "inverter": STORED | METERED,
     # No hybrid inverter of the default fleet has four strings, and none has been dispatched.
-    "storage": {"pv4_voltage", "pv4_current", "battery_mode", "battery_power_target", "battery_target_soc"},
+    "storage": {"pv4_voltage", "pv4_current", "battery_power_target", "battery_target_soc"},
     # GetSEC1000 tells of its meters too.
     "sec1000": METERED | PHASES | {"ac_reactive_power", "ac_power_factor"},
     "meter": {"signal_strength", "ac_power", "active_power_limit", "reactive_power", "power_factor", "export_limit"},

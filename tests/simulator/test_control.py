@@ -97,21 +97,21 @@ async def test_what_becomes_of_a_command(cloud, clock, order, outcome, obeyed):
 @pytest.mark.parametrize(
     ("name", "fields", "code"),
     [
-        ("SetActivePowerLimit", {"ActivePowerLimit": "101"}, "100003"),
-        ("SetActivePowerLimit", {"ActivePowerLimit": "-1"}, "100003"),
-        ("SetActivePowerLimit", {"ActivePowerLimit": "nan"}, "100003"),
-        ("SetActivePowerLimit", {"ActivePowerLimit": "much"}, "100003"),
-        ("SetActivePowerLimit", {"ActivePowerLimit": 50}, "100003"),
-        ("SetActivePowerLimit", {"ActivePowerLimitSettingMark": "0"}, "100003"),
-        ("SetActivePowerLimit", {"ActivePowerLimitSettingMark": None}, "100003"),
-        ("SetInverterSwitch", {"InverterStatus": "3"}, "100003"),
-        ("SetInverterSwitch", {"InverterStatus": 4}, "100003"),
-        ("SetBatteryChargeDischarge", {"BatteryCDMode": 4}, "100003"),
-        ("SetBatteryChargeDischarge", {"BatteryCDMode": True}, "100003"),
-        ("SetBatteryChargeDischarge", {"BatteryCDPW": 5001}, "100003"),
-        ("SetBatteryChargeDischarge", {"BatteryCDPW": 10**400}, "100003"),
-        ("SetBatteryChargeDischarge", {"BatteryCDTargetSOC": -1}, "100003"),
-        ("SetBatteryChargeDischarge", {"BatteryCDEnable": "1"}, "100003"),
+        ("SetActivePowerLimit", {"ActivePowerLimit": "101"}, "100004"),
+        ("SetActivePowerLimit", {"ActivePowerLimit": "-1"}, "100004"),
+        ("SetActivePowerLimit", {"ActivePowerLimit": "nan"}, "100004"),
+        ("SetActivePowerLimit", {"ActivePowerLimit": "much"}, "100004"),
+        ("SetActivePowerLimit", {"ActivePowerLimit": 50}, "100004"),
+        ("SetActivePowerLimit", {"ActivePowerLimitSettingMark": "0"}, "100004"),
+        ("SetActivePowerLimit", {"ActivePowerLimitSettingMark": None}, "100004"),
+        ("SetInverterSwitch", {"InverterStatus": "3"}, "100004"),
+        ("SetInverterSwitch", {"InverterStatus": 4}, "100004"),
+        ("SetBatteryChargeDischarge", {"BatteryCDMode": 4}, "100004"),
+        ("SetBatteryChargeDischarge", {"BatteryCDMode": True}, "100004"),
+        ("SetBatteryChargeDischarge", {"BatteryCDPW": 5001}, "100004"),
+        ("SetBatteryChargeDischarge", {"BatteryCDPW": 10**400}, "100004"),
+        ("SetBatteryChargeDischarge", {"BatteryCDTargetSOC": -1}, "100004"),
+        ("SetBatteryChargeDischarge", {"BatteryCDEnable": "1"}, "100004"),
         ("SetBatteryChargeDischarge", {"InverterSN": ROOF_SERIAL}, "100006"),
     ],
 )
@@ -121,6 +121,7 @@ async def test_a_command_that_makes_no_sense_is_refused_at_once(cloud, clock, na
         "SetInverterSwitch": {"InverterStatus": "2", "InverterStatusSettingMark": "1"},
         "SetBatteryChargeDischarge": {
             "BatteryCDEnable": 1, "BatteryCDMode": 2, "BatteryCDPW": 100, "BatteryCDTargetSOC": 50,
+            "CDStartTime": int(clock.now().timestamp()), "CDEndTime": int(clock.now().timestamp()) + 3600,
         },
     }[name]  # fmt: skip
     answer = await cloud.send(name, {"InverterSN": HOUSE_SERIAL} | good | fields)
@@ -134,6 +135,6 @@ async def test_old_tasks_are_forgotten(clock):
     async with SimulatedCloud(clock, calls_remembered=2) as cloud:
         await cloud.log_in()
         receipts = [await cloud.control("SetActivePowerLimit", active_power_limit=float(n)) for n in (1, 2, 3)]
-        assert (await cloud.call("GetControlResult", receipt=receipts[0]))[0] == "100005"
+        assert (await cloud.call("GetControlResult", receipt=receipts[0]))[0] == "100013"
         clock.advance(2)
         assert (await cloud.result(receipts[2]))[0] == "succeeded"

@@ -1,5 +1,6 @@
 """The developer platform's own ways: token, request ids, batches, tasks, battery windows."""
 
+import os
 from datetime import UTC, datetime
 
 import pytest
@@ -20,6 +21,8 @@ from tests.simulator.kit import (
 )
 
 START = int(NOON.timestamp())
+PLANTS = int(os.environ.get("SEMS_GATEWAY_SOAK_PLANTS", "80"))
+"""Of four devices each, or nearly; `make soak` has 503: two thousand devices."""
 BATTERY = {"battery_mode": "discharge", "battery_power_target": 1000, "battery_target_soc": 20}
 
 
@@ -61,7 +64,7 @@ async def test_odd_authorizations_are_refused(cloud, header):
 
 async def test_another_grant_is_a_bad_request(cloud):
     answer = await cloud.developer.log_in(fields={"grant_type": "password"})
-    assert (answer.status_code, answer.json()["error"]) == (400, "GY0422")
+    assert (answer.status_code, answer.json()["error"]) == (400, "P0214")
 
 
 async def test_an_expired_token_is_answered_with_http_401(cloud, clock):
@@ -69,7 +72,7 @@ async def test_an_expired_token_is_answered_with_http_401(cloud, clock):
     await cloud.developer.ask("StationTelemetry", plants=[HOUSE.id])
     clock.advance(1)
     answer = await cloud.developer.send("StationTelemetry", {"plantIds": [HOUSE.id]})
-    assert (answer.status_code, answer.json()["code"], answer.json()["data"]) == (401, "GY0401", None)
+    assert (answer.status_code, answer.json()["code"], answer.json()["data"]) == (401, "C0602", None)
     assert (await cloud.call("GetPlantDetail", plant=HOUSE.id))[0] == "0"
 
 
@@ -92,12 +95,12 @@ async def test_each_call_bears_an_id_of_its_own(cloud):
     ]  # fmt: skip
 
 
-async def test_the_code_for_a_request_id_is_a_setting(clock):
-    async with SimulatedCloud(clock, request_id_code="GY0777", calls_remembered=2) as cloud:
+async def test_only_so_many_request_ids_are_remembered(clock):
+    async with SimulatedCloud(clock, calls_remembered=2) as cloud:
         await cloud.developer.log_in()
-        ids = ("a", "a", "b", "c", "a")  # Only so many are remembered.
+        ids = ("a", "a", "b", "c", "a")
         answers = [await cloud.developer.send("StationTelemetry", {"plantIds": []}, **{"Request-Id": i}) for i in ids]
-        assert [answer.json()["code"] == "GY0777" for answer in answers] == [False, True, False, False, False]
+        assert [answer.json()["code"] == "GY0400" for answer in answers] == [False, True, False, False, False]
 
 
 async def test_both_accounts_have_calls_of_their_own(clock):
@@ -127,7 +130,7 @@ async def test_unknown_ones_are_left_out(cloud):
 @pytest.mark.parametrize("sns", [[], ["x"] * 101, [1], "x", None, [["x"]], ["y" * 300]])
 async def test_a_list_takes_up_to_a_hundred_texts(cloud, sns):
     answer = await cloud.developer.send("DeviceTelemetry", {"sns": sns, "deviceType": 0})
-    assert answer.json()["code"] == "GY0422"
+    assert answer.json()["code"] == "P0214"
 
 
 async def test_a_hundred_devices_fit_into_one_call(clock):
@@ -157,7 +160,7 @@ async def test_values_are_numbers_or_texts_and_only_those_a_device_has(clock):
                     {str} if Quirks.of(device.serial).texts else {int, float}
                 )
                 assert "windSpeed" not in values
-                assert told["timestamp"] == START * 1000
+                assert told["refreshTime"] == START * 1000
                 kinds.add(Quirks.of(device.serial).texts)
         assert kinds == {True, False}
 
@@ -169,11 +172,11 @@ async def test_interfaces_at_one_path_are_told_apart(cloud):
     names = [call.interface for call in cloud.evidence.calls][-2:]
     assert names == ["EvChargerTelemetry", "DeviceTelemetry"]
     answer = await cloud.developer.send("DeviceTelemetry", {"sns": [charger], "deviceType": 9})
-    assert answer.json()["code"] == "GY0422"
+    assert answer.json()["code"] == "P0214"
     answer = await cloud.developer.send("ControlTask.BatteryCD", {"functionName": "Explode", "items": [{"sn": "x"}]})
-    assert (answer.json()["code"], "Explode" in answer.json()["msg"]) == ("GY0422", True)
+    assert (answer.json()["code"], "Explode" in answer.json()["msg"]) == ("P0214", True)
     answer = await cloud.developer.send("ControlTask.BatteryCD", {})
-    assert answer.json()["code"] == "GY0422"
+    assert answer.json()["code"] == "P0214"
 
 
 async def test_a_span_of_statistics_is_a_month_at_most(cloud):
@@ -183,7 +186,7 @@ async def test_a_span_of_statistics_is_a_month_at_most(cloud):
             0
         ] == code
     for wrong in (datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)):
-        assert (await cloud.developer.call("DeviceStatistics", end=wrong, **args))[0] == "GY0422"
+        assert (await cloud.developer.call("DeviceStatistics", end=wrong, **args))[0] == "P0214"
 
 
 # Control
@@ -221,11 +224,11 @@ async def test_a_task_has_so_many_items_and_one_that_is_right(cloud):
     item = {"sn": serial_of("storage"), "data": {"ActivePowerLimit": 40}}
     for items in ([item] * 101, [{"sn": "nobody", "data": {"ActivePowerLimit": 1}}] * 2, [item, {"data": {}}]):
         answer = await cloud.developer.send("ControlTask.ActivePowerLimit", limit | {"items": items})
-        assert answer.json()["code"] in ("GY0422", "GY0404")
+        assert answer.json()["code"] in ("P0214", "GY0404")
     fields = {"functionName": "StartCharge", "items": [{"sn": serial_of("ev_charger")}]}
     for items in ([], [{}], [5], {}, None):
         answer = await cloud.developer.send("ControlTask.Charge", fields | {"items": items})
-        assert answer.json()["code"] == "GY0422", items
+        assert answer.json()["code"] == "P0214", items
 
 
 async def test_a_charger_starts_and_stops(cloud, clock):
@@ -283,7 +286,7 @@ async def test_a_battery_order_may_need_the_dispatch_first(clock):
         clock.advance(3)
         assert await states(cloud, early, limit, classic) == ["failed", "succeeded", "succeeded"]
         assert "dispatch" in (await cloud.developer.result(early))[1]
-        await cloud.developer.control("ControlTask.EmsDispatchMode", HOUSE_SERIAL)
+        await cloud.developer.control("ControlTask.EmsDispatchMode", "93000HKU219W0001")
         late = await cloud.developer.control("ControlTask.BatteryCD", HOUSE_SERIAL, **order)
         clock.advance(3)
         assert await states(cloud, late) == ["succeeded"]
@@ -300,7 +303,8 @@ async def test_a_battery_order_ends_with_its_window(cloud, clock):
     clock.advance(1)
     told = await cloud.inverter()
     assert (told["battery_cd_mode"], told["battery_cd_power"], told["battery_cd_target_soc"]) == (None, None, None)
-    assert world.setpoints(HOUSE_SERIAL).battery_mode is None
+    assert told["battery_cd_enable"] == 0
+    assert world.setpoints(HOUSE_SERIAL).battery_mode == "auto"
     assert len(cloud.evidence.controls) == 1
 
 
@@ -319,7 +323,7 @@ async def test_a_newer_battery_order_ends_the_older_ones_window(cloud, clock):
     await cloud.developer.control("ControlTask.BatteryCD", HOUSE_SERIAL, begins=START, ends=START + 600, **BATTERY)
     clock.advance(60)
     await cloud.control("SetBatteryChargeDischarge", **(BATTERY | {"battery_mode": "idle"}))
-    clock.advance(3600)
+    clock.advance(3000)
     assert (await cloud.inverter())["battery_cd_mode"] == 1
 
 
@@ -329,14 +333,14 @@ async def test_a_window_that_is_over_or_makes_no_sense_is_told(cloud, clock):
     clock.advance(3)
     assert await cloud.developer.result(late) == ("failed", "the end of the command has passed")
     backwards = BATTERY | {"begins": START, "ends": START}
-    assert (await cloud.developer.call("ControlTask.BatteryCD", serial=HOUSE_SERIAL, **backwards))[0] == "GY0422"
+    assert (await cloud.developer.call("ControlTask.BatteryCD", serial=HOUSE_SERIAL, **backwards))[0] == "P0214"
 
 
 async def test_reactive_power_is_given_one_way_or_the_other(cloud):
     answer = await cloud.send("SetReactivePower", {"InverterSN": HOUSE_SERIAL})
-    assert str(answer.json()["code"]) == "100003"
+    assert str(answer.json()["code"]) == "100004"
     answer = await cloud.send("SetReactivePower", {"InverterSN": HOUSE_SERIAL, "PowerFactor": "0.9"})
-    assert str(answer.json()["code"]) == "100003"  # without its mark
+    assert str(answer.json()["code"]) == "100004"  # without its mark
 
 
 # What is not there
@@ -368,8 +372,8 @@ async def test_the_time_stands_while_an_answer_is_put_together():
         assert len(looks) <= 3
 
 
-async def test_two_thousand_devices_are_answered_in_hundreds_at_little_cost(clock):
-    async with SimulatedCloud(clock, plants=503, developer_calls_per_hour=0) as cloud:
+async def test_a_fleet_is_answered_in_hundreds_at_little_cost(clock):
+    async with SimulatedCloud(clock, plants=PLANTS, developer_calls_per_hour=0) as cloud:
         await cloud.developer.log_in()
         by_type = {"inverter": [], "storage": []}
         for plant in cloud.simulator.world:
@@ -384,4 +388,29 @@ async def test_two_thousand_devices_are_answered_in_hundreds_at_little_cost(cloc
             for type_, serials in batches:
                 told = await cloud.developer.ask("DeviceTelemetry", serials=serials, type=type_)
                 answered += len(told["deviceData"]) * round_
-        assert answered == 2008
+        assert answered == sum(len(serials) for serials in by_type.values()) >= 3.9 * PLANTS
+
+
+async def test_a_battery_that_is_handed_back_follows_the_work_mode_again(cloud, clock):
+    await cloud.developer.control("ControlTask.BatteryCD", HOUSE_SERIAL, **BATTERY)
+    clock.advance(60)
+    assert (await cloud.inverter())["pbattery"] == pytest.approx(1000, abs=1)
+    given_back = BATTERY | {"battery_mode": "auto", "battery_ordered": False}
+    receipt = await cloud.developer.control("ControlTask.BatteryCD", HOUSE_SERIAL, **given_back)
+    clock.advance(3)
+    assert await cloud.developer.result(receipt) == ("succeeded", "done")
+    told = await cloud.inverter()
+    assert told["battery_cd_enable"] == 0
+    assert (told["battery_cd_mode"], told["battery_cd_power"], told["battery_cd_target_soc"]) == (None, None, None)
+    assert told["pbattery"] < 0  # it is noon: the surplus is stored
+
+
+async def test_a_reserve_is_kept_whoever_orders_to_discharge(cloud, clock):
+    soc = (await cloud.inverter())["soc"]
+    await cloud.developer.control("ControlTask.BatteryReserve", HOUSE_SERIAL, battery_reserve_soc=min(100, soc + 1))
+    await cloud.developer.control("ControlTask.BatteryCD", HOUSE_SERIAL, **(BATTERY | {"battery_target_soc": 0}))
+    clock.advance(60)
+    assert (await cloud.inverter())["pbattery"] == 0
+    await cloud.developer.control("ControlTask.BatteryReserve", HOUSE_SERIAL, battery_reserve_soc="none")
+    clock.advance(60)
+    assert (await cloud.inverter())["pbattery"] == pytest.approx(1000, abs=1)

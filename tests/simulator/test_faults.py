@@ -41,7 +41,7 @@ async def test_a_tripped_device_reports_a_fault(cloud):
         ("truncated", 200, '{"code":'),
         ("null_data", 200, '"data":null'),
         ("token_expired", 200, '"code":"100002"'),
-        ("login_refused", 200, '"code":"100001"'),
+        ("login_refused", 200, '"code":"100005"'),
         ("rate_limited", 200, '"code":"GY0429"'),
     ],
 )
@@ -82,7 +82,7 @@ async def test_a_command_whose_answer_is_lost_may_have_been_carried_out(cloud, c
 async def test_logins_are_refused_and_tokens_revoked(cloud):
     await cloud.break_(refuse_logins=True, revoke_tokens=True)
     assert (await cloud.call("GetPlantDetail", plant=HOUSE.id))[0] == "100002"
-    assert await cloud.log_in() == "100001"
+    assert await cloud.log_in() == "100005"
     await cloud.break_(refuse_logins=False)
     assert await cloud.log_in() == "0"
 
@@ -117,7 +117,7 @@ async def test_faults_are_shown_and_cleared(cloud):
         HOUSE_SERIAL: {"offline": True, "tripped": False, "obedience": "lies"},
         PARK.devices[2].serial: {"offline": False, "tripped": True, "obedience": "obeys"},
     }
-    assert shown["answers"] == [order["answers"][0] | {"api": "", "delay": 0.0}]
+    assert shown["answers"] == [order["answers"][0] | {"api": "", "delay": 0.0, "says": {}}]
     assert {key: shown[key] for key in ("answer_delay", "device_delay", "refuse_logins")} == {
         "answer_delay": 0.0, "device_delay": 9.0, "refuse_logins": True
     }  # fmt: skip
@@ -240,7 +240,7 @@ async def test_a_fault_may_concern_one_api_and_one_interface(cloud):
 @pytest.mark.parametrize(
     ("answer", "status", "body"),
     [
-        ("token_expired", 401, {"code": "GY0401", "msg": "token_expired", "data": None}),
+        ("token_expired", 401, {"code": "C0602", "msg": "token_expired", "data": None}),
         ("rate_limited", 200, {"code": "GY0429", "msg": "rate_limited", "data": None}),
         ("null_data", 200, {"code": "00000", "msg": "success", "data": None}),
     ],

@@ -40,7 +40,7 @@ def test_plants_come_to_life_when_asked_for():
     world = World(make_fleet(1000), clock)
     plants = list(world)
     assert world._plants == {}
-    world.plant_report(plants[500].id)
+    world.report(plants[500].id)
     assert list(world._plants) == [plants[500].id]
 
 
@@ -53,6 +53,6 @@ def test_a_plant_first_asked_for_late_is_the_same_as_one_watched():
         for _ in range(10):
             clock.advance(100)
             if watched:
-                world.plant_report(DEFAULT_FLEET[0].id)
-        reports.append(world.plant_report(DEFAULT_FLEET[0].id))
+                world.report(DEFAULT_FLEET[0].id)
+        reports.append(world.report(DEFAULT_FLEET[0].id))
     assert reports[0] == reports[1]

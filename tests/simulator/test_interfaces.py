@@ -28,7 +28,7 @@ TOLERANCE = {
 VALUES = {
     "running": False, "active_power_limit": 40.0, "reactive_power": -30.0, "power_factor": 0.9, "export_limit": 1500.0,
     "work_mode": "backup", "battery_mode": "charge", "battery_power_target": 900.0, "battery_target_soc": 80.0,
-    "charging": False,
+    "battery_reserve_soc": 30.0, "charging": False,
 }  # fmt: skip
 CATALOGUES = {"open_api": CATALOGUE, "developer": DEVELOPER}
 
@@ -78,7 +78,7 @@ def agrees(reading, truth, points):
             tolerance = TOLERANCE.get(POINTS[point].unit, 5e-7) + 1e-6
             assert said == pytest.approx(real, abs=tolerance), point
         else:
-            assert said == real, point
+            assert said == (None if real == "" else real), point  # no words are no value
 
 
 def test_there_are_31_interfaces_besides_the_login():
@@ -265,7 +265,7 @@ async def test_an_energy_management_system_is_handed_over(cloud, clock, api, int
     assert cloud.evidence.tasks.dispatched == set()
     clock.advance(3)
     assert (await client(cloud, api).result(receipt))[0] == "succeeded"
-    assert cloud.evidence.tasks.dispatched == {serial}
+    assert serial in cloud.evidence.tasks.dispatched
     assert cloud.evidence.controls == []
 
 

@@ -50,7 +50,7 @@ async def test_plants_come_in_pages(clock):
 
 @pytest.mark.parametrize(("page", "size"), [(0, 10), (1, 0), (1, 101), (-1, 10)])
 async def test_a_page_that_cannot_be_is_refused(cloud, page, size):
-    assert await cloud.call("GetUserPlantList", page=page, page_size=size) == ("100003", None)
+    assert await cloud.call("GetUserPlantList", page=page, page_size=size) == ("100004", None)
 
 
 async def test_a_plants_detail_balances_and_is_dated_by_the_plants_clock(cloud, clock):
@@ -82,7 +82,7 @@ async def test_a_plant_lists_its_inverters(cloud, clock):
 
 async def test_an_inverter_tells_what_it_measures(cloud, clock):
     [reading] = understood("GetInverterBySN", await cloud.inverter(), clock)
-    truth = cloud.simulator.world.device_report(HOUSE_SERIAL).values
+    truth = cloud.simulator.world.report(HOUSE_SERIAL).values
     assert reading.time == clock.now()
     assert reading.values["status"] == "normal"
     for point, tolerance in {
@@ -93,7 +93,7 @@ async def test_an_inverter_tells_what_it_measures(cloud, clock):
         assert reading.values[point] == pytest.approx(truth[point], abs=tolerance + 1e-6), point
     assert reading.values["pv3_voltage"] is None
     assert (reading.values["running"], reading.values["active_power_limit"]) == (True, 100)
-    assert reading.values["battery_mode"] is None
+    assert reading.values["battery_mode"] == "auto"
 
 
 async def test_every_field_of_the_catalogue_is_answered(cloud):
@@ -149,7 +149,7 @@ async def test_a_demo_begins_at_ten_on_a_june_day_whatever_day_it_is():
 
 
 async def test_a_wrong_password_is_refused(cloud):
-    assert await cloud.log_in("wrong") == "100001"
+    assert await cloud.log_in("wrong") == "100005"
 
 
 async def test_without_a_token_nothing_is_told(cloud):
@@ -220,7 +220,7 @@ async def test_a_limit_of_none_is_no_limit(clock):
     ],
 )
 async def test_what_is_not_there_is_answered_with_a_code_and_no_data(cloud, name, args):
-    assert await cloud.call(name, **args) == ("100005", None)
+    assert await cloud.call(name, **args) == ("100013", None)
 
 
 @pytest.mark.parametrize(
@@ -232,10 +232,10 @@ async def test_what_is_not_there_is_answered_with_a_code_and_no_data(cloud, name
         (b'"\xff"', "100007"),
         (b"[1]", "100007"),
         (b"[" * 60_000, "100007"),
-        (b"{}", "100003"),
-        (b'{"plant_id": 5}', "100003"),
-        (b'{"plant_id": null}', "100003"),
-        (b'{"plant_id": "' + b"x" * 300 + b'"}', "100003"),
+        (b"{}", "100004"),
+        (b'{"plant_id": 5}', "100004"),
+        (b'{"plant_id": null}', "100004"),
+        (b'{"plant_id": "' + b"x" * 300 + b'"}', "100004"),
         (b'{"plant_id": "' + b"x" * 70_000 + b'"}', "100008"),
     ],
 )
@@ -267,7 +267,7 @@ async def test_a_body_without_end_is_not_read_to_the_end(cloud):
 async def test_a_page_index_takes_whole_numbers_only(cloud):
     for wrong in ("1", 1.5, True, None, [1]):
         answer = await cloud.send("GetUserPlantList", {"page_index": wrong, "page_size": 10})
-        assert str(answer.json()["code"]) == "100003"
+        assert str(answer.json()["code"]) == "100004"
     answer = await cloud.send("GetUserPlantList", {"page_index": 10**40, "page_size": 10})
     assert answer.json()["data"] == {"list": []}
 
@@ -286,13 +286,13 @@ async def test_there_is_no_other_interface(cloud):
 async def test_a_device_of_another_type_is_refused(cloud):
     assert await cloud.call("GetMeterBySN", serial=HOUSE_SERIAL) == ("100006", None)
     assert await cloud.call("GetSEC1000", serial=ROOF_SERIAL) == ("100006", None)
-    assert await cloud.call("GetInverterBySN", serial=HOUSE.id) == ("100005", None)
+    assert await cloud.call("GetInverterBySN", serial=HOUSE.id) == ("100013", None)
 
 
 async def test_times_that_are_none_are_refused(cloud):
     for wrong in ("2026-13-01", "today", 5, None, "2026-06-01 10:00:00", "9999-12-31", "0001-01-01"):
         answer = await cloud.send("GetInverterPower", {"invertersn": HOUSE_SERIAL, "date": wrong})
-        assert str(answer.json()["code"]) == "100003", wrong
+        assert str(answer.json()["code"]) == "100004", wrong
 
 
 async def test_each_shape_writes_times_its_own_way(cloud):
@@ -317,7 +317,7 @@ async def test_every_call_is_remembered_without_passwords(cloud):
     login, detail, inverter = cloud.evidence.calls
     assert (login.interface, login.params, login.account, login.code) == ("GetToken", {"account": "demo"}, "demo", "0")
     assert (detail.interface, detail.method, detail.params) == ("GetPlantDetail", "POST", {"plant_id": HOUSE.id})
-    assert (inverter.params, inverter.code, inverter.time) == ({"invertersn": "none"}, "100005", NOON)
+    assert (inverter.params, inverter.code, inverter.time) == ({"invertersn": "none"}, "100013", NOON)
 
 
 async def test_evidence_is_bounded(clock):

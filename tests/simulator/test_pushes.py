@@ -194,7 +194,7 @@ async def test_orders_and_their_record_over_http(cloud, pusher, receiver):
 async def test_settings_have_it_push_from_the_start_and_stopping_ends_it(clock, receiver):
     settings = {"push_url": receiver.url, "push_secret": "s3cret", "push_interfaces": ("GetSEC1000",)}
     async with SimulatedCloud(clock, **settings) as cloud:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while not receiver.got:
                 await asyncio.sleep(0.01)
         [report] = cloud.simulator.pusher.reports

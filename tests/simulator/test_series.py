@@ -178,7 +178,7 @@ def test_a_month_is_lived_once_for_all_inverters_of_a_plant(monkeypatch):
     world = World(DEFAULT_FLEET, HandClock(), seed=7)
     world.report(PARK.id)
     first = world.series(PARK.devices[0].serial, MIDNIGHT - 31 * DAY, MIDNIGHT, "day")
-    monkeypatch.setattr("gateway.simulator.series.Dawn", None)  # nothing is left to live through
+    monkeypatch.setattr("gateway.simulator.series.InitialState", None)  # nothing is left to live through
     second = world.series(PARK.devices[1].serial, MIDNIGHT - 31 * DAY, MIDNIGHT, "day")
     assert len(first) == len(second) == 31
 

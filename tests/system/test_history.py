@@ -2,6 +2,7 @@
 
 import csv
 import signal
+from functools import partial
 
 import msgspec
 import pytest
@@ -20,8 +21,21 @@ bridges:
     url: http://127.0.0.1:{sems}
     calls_per_hour: 1000000
 """
-PERIOD = ("--from", "2024-03-15", "--to", "2024-04-13")
-DAYS = 30
+OVERRIDES = {
+    "nothing": "",
+    "elsewhere": """\
+    overrides: {{interfaces: {{GetInverterHistory: {{lists: [nowhere]}}, GetInverterPower: {{lists: [nowhere]}}}}}}
+""",
+    "times": """\
+    overrides:
+      interfaces:
+        GetInverterHistory: {{fields: {{time: null, status: {{attribute: time, type: local_time}}}}}}
+        GetInverterPower: null
+""",
+}
+"""As if the series stood in another list, or an unreadable text were the time."""
+PERIOD = ("--from", "2024-03-25", "--to", "2024-04-03")
+DAYS = 10
 
 
 @pytest.fixture
@@ -46,30 +60,32 @@ def pages(file):
     return msgspec.json.decode(progress.read_bytes())["pages"] if progress.exists() else 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_it_goes_on_where_it_was_killed(quiet, number):
+def more_pages(file, least):
+    return pages(file) >= least
+
+
+def test_it_goes_on_where_it_was_stopped_and_killed(quiet):
     whole, stopped = quiet.directory / "whole.csv", quiet.directory / "stopped.csv"
     with sems_gateway("run", quiet.config) as gateway:
         gateway.line("bridge.*up|up.*bridge")
         eventually(lambda: finished("devices", quiet.config).returncode == 0)
         done = history(quiet, whole)
         assert done.returncode == 0, done.stderr
-        quiet.spoil(answer_delay=0.2)
-        with sems_gateway("history", quiet.config, INVERTER, *PERIOD, "--out", stopped) as client:
-            eventually(lambda: pages(stopped) >= 5)
-            code = client.end(number)
+        kept = 0
+        quiet.spoil(answer_delay=2)
+        for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
+            with sems_gateway("history", quiet.config, INVERTER, *PERIOD, "--out", stopped) as client:
+                eventually(partial(more_pages, stopped, kept + 2))
+                assert client.end(number) == code
+            assert not stopped.exists()
+            kept = pages(stopped)
+            assert kept < DAYS
+            if number == signal.SIGINT:
+                said = f"stopped; {kept} pages are in {stopped}.part, and the same command goes on from there"
+                assert said in client.text
+        with (quiet.directory / "stopped.csv.part").open("a") as part:
+            part.write("2024-02-30T00:00:00.000Z,torn")
         quiet.spoil(answer_delay=0)
-        assert code == (130 if number == signal.SIGINT else -9)
-        assert not stopped.exists()
-        kept = pages(stopped)
-        assert 5 <= kept < DAYS
-        if number == signal.SIGINT:
-            assert (
-                f"stopped; {kept} pages are in {stopped}.part, and the same command goes on from there" in client.text
-            )
-        else:
-            with (quiet.directory / "stopped.csv.part").open("a") as part:
-                part.write("2024-02-30T00:00:00.000Z,torn")
         before = asked(quiet)
         done = history(quiet, stopped)
         assert done.returncode == 0, done.stderr
@@ -79,7 +95,7 @@ def test_it_goes_on_where_it_was_killed(quiet, number):
     assert len(rows) == DAYS * 288 - 12, "in spring an hour is missing"
     times = [row["time"] for row in rows]
     assert times == sorted(set(times))
-    assert (times[0], times[-1]) == ("2024-03-14T23:00:00.000Z", "2024-04-13T21:55:00.000Z")
+    assert (times[0], times[-1]) == ("2024-03-24T23:00:00.000Z", "2024-04-03T21:55:00.000Z")
     assert max(float(row["ac_power"]) for row in rows) > 1000
     assert sorted(p.name for p in quiet.directory.glob("stopped*")) == ["stopped.csv"]
 
@@ -105,11 +121,33 @@ def test_a_gateway_that_goes_away_leaves_what_is_whole(quiet):
     with sems_gateway("run", quiet.config) as gateway:
         gateway.line("bridge.*up|up.*bridge")
         eventually(lambda: finished("devices", quiet.config).returncode == 0)
+        quiet.spoil(answer_delay=1)
         with sems_gateway("history", quiet.config, INVERTER, *PERIOD, "--out", file) as client:
             eventually(lambda: pages(file) >= 3)
             gateway.end(signal.SIGKILL)
             assert client.wait() == 1
+    quiet.spoil(answer_delay=0)
     assert f"the gateway went away; {pages(file)} pages are in {file}.part" in client.text
     done = history(quiet, file)
     assert done.returncode == 0, done.stderr
     assert file.exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [
+        ("nothing", 3, f"nothing for {INVERTER} from 2024-03-24T23:00:00.000Z to before 2024-04-03T22:00:00.000Z"),
+        ("elsewhere", 1, "with a list 'records', and none of 'nowhere'; where that is the series, set overrides: "),
+        ("times", 1, "times can't be read, e.g. "),
+    ],
+)
+def test_a_past_that_is_not_there_or_has_no_times_is_said(quiet, answer, code, says):
+    """TRIALS S14."""
+    quiet.configure(text=CONFIG + OVERRIDES[answer])
+    if answer == "nothing":
+        quiet.spoil(answers=[{"answer": "empty_lists", "interfaces": ["GetInverterHistory", "GetInverterPower"]}])
+    file = quiet.directory / "nothing.csv"
+    done = history(quiet, file)
+    assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+    assert ("date_format" in done.stderr) == (answer == "times")
+    assert file.exists() == (code == 3)

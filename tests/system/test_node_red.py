@@ -53,7 +53,7 @@ def test_every_node_of_the_flow_is_known_and_none_complains(seen):
     assert "error" not in red.process.text.lower()
     widgets = {node["id"] for node in json.loads(FLOW.read_text()) if "group" in node}
     assert widgets <= dashboard.config["widgets"].keys()
-    page = httpx.get(f"{red.url}/dashboard/sems", timeout=10, trust_env=False)
+    page = httpx.get(f"{red.url}/dashboard/sems", timeout=120, trust_env=False)
     assert page.status_code == 200
     assert "text/html" in page.headers["content-type"]
 
@@ -116,7 +116,7 @@ def done(row, value):
 def test_the_gateway_lifts_the_limit_when_node_red_says_nothing_more(seen):
     """Another Node-RED, that is killed; the gateway's dead-man's timer does the rest."""
     plant, _, _ = seen
-    flow = flow_for(plant, LIMIT=20, REVERT_AFTER=2)
+    flow = flow_for(plant, LIMIT=20, REVERT_AFTER=8)
     with (
         node_red(plant.directory / "killed", flow) as red,
         red.dashboard() as dashboard,

@@ -1,4 +1,4 @@
-"""Hundreds of devices pushed at once (`make soak`: 2,000) with all the mischief there is, and on to a real broker."""
+"""A burst of pushes from a hundred devices and more (`make soak`: 2,000), with all mischief, on to a real broker."""
 
 import os
 from contextlib import contextmanager
@@ -16,14 +16,15 @@ from tests.kit.process import eventually, sems_gateway
 pytestmark = pytest.mark.system
 
 SECRET = "a-secret-that-is-hard-to-guess"
-PLANTS = int(os.environ.get("SEMS_GATEWAY_SOAK_PLANTS", "103"))
+PLANTS = int(os.environ.get("SEMS_GATEWAY_SOAK_PLANTS", "33"))
 DEVICES = 8 + 10 + (PLANTS - 3) * 4 - 1
 """All but the EV charger, whose telemetry is an interface of its own."""
 TELEMETRY = load("developer").interface("DeviceTelemetry")
 CONFIG = """\
 gateway: {{id: burst}}
 bridges:
-  push: {{type: push, port: PORT, platform: developer, secret: SECRET, interval: 60}}
+  push: {{type: push, port: PORT, platform: developer, secret: SECRET, interval: 60, announce: true,
+          announce_most: 20000}}
   mqtt: {{type: mqtt, host: 127.0.0.1, port: {mqtt}}}
 """
 MISCHIEF = {"duplicates": 0.1, "disorder": 0.1, "echoes": 0.1}
@@ -64,7 +65,7 @@ class Burst:
         return self.client.get("pushes", params={"limit": 0}).json()["orders"][0]
 
     def done(self):
-        eventually(lambda: not self.report["under_way"], 180, lambda: f"the burst does not end: {self.report}")
+        eventually(lambda: not self.report["under_way"], otherwise=lambda: f"the burst does not end: {self.report}")
         return self.report
 
     def record(self):
@@ -83,7 +84,9 @@ class Burst:
     def _values(data):
         [entry] = entries(TELEMETRY, data)
         reading = read(TELEMETRY, entry, UTC, datetime.now(UTC) + timedelta(days=1))
-        return {point: value for point, value in reading.values.items() if value is not None}
+        # A lifetime total that begins with 0 is not believed before it has stood, see core/totals.py.
+        begins = {point for point, value in reading.values.items() if point.endswith("_total") and not value}
+        return {point: value for point, value in reading.values.items() if value is not None and point not in begins}
 
     def shown(self):
         """Serial → newest state at the broker."""
@@ -108,7 +111,7 @@ class Burst:
                 if shown.get(serial, {}).get(point) != value
             }
 
-        eventually(lambda: not differing(), 60, lambda: f"not at the broker: {list(differing().items())[:5]}")
+        eventually(lambda: not differing(), otherwise=lambda: f"not at the broker: {list(differing().items())[:5]}")
         assert len(newest) == DEVICES
 
 
@@ -139,11 +142,13 @@ def test_a_gateway_killed_in_the_middle_of_it_loses_nothing_that_is_sent_again(b
     with burst.running():
         with burst.plant.gateway() as gateway:
             burst.begin(interval=10)
-            eventually(lambda: burst.report["acknowledged"] > DEVICES / 4, 60)
+            eventually(lambda: burst.report["acknowledged"] > DEVICES / 4)
             gateway.send_signal(9)
             gateway.wait()
         told = burst.report["acknowledged"]
         assert told < 2 * DEVICES
+        # Some come while nobody is there.
+        eventually(lambda: (at := burst.report)["attempts"] > at["acknowledged"])
         with burst.plant.gateway():
             report = burst.done()
             assert report["given_up"] == 0

@@ -27,7 +27,7 @@ def test_a_whitelisted_inverter_is_in_mqtt_and_modbus_and_goes_stale_when_it_is_
     plant.configure("supplier", CONFIG)
     with plant.broker(), plant.simulator(), sems_gateway("run", plant.config):
         plant.wait_for_data()
-        eventually(lambda: isinstance(plant.read_float(AC_POWER), float))
+        eventually(lambda: plant.power is not None)
         assert plant.read_float(AC_POWER) == pytest.approx(plant.state()["ac_power"], rel=0.2)
         plant.spoil(unauthorised=[INVERTER])
         eventually(lambda: plant.state()["quality"] == "stale")

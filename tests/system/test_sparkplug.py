@@ -72,7 +72,7 @@ def test_sems_away_is_the_death_of_the_devices_and_its_return_their_birth(plant)
         host.state(online=True)
         with plant.simulator():
             eventually(lambda: host.all("DBIRTH", INVERTER))
-        eventually(lambda: host.all("DDEATH", INVERTER), 40)
+        eventually(lambda: host.all("DDEATH", INVERTER))
         births = len(host.all("DBIRTH", INVERTER))
         with plant.simulator():
-            eventually(lambda: len(host.all("DBIRTH", INVERTER)) > births, 40)
+            eventually(lambda: len(host.all("DBIRTH", INVERTER)) > births)

@@ -4,20 +4,18 @@ import asyncio
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
+from gateway.api.bridge import BridgeSettings, Context
 from gateway.bridges.batch.devices import Devices
 from gateway.bridges.batch.interfaces import Route
 from gateway.bridges.batch.message import item
-from gateway.bridges.batch.metrics import METRICS
 from gateway.bridges.batch.results import Results
 from gateway.bridges.batch.sender import Sender
 from gateway.bridges.batch.settings import BatchSettings
-from gateway.bridges.batch.tally import Tally
-from gateway.core.bridge import BridgeSettings, Context, Outcome
+from gateway.bridges.batch.tally import METRICS, Tally
+from gateway.core.controller import Outcome
 from gateway.core.errors import NotSentError, RefusedError
 from gateway.core.model import Command, CommandState, Value
-from gateway.kafka import METRICS as KAFKA_METRICS
-from gateway.kafka import Consumer, Health, Producer
-from gateway.kafka.metrics import Watched
+from gateway.kafka import METERS, TROUBLES, Consumer, Health, Producer, TopicIds, watch_credentials
 
 COMMANDS: Final = "commands"
 RESULTS: Final = "results"
@@ -34,13 +32,14 @@ class BatchBridge:
     Settings: ClassVar[type[BridgeSettings]] = BatchSettings
     listens: ClassVar[bool] = True
     """It finds no devices, and beside a running gateway it would take the results from that one."""
+    receipts_first: ClassVar[bool] = True
 
     def __init__(self, settings: BatchSettings, context: Context) -> None:
         self._settings = settings
         self._context = context
         interfaces = settings.interfaces
         member = f"{context.gateway_id}.{context.name}"
-        self._group = settings.group or member
+        self._group = settings.group or f"{member}.{settings.supplier}"
         self._health = Health(context.report)
         self._tally = Tally(context.log, context.clock)
         self._devices = Devices(settings, interfaces, context)
@@ -52,16 +51,18 @@ class BatchBridge:
             health=self._health,
             log=context.log,
         )
+        self._ids = TopicIds(settings.connection, member, context.log)
         self._consumer = Consumer(
             settings.connection,
             RESULTS,
             list(interfaces.by_results),
             group=self._group,
-            member=member,
+            alone=True,
             client_id=member,
             health=self._health,
             log=context.log,
             max_bytes=RESULT_BYTES,
+            ids=self._ids,
         )
         self._results = Results(context, self._consumer, interfaces, self._tally)
         self._senders = {
@@ -75,21 +76,25 @@ class BatchBridge:
         await self._consumer.start()
         METRICS.watch(self._context.name, self._tally)
         meters = {COMMANDS: self._producer.meter, RESULTS: self._consumer.meter}
-        KAFKA_METRICS.watch(self._context.name, Watched(meters, self._health))
+        METERS.watch(self._context.name, meters)
+        TROUBLES.watch(self._context.name, self._health)
         for name, sender in self._senders.items():
             self._context.spawn(sender.run(), f"commands {name}")
         self._context.spawn(self._results.run(), "results")
         self._context.spawn(self._devices.run(), "devices")
         self._context.spawn(self._producer.given_up(), "producer")
+        self._context.spawn(watch_credentials(self._settings.connection, self._context.log), "credentials")
 
     async def stop(self) -> None:
         """Send nothing more, commit what was read, and leave the group."""
         METRICS.forget(self._context.name)
-        KAFKA_METRICS.forget(self._context.name)
+        METERS.forget(self._context.name)
+        TROUBLES.forget(self._context.name)
         for sender in self._senders.values():
             sender.close()
         await self._producer.stop()
         await self._consumer.stop()
+        self._ids.close()
 
     def takes(self, serial: str, setpoint: str) -> bool:
         """Return whether the device is whitelisted and known, and there is an interface for the setpoint."""
@@ -98,10 +103,11 @@ class BatchBridge:
     async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:
         """Send a command with the next message of its interface; return the id of the request."""
         route = self._devices.route(command.serial, command.setpoint)
-        if route is None:
+        state = self._context.state(command.serial)
+        if route is None or state is None:
             raise RefusedError(f"{command.serial} is not in the whitelist, or takes no {command.setpoint}")
         await self._ready(route, timeout)
-        one = item(command, in_force, self._devices.lowest_soc(command.serial))
+        one = item(command, in_force, state.device, self._context.battery_window)
         return await self._senders[route.interface.name].send(one, timeout)
 
     async def result(self, command: Command, receipt: str) -> Outcome:
@@ -121,6 +127,8 @@ class BatchBridge:
         try:
             async with asyncio.timeout(min(READY_WITHIN, timeout)):
                 await self._producer.ready(route.commands)
+                # What is sent before it is known from where on results are read might be answered before that place.
+                await self._consumer.placed.wait()
         except TimeoutError:
             raise NotSentError(self._trouble(route) or "the Kafka cluster is not connected") from None
 

@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
+from gateway.api.bridge import Context
 from gateway.bridges.batch.interfaces import Interfaces, Route
 from gateway.bridges.batch.settings import BatchSettings
-from gateway.core.bridge import Context
 from gateway.core.model import Device, DeviceKind, Range
 
 LOOK: Final = 5.0
@@ -39,12 +39,6 @@ class Devices:
             return None
         return route if state.device.kind in route.interface.of else None
 
-    def lowest_soc(self, serial: str) -> float:
-        """Return down to what state of charge (%) a device takes to be discharged, as far as is known."""
-        state = self._context.state(serial)
-        limits = state.device.setpoints.get("battery_target_soc") if state else None
-        return (limits.low if limits else None) or 0.0
-
     async def run(self) -> None:
         """Look again and again."""
         clock = self._context.clock
@@ -65,14 +59,14 @@ class Devices:
             state = self._context.state(serial)
             ours = self._addition(state.device) if state else self._invention(serial) if may_invent else None
             if ours is not None:
-                self._context.announce(ours)
+                self._context.announce(ours, named=not self._whitelist.everything)
                 state = self._context.state(serial)
             if state is not None:
                 self._seen[serial] = state.device
 
     def _listed(self) -> Iterable[str]:
         if self._whitelist.everything:
-            return (state.device.serial for state in self._context.states())
+            return (state.device.serial for state in self._context.announced())
         return self._whitelist.numbers
 
     def _addition(self, known: Device) -> Device | None:

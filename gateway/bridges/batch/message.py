@@ -1,5 +1,6 @@
 """Messages: commands of several devices in one, and what results say. Results are untrusted."""
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -7,13 +8,13 @@ from typing import Final
 import msgspec
 
 from gateway.bridges.batch.interfaces import Route
-from gateway.core.bridge import Outcome
-from gateway.core.model import Command, CommandState, Value
+from gateway.core.controller import Outcome
+from gateway.core.model import Command, CommandState, Device, Value
 from gateway.sems.catalogue import Catalogue, Json, SemsError
 from gateway.sems.normalise import entries, read
-from gateway.sems.orders import WINDOW, together
+from gateway.sems.orders import together, window
 
-RESULTS_MOST: Final = 10_000
+MAX_RESULTS: Final = 10_000
 """In one message; what comes after these is not looked at."""
 REFUSALS: Final = {
     SemsError.UNAUTHORISED: "GoodWe has not whitelisted {serial} for you, or its owner has not agreed; "
@@ -38,20 +39,24 @@ class Item(msgspec.Struct, frozen=True):
     command: Command
     setpoints: Mapping[str, Value]
     """All that the call carries."""
+    battery_window: float = 0.0
+    """Seconds for which an order for a battery holds that has no dead-man's timer."""
 
 
 class Result(msgspec.Struct, frozen=True):
     """What is said of one device of one request."""
 
     request: str
+    """In small letters, as we make them."""
     serial: str
+    """In capitals, whatever was sent and said."""
     outcome: Outcome
     error: SemsError | None = None
 
 
-def item(command: Command, in_force: Mapping[str, Value], lowest_soc: float) -> Item:
-    """Return a command with the setpoints that share its call."""
-    return Item(command, together(command, in_force, lowest_soc))
+def item(command: Command, in_force: Mapping[str, Value], device: Device, battery_window: float) -> Item:
+    """Return a command with the setpoints that share its call. Raises RefusedError."""
+    return Item(command, together(command, in_force, device), battery_window)
 
 
 def encode(route: Route, request: str, items: Sequence[Item], now: datetime, expires: datetime) -> bytes:
@@ -61,11 +66,10 @@ def encode(route: Route, request: str, items: Sequence[Item], now: datetime, exp
         "receipt": request,
         "now": _milliseconds(now),
         "expires": _milliseconds(expires),
-        "begins": int(now.timestamp()),
-        "ends": int((now + WINDOW).timestamp()),
     }
     for one in items:
-        filled = {**args, "serial": one.command.serial, **one.setpoints}
+        times = window(one.command, now, one.battery_window)
+        filled = {**args, **times, "serial": one.command.serial, **one.setpoints}
         _add(whole, route.interface.parameters(filled, one.command.setpoint))
     return _ENCODER.encode(whole)
 
@@ -76,17 +80,19 @@ def decode(route: Route, catalogue: Catalogue, value: bytes, now: datetime) -> t
     Raises BadResultError.
     """
     try:
-        data: Json = _DECODER.decode(value)
+        data: Json = _DECODER.decode(value.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadResultError("not_json", f"is no JSON: {error}") from None
     results: list[Result] = []
     empty = 0
-    for entry in entries(route.interface, data)[:RESULTS_MOST]:
+    # One result alone may stand there bare, without a list.
+    found = entries(route.interface, data) or ([data] if isinstance(data, dict) else [])
+    for entry in found[:MAX_RESULTS]:
         reading = read(route.interface, entry, UTC, now)
         request, serial, code = (reading.text(name) for name in ("receipt", "serial", "code"))
         if request and serial and code:
-            results.append(_result(catalogue, request, serial, code, reading.text("detail")))
-        else:
+            results.append(_result(catalogue, request.lower(), serial.upper(), code.upper(), reading.text("detail")))
+        elif entry is not data:
             empty += 1
     if not results and not empty:
         raise BadResultError("no_results", "says nothing of any device")

@@ -4,29 +4,32 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, ParamSpec, TypeVar
 
+from gateway.api.contexts import ControllerContext
 from gateway.bridges.batch.interfaces import Interfaces
 from gateway.bridges.batch.message import BadResultError, Item, Result, decode
 from gateway.bridges.batch.tally import Tally
-from gateway.core.bridge import Context, Told
-from gateway.core.journal.journal import JournalError
+from gateway.core.controller import ResultEffect
+from gateway.journal.journal import JournalError
 from gateway.kafka import Consumer, Received
 from gateway.sems.catalogue import SemsError
-from gateway.sems.normalise import KeptAside
+from gateway.sems.unknown_fields import UnknownFields
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 RETRY: Final = 1.0
 """Seconds until the journal is tried again."""
-OPEN_MOST: Final = 100_000
+MAX_OPEN_COMMANDS: Final = 100_000
 """Commands under way that are known without asking the journal."""
+SLICE: Final = 100
+"""Messages that are read before others have their turn."""
 SPLIT: Final = "split"
 MEANING: Final = {
-    Told.TAKEN: "taken",
-    Told.CORRECTED: "late",
-    Told.REPEATED: "double",
-    Told.CONTRADICTED: "contradictory",
-    Told.UNMATCHED: "unmatched",
+    ResultEffect.TAKEN: "taken",
+    ResultEffect.CORRECTED: "late",
+    ResultEffect.REPEATED: "double",
+    ResultEffect.CONTRADICTED: "contradictory",
+    ResultEffect.UNMATCHED: "unmatched",
 }
 """What a result did, as metrics have it."""
 
@@ -34,24 +37,24 @@ MEANING: Final = {
 class Results:
     """What is told by the result topics."""
 
-    def __init__(self, context: Context, consumer: Consumer, interfaces: Interfaces, tally: Tally) -> None:
+    def __init__(self, context: ControllerContext, consumer: Consumer, interfaces: Interfaces, tally: Tally) -> None:
         self._context = context
         self._consumer = consumer
         self._interfaces = interfaces
         self._tally = tally
         self._open: dict[tuple[str, str], str] = {}
-        """Request and serial → command."""
+        """Request and serial, in capitals → command."""
         self._requests: dict[str, set[str]] = {}
         """Request → serials without a result."""
-        self._strange = KeptAside()
+        self._unknown_fields = UnknownFields(context)
 
     def expect(self, request: str, items: Iterable[Item]) -> None:
         """Know the commands of a request that is about to leave, without asking the journal."""
         commands = [item.command for item in items]
         for command in commands:
-            self._open[request, command.serial] = command.id
-        self._requests[request] = {command.serial for command in commands}
-        while len(self._open) > OPEN_MOST:
+            self._open[request, command.serial.upper()] = command.id
+        self._requests[request] = {command.serial.upper() for command in commands}
+        while len(self._open) > MAX_OPEN_COMMANDS:
             self._drop(*next(iter(self._open)))
         self._tally.waiting = len(self._open)
 
@@ -62,7 +65,7 @@ class Results:
 
     def over(self, request: str, serial: str) -> None:
         """Nobody waits for this result any more."""
-        self._drop(request, serial)
+        self._drop(request, serial.upper())
         self._tally.waiting = len(self._open)
 
     async def run(self) -> None:
@@ -73,17 +76,27 @@ class Results:
 
     async def take(self, batch: Iterable[Received]) -> None:
         """Take messages in; all they told is journaled when this returns."""
+        results: list[Result] = []
+        for number, message in enumerate(batch):
+            results += self._said(message)
+            if not number % SLICE:
+                await asyncio.sleep(0)
         by_command: dict[str, list[Result]] = {}
-        for message in batch:
-            for result in self._said(message):
-                command = self._open.get((result.request, result.serial)) or await self._insist(
-                    self._context.command_of, result.request, result.serial
-                )
-                if command is None:
-                    self._tally.results[MEANING[Told.UNMATCHED]] += 1
-                    self._context.log.debug("result without a command", request=result.request, serial=result.serial)
-                else:
+        unknown: dict[str, list[Result]] = {}
+        for result in results:
+            if known := self._open.get((result.request, result.serial)):
+                by_command.setdefault(known, []).append(result)
+            else:
+                unknown.setdefault(result.request, []).append(result)
+        # Those of other gateways are most of these: the journal is asked about all of them at once.
+        ours = await self._insist(self._context.commands_by_receipt, list(unknown)) if unknown else {}
+        for request, said in unknown.items():
+            commands = {serial.upper(): id_ for id_, serial in ours.get(request, ())}
+            for result in said:
+                if command := commands.get(result.serial):
                     by_command.setdefault(command, []).append(result)
+                else:
+                    self._tally.results[MEANING[ResultEffect.UNMATCHED]] += 1
         await asyncio.gather(*(self._tell(command, results) for command, results in by_command.items()))
 
     def _said(self, message: Received) -> list[Result]:
@@ -98,10 +111,12 @@ class Results:
         except BadResultError as error:
             self._odd(error.kind, str(error), message)
             return []
+        except Exception as error:  # noqa: BLE001 - read again it would be no better, and hold up all behind it
+            self._odd("not_understood", f"can't be used ({type(error).__name__})", message)
+            return []
         if empty:
             self._odd("no_device", f"has {empty} entries without a request, serial number or code", message)
-        if line := self._strange.look(route.interface, data):
-            self._tally.odd("unknown_field", line)
+        self._unknown_fields.look(route.interface, data)
         self._note_split(results)
         return results
 
@@ -116,11 +131,12 @@ class Results:
 
     async def _tell(self, command: str, results: list[Result]) -> None:
         for result in results:
-            told = await self._insist(self._context.told, command, result.outcome)
-            self._tally.results[MEANING[told]] += 1
+            # Before the command's end is published: who hears of that finds all of this as it is.
             self.over(result.request, result.serial)
             self._note_authority(result)
-            if told is Told.CONTRADICTED:
+            told = await self._insist(self._context.result_came, command, result.outcome)
+            self._tally.results[MEANING[told]] += 1
+            if told is ResultEffect.CONTRADICTED:
                 self._context.log.warning(
                     "a result contradicts the command's end, which stays",
                     command=command,

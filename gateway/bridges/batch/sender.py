@@ -4,8 +4,9 @@ Order: a device's serial number decides the partition, as if it were the key of 
 message are of one partition, and its key is the serial number of its first. So what a device is told by one interface
 stays in order, whoever reads, and the dispatcher has only one command for a device and setpoint under way besides.
 
-Time: a message leaves when nothing more has come for a tenth of `linger_ms`, and after `linger_ms` at the latest. What
-could not be confirmed in time is taken back, so that it can't leave later; it also carries its expiry.
+Time: where no message of the interface is on its way, one leaves at once. Otherwise what comes is gathered: until the
+others have arrived or nothing more has come for a tenth of `linger_ms`, and for `linger_ms` at the longest. What could
+not be confirmed in time is taken back, so that it can't leave later; it also carries its expiry.
 """
 
 import asyncio
@@ -13,20 +14,21 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import msgspec
 
+from gateway.api.contexts import ControllerContext
 from gateway.bridges.batch.interfaces import Route
 from gateway.bridges.batch.message import Item, encode
 from gateway.bridges.batch.results import Results
 from gateway.bridges.batch.settings import BatchSettings
 from gateway.bridges.batch.tally import Tally
-from gateway.core.bridge import Context
 from gateway.core.errors import GatewayError, NotSentError, RefusedError, UnsureError
-from gateway.core.journal.journal import JournalError
 from gateway.core.model import new_command_id
-from gateway.kafka import Producer
+from gateway.journal.journal import JournalError
+from gateway.kafka import Producer, TooLargeError
 
 QUIET: Final = 0.1
 """Part of `linger_ms` without another command after which a message leaves."""
@@ -56,7 +58,7 @@ class Sender:
         self,
         route: Route,
         settings: BatchSettings,
-        context: Context,
+        context: ControllerContext,
         producer: Producer,
         results: Results,
         tally: Tally,
@@ -69,6 +71,10 @@ class Sender:
         self._tally = tally
         self._waiting: list[Waiting] = []
         self._arrival = asyncio.Event()
+        self._under_way = 0
+        """Messages that are not known to be in the topic."""
+        self._too_large = math.inf
+        """Bytes of the smallest message of several commands that the topic did not take."""
 
     async def send(self, item: Item, timeout: float) -> str:
         """Have a command sent with the next message; return the id of its request once that is in the topic.
@@ -89,7 +95,13 @@ class Sender:
                 await self._arrival.wait()
             await self._linger()
             taken, self._waiting = self._waiting, []
-            await self._leave(taken)
+            try:
+                await self._leave(taken)
+            except BaseException:
+                # Stopped, or worse, before they were handed over: nobody else would tell those who wait.
+                for waiting in taken:
+                    _fail(waiting, UnsureError("the bridge was stopped while it was sent"))
+                raise
 
     def close(self) -> None:
         """Send nothing more."""
@@ -98,10 +110,10 @@ class Sender:
         self._waiting = []
 
     async def _linger(self) -> None:
-        """Wait while more comes."""
-        clock, most = self._context.clock, self._settings.linger_ms / 1000
-        end = clock.monotonic() + most
-        while len(self._waiting) < self._settings.items_most and (left := end - clock.monotonic()) > 0:
+        """Wait while more comes, as long as an earlier message is on its way: who is alone waits for nobody."""
+        most = self._settings.linger_ms / 1000
+        end = self._now() + most
+        while self._under_way and len(self._waiting) < self._settings.items_most and (left := end - self._now()) > 0:
             before = len(self._waiting)
             await asyncio.sleep(min(most * QUIET, left))
             if len(self._waiting) == before:
@@ -114,19 +126,28 @@ class Sender:
             for waiting in taken:
                 _fail(waiting, NotSentError("the Kafka cluster is not connected"))
             return
-        groups = [
-            (new_command_id(), group)
-            for group in grouped(self._alive(taken), partitions, self._settings.items_most, self._now())
-        ]
+        await self._hand_over(
+            list(grouped(self._alive(taken), partitions, self._settings.items_most, self._now())), partitions
+        )
+
+    async def _hand_over(self, grouped_: Sequence[list[Waiting]], partitions: int) -> None:
+        groups = [(new_command_id(), group) for group in grouped_]
         try:
             await asyncio.gather(*(self._context.keep_receipt(request, *_ids(group)) for request, group in groups))
         except JournalError as error:
-            for waiting in taken:
+            for waiting in (waiting for group in grouped_ for waiting in group):
                 _fail(waiting, NotSentError(str(error)))
             return
         for request, group in groups:
             # Tasks begin in the order of their making, and hand over before they wait for anything.
-            self._context.spawn(self._deliver(request, group, partitions), f"commands {request}")
+            self._under_way += 1
+            self._context.spawn(self._bring(request, group, partitions), f"commands {request}")
+
+    async def _bring(self, request: str, group: list[Waiting], partitions: int) -> None:
+        try:
+            await self._deliver(request, group, partitions)
+        finally:
+            self._under_way -= 1
 
     async def _deliver(self, request: str, group: list[Waiting], partitions: int) -> None:
         group = self._alive(group)
@@ -136,16 +157,27 @@ class Sender:
         wall = self._context.clock.now()
         expires = wall + timedelta(seconds=least - now)
         items = [waiting.item for waiting in group]
+        message = encode(self._route, request, items, wall, expires)
+        if len(message) >= self._too_large and len(group) > 1:
+            await self._divide(group, partitions)
+            return
         self._results.expect(request, items)
         failure: GatewayError = UnsureError("the bridge was stopped while it was sent")
         try:
             await self._producer.send(
                 self._route.commands,
-                encode(self._route, request, items, wall, expires),
+                message,
                 key=group[0].serial,
                 partition=partition_of(group[0].serial, partitions),
                 timeout=min(self._settings.send_within, least - now),
+                may_leave=partial(self._context.may_leave, *_ids(group)),
             )
+        except TooLargeError as error:
+            failure = NotSentError(str(error), RETRY_REFUSED)
+            if len(group) > 1:
+                self._learn(len(message))
+                await self._divide(group, partitions)
+                group = []
         except RefusedError as error:
             failure = NotSentError(str(error), RETRY_REFUSED)
         except GatewayError as error:
@@ -157,17 +189,29 @@ class Sender:
                 if not waiting.sent.done():
                     waiting.sent.set_result(request)
         finally:
+            if isinstance(failure, NotSentError):
+                self._results.forget(request, items)
             for waiting in group:
                 if not waiting.sent.done():
                     _fail(waiting, failure)
-            if isinstance(failure, NotSentError):
-                self._results.forget(request, items)
+
+    def _learn(self, size: int) -> None:
+        """Make no larger message from now on."""
+        if self._too_large == math.inf:
+            text = "the topic takes no message of this size; commands are divided among more of them"
+            self._context.log.warning(text, topic=self._route.commands, bytes=size)
+        self._too_large = min(self._too_large, size)
+
+    async def _divide(self, group: list[Waiting], partitions: int) -> None:
+        """Send the halves of what is too large, each as a request of its own."""
+        middle = len(group) // 2
+        await self._hand_over([group[:middle], group[middle:]], partitions)
 
     def _alive(self, taken: Iterable[Waiting]) -> list[Waiting]:
         """Return those that somebody still waits for, and whose time is not over."""
         now, alive = self._now(), []
         for waiting in taken:
-            if waiting.deadline <= now:
+            if waiting.deadline <= now or not self._context.may_leave(waiting.item.command.id):
                 _fail(waiting, NotSentError("its time was over before it could be sent"))
             elif not waiting.sent.done():
                 alive.append(waiting)

@@ -5,8 +5,8 @@ from typing import Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from gateway.api.bridge import BridgeSettings
 from gateway.bridges.batch.interfaces import Interfaces
-from gateway.core.bridge import BridgeSettings
 from gateway.kafka import KafkaConnection
 from gateway.sems.catalogue import Catalogue, load
 from gateway.sems.overrides import NO_OVERRIDES, OVERRIDES_HELP, CatalogueOverrides, Overrides, checked, overridden
@@ -15,7 +15,7 @@ from gateway.sems.whitelist import WHITELIST_HELP, Whitelist
 API: Final = "batch"
 _TOPIC_PART: Final = r"^[A-Za-z0-9._-]+$"
 _TOPIC: Final = re.compile(r"^[A-Za-z0-9._-]{1,249}$")
-RESULT_MOST: Final = 120.0
+MAX_RESULT_SECONDS: Final = 120.0
 """Seconds that the gateway waits for the result of a command at most, whatever the bridge."""
 
 
@@ -42,7 +42,7 @@ class BatchSettings(BridgeSettings):
         default="",
         max_length=128,
         pattern=r"^[A-Za-z0-9._-]*$",
-        description="consumer group that reads results, this gateway's alone; default: <gateway.id>.<bridge>",
+        description="group that keeps where results are read to, ours alone; default: <gateway.id>.<bridge>.<supplier>",
     )
     linger_ms: float = Field(
         default=50, ge=0, le=5_000, description="how long commands are gathered for one message, at most; 0: not at all"
@@ -52,7 +52,10 @@ class BatchSettings(BridgeSettings):
         default=5, ge=0.5, le=60, description="seconds in which the cluster has to confirm a message"
     )
     result_within: float = Field(
-        default=60, ge=0.1, le=RESULT_MOST, description="seconds after which a command without a result ends as unknown"
+        default=60,
+        ge=0.1,
+        le=MAX_RESULT_SECONDS,
+        description="seconds after which a command without a result ends as unknown",
     )
     overrides: Overrides = Field(default=NO_OVERRIDES, description=OVERRIDES_HELP)
 

@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 
 from gateway.core.clock import Clock
+from gateway.core.metrics import Metrics, counter, gauge
 
 SAY_AGAIN: Final = 3600.0
 """Seconds after which a kind of trouble is worth another line."""
@@ -39,3 +40,17 @@ class Tally:
         if said is None or now - said > SAY_AGAIN:
             self._said[kind] = now
             self._log.warning(text, kind=kind, times=self.bad[kind])
+
+
+METRICS: Final = Metrics[Tally](
+    counter("sems_gateway_batch_messages", "messages with commands that were confirmed", lambda tally: tally.messages),
+    counter("sems_gateway_batch_commands", "commands in them", lambda tally: tally.items),
+    gauge("sems_gateway_batch_waiting", "commands whose result is waited for", lambda tally: tally.waiting),
+    gauge(
+        "sems_gateway_batch_unauthorised",
+        "devices that GoodWe said are not whitelisted",
+        lambda tally: len(tally.unauthorised),
+    ),
+    counter("sems_gateway_batch_results", "results, by what they came to", lambda tally: tally.results, "kind"),
+    counter("sems_gateway_batch_bad", "what was received and made no sense", lambda tally: tally.bad, "kind"),
+)

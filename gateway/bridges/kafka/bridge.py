@@ -5,26 +5,36 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
-from gateway.bridges.kafka import metrics
+from gateway.api.bridge import BridgeSettings, Context
 from gateway.bridges.kafka.commands import Answering, Asking
 from gateway.bridges.kafka.joined import Joined
 from gateway.bridges.kafka.ledger import Ledger
 from gateway.bridges.kafka.publisher import Publisher
 from gateway.bridges.kafka.settings import KafkaSettings
-from gateway.bridges.kafka.skipped import Skipped
+from gateway.bridges.kafka.skipped import SKIPPED, Skipped
 from gateway.bridges.kafka.telemetry import Telemetry
-from gateway.core.bridge import BridgeSettings, Context, Outcome, Updates
+from gateway.core.controller import Outcome
 from gateway.core.errors import GatewayError, NotSentError
-from gateway.core.model import Command, CommandState, Value
-from gateway.kafka import METRICS, Consumer, Health, Producer, Start, create_topics
-from gateway.kafka.metrics import Watched
+from gateway.core.mailbox import Updates
+from gateway.core.metrics import Metrics, counter, gauge
+from gateway.core.model import Command, CommandState, Device, Value
+from gateway.kafka import (
+    METERS,
+    TROUBLES,
+    Consumer,
+    Health,
+    Producer,
+    Start,
+    TopicIds,
+    create_topics,
+    watch_credentials,
+)
+from gateway.sems.pushed import Outcome as Fate
 
 CREATE_AGAIN: Final = 10.0
 """Seconds before topics that could not be created are tried again."""
 RESULT_WITHIN: Final = 115.0
 """Seconds after which a command of which nothing is heard ends as unknown; the gateway itself waits little longer."""
-NOTHING_WAITS: Final = 1_000_000
-"""Backlog of a bridge that publishes nothing: its mail is thrown away at once."""
 
 
 class KafkaBridge:
@@ -34,15 +44,23 @@ class KafkaBridge:
     listens: ClassVar[bool] = True
     """It waits for messages, so it finds no devices by itself."""
 
+    backlog: int
+    """There only with `publish`, for it makes a `HistorySink` of this."""
+
     def __init__(self, settings: KafkaSettings, context: Context) -> None:
         self._settings = settings
         self._context = context
-        self.backlog = settings.publish.backlog if settings.publish else NOTHING_WAITS
+        if settings.publish:
+            self.backlog = settings.publish.backlog
         self._health = Health(context.report)
-        self._skipped = Skipped(context.log)
+        self._skipped = Skipped(context.log, context.clock)
         self._telemetry = Telemetry(settings.telemetry, context, self._skipped) if settings.telemetry else None
         self._publisher = Publisher(settings.publish, context, self._skipped) if settings.publish else None
         self._joined = Joined(settings.join, context, self._skipped) if settings.join else None
+        self.telemetry: Counter[Fate] = self._telemetry.counts if self._telemetry else Counter()
+        """Objects that GoodWe sent, by what became of them."""
+        self.served: Mapping[str, Device] = self._joined.devices if self._joined else {}
+        """Devices of a joined gateway."""
         self._asking = (
             Asking(settings.join, context, self._joined, self._skipped) if settings.join and self._joined else None
         )
@@ -52,6 +70,7 @@ class KafkaBridge:
             else None
         )
         self._clients: dict[str, Producer | Consumer] = {}
+        self._ids = TopicIds(settings.connection, self._client_id("topics"), context.log)
 
     async def start(self) -> None:
         """Begin to connect. Raises GatewayError where librdkafka can't use the settings."""
@@ -73,29 +92,24 @@ class KafkaBridge:
             self._context.spawn(ledger.run(consumer), "commit")
         if settings.join is not None and settings.join.commands and self._asking is not None:
             await self._produce("commands", [self._asking.commands_topic])
-            consumer = await self._consume("events", [self._asking.events_topic], self._own_group("events"))
+            consumer = await self._consume("events", [self._asking.events_topic], self._own_group("events"), alone=True)
             self._context.spawn(self._asking.hear(consumer), "events")
         if self._answering is not None:
-            consumer = await self._consume("asked", [self._answering.topic], self._own_group("commands"))
+            consumer = await self._consume("asked", [self._answering.topic], self._own_group("commands"), alone=True)
             self._context.spawn(self._answering.run(consumer), "commands")
-        METRICS.watch(
-            self._context.name, Watched({name: client.meter for name, client in self._clients.items()}, self._health)
-        )
-        metrics.METRICS.watch(
-            self._context.name,
-            metrics.Watched(
-                self._skipped,
-                self._telemetry.counts if self._telemetry else Counter(),
-                self._joined.devices if self._joined else {},
-            ),
-        )
+        self._context.spawn(watch_credentials(settings.connection, self._context.log), "credentials")
+        METERS.watch(self._context.name, {name: client.meter for name, client in self._clients.items()})
+        TROUBLES.watch(self._context.name, self._health)
+        SKIPPED.watch(self._context.name, self._skipped)
+        METRICS.watch(self._context.name, self)
 
     async def stop(self) -> None:
         """Commit what is done, let what waits leave, and say that served devices are no more known."""
-        METRICS.forget(self._context.name)
-        metrics.METRICS.forget(self._context.name)
+        for shown in (METERS, TROUBLES, SKIPPED, METRICS):
+            shown.forget(self._context.name)
         clients, self._clients = self._clients, {}
         await asyncio.gather(*(client.stop() for client in clients.values()))
+        self._ids.close()
         if self._joined is not None:
             self._joined.leave()
 
@@ -144,12 +158,20 @@ class KafkaBridge:
             log=self._context.log,
             linger_ms=linger,
             keep_trying=keep_trying,
+            ids=self._ids if keep_trying else None,
         )
         await producer.start()
         self._clients[name] = producer
+        self._context.spawn(producer.given_up(), f"producer {name}")
 
     async def _consume(
-        self, name: str, topics: Sequence[str], group: str, *, starts: Mapping[str, Start] | None = None
+        self,
+        name: str,
+        topics: Sequence[str],
+        group: str,
+        *,
+        starts: Mapping[str, Start] | None = None,
+        alone: bool = False,
     ) -> Consumer:
         consumer = Consumer(
             self._settings.connection,
@@ -163,6 +185,8 @@ class KafkaBridge:
             session_timeout=self._settings.session_timeout,
             max_bytes=self._settings.max_bytes,
             starts=starts,
+            alone=alone,
+            ids=self._ids,
         )
         await consumer.start()
         self._clients[name] = consumer
@@ -193,3 +217,14 @@ class KafkaBridge:
                 if made:
                     self._context.log.info("topics created", topics=made)
                 return
+
+
+METRICS: Final = Metrics[KafkaBridge](
+    counter(
+        "sems_gateway_kafka_telemetry",
+        "what GoodWe has sent, by what became of it",
+        lambda bridge: bridge.telemetry,
+        "outcome",
+    ),
+    gauge("sems_gateway_kafka_served", "devices of a joined gateway served here", lambda bridge: len(bridge.served)),
+)

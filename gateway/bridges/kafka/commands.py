@@ -7,20 +7,27 @@ executed once, and what is told of an id is told of the same command.
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
+from gateway.api.bridge import Context
 from gateway.bridges.kafka import schema
 from gateway.bridges.kafka.joined import Joined
-from gateway.bridges.kafka.schema import BadMessageError, CommandMessage, EventMessage
+from gateway.bridges.kafka.schema import YEARS, BadMessageError, CommandMessage, EventMessage
 from gateway.bridges.kafka.settings import JoinSettings, PublishSettings
 from gateway.bridges.kafka.skipped import Skipped
-from gateway.core.bridge import Context, Outcome
-from gateway.core.model import Command, CommandState
+from gateway.core.controller import Outcome
+from gateway.core.errors import NotSentError
+from gateway.core.model import Command, CommandState, Origin
+from gateway.journal.journal import JournalError
 from gateway.kafka import Consumer, Producer, Received
 
 AT_FIRST: Final = 60.0
 """Seconds after a start in which a command may come for a device that has not been found yet."""
 LOOK_AGAIN: Final = 0.5
+MAX_EARLY_COMMANDS: Final = 10_000
+"""Commands that wait for their devices."""
+NOT_UNDERSTOOD: Final = "not understood"
 
 _ENDS: Final[Mapping[CommandState, CommandState]] = {
     CommandState.SUCCEEDED: CommandState.SUCCEEDED,
@@ -53,7 +60,10 @@ class Asking:
         """See `Controller.send`. The id is the receipt."""
         message = schema.encode(schema.of_command(self._context.gateway_id, command))
         await self._context.keep_receipt(command.id, command.id)
-        await producer.send(self.commands_topic, message, key=command.serial, timeout=timeout)
+        if not self._context.may_leave(command.id):
+            raise NotSentError("its time was over before it could be sent")
+        may_leave = partial(self._context.may_leave, command.id)
+        await producer.send(self.commands_topic, message, key=command.serial, timeout=timeout, may_leave=may_leave)
         return command.id
 
     async def hear(self, consumer: Consumer) -> None:
@@ -63,12 +73,17 @@ class Asking:
                 try:
                     await self._event(message)
                 except BadMessageError as error:
-                    self._skipped.note(message.topic, str(error), str(error))
+                    self._skipped.note(message, error.kind, str(error))
+                except JournalError:
+                    raise  # it is read again
+                except Exception as error:
+                    self._context.log.debug("traceback", exc_info=error)
+                    self._skipped.note(message, NOT_UNDERSTOOD, f"it can't be used ({type(error).__name__})")
             consumer.commit(batch)
 
     async def _event(self, message: Received) -> None:
         if message.value is None:
-            return
+            raise BadMessageError(*_no_value(message))
         said = schema.decode(EventMessage, message.value, message.key)
         if said.state not in _ENDS or _asked_by(said.origin) != self._context.gateway_id:
             return
@@ -78,7 +93,7 @@ class Asking:
             _ENDS[said.state], said.detail if said.state is CommandState.SUCCEEDED else words, said.verified
         )
         # Journaled before the offset is committed, so that a crash in between loses nothing.
-        await self._context.told(said.id, outcome)
+        await self._context.result_came(said.id, outcome)
 
 
 class Answering:
@@ -98,27 +113,37 @@ class Answering:
         async for batch in consumer.batches():
             for message in batch:
                 try:
-                    command = self._command(message)
+                    await self._take(message, may_wait=self._context.clock.monotonic() - began < AT_FIRST)
                 except BadMessageError as error:
-                    self._skipped.note(message.topic, str(error), str(error))
-                    continue
-                if self._context.state(command.serial) is not None:
-                    await self._context.submit(command)
-                elif self._context.clock.monotonic() - began < AT_FIRST:
-                    self._early.append(command)
-                # Else it is for another gateway that publishes to the same topics.
+                    self._skipped.note(message, error.kind, str(error))
+                except Exception as error:
+                    self._context.log.debug("traceback", exc_info=error)
+                    self._skipped.note(message, NOT_UNDERSTOOD, f"it can't be used ({type(error).__name__})")
             consumer.commit(batch)
+
+    async def _take(self, message: Received, *, may_wait: bool) -> None:
+        command = self._command(message)
+        if self._context.state(command.serial) is not None:
+            await self._context.submit(command)
+        elif may_wait and len(self._early) < MAX_EARLY_COMMANDS:
+            self._early.append(command)
+        # Else it is for another gateway that publishes to the same topics.
 
     def _command(self, message: Received) -> Command:
         """Return the wish in a message; it expires at the earliest of all times that bound it."""
         if message.value is None:
-            raise BadMessageError("it is empty")
+            raise BadMessageError(*_no_value(message))
         said = schema.decode(CommandMessage, message.value, message.key)
         now = self._context.clock.now()
         bounds = [said.expires, now + self._max_ttl]
         if message.timestamp:
             # By the broker's clock where the topic has LogAppendTime: the asking side's own may be wrong.
-            written = datetime.fromtimestamp(message.timestamp / 1000, UTC)
+            try:
+                written = datetime.fromtimestamp(message.timestamp / 1000, UTC)
+            except (ValueError, OverflowError, OSError):
+                raise BadMessageError("its timestamp is no time") from None
+            if written.year not in YEARS:
+                raise BadMessageError("its timestamp is out of reach")
             bounds.append(written + min(said.expires - said.created, self._max_ttl))
         return Command(
             id=said.id,
@@ -144,13 +169,20 @@ class Answering:
         self._early.clear()
 
 
-def _origin(bridge: str, said: CommandMessage) -> str:
+def _no_value(message: Received) -> tuple[str, str]:
+    """Return what is wrong with a message without a value, as `BadMessageError` takes it."""
+    if message.oversize:
+        return "too large", f"it has {message.oversize} bytes; max_bytes says how many are taken"
+    return ("it is empty", "")
+
+
+def _origin(bridge: str, said: CommandMessage) -> Origin:
     """Return who asks: this bridge, with the far bridge's name as the role, and gateway and origin as detail."""
-    role = said.origin.partition(":")[0].partition("/")[0]
+    role = Origin(said.origin).bridge
     role = role if role.replace("-", "").replace("_", "").isalnum() and role.isascii() else "unnamed"
-    return f"{bridge}/{role}:{said.gateway} {said.origin}"[:500]
+    return Origin(Origin.of(bridge, role, f"{said.gateway} {said.origin}")[:500])
 
 
 def _asked_by(origin: str) -> str:
     """Return the gateway that an origin made by `_origin` names."""
-    return origin.partition(":")[2].partition(" ")[0]
+    return Origin(origin).detail.partition(" ")[0]

@@ -13,22 +13,26 @@ from typing import Final
 
 import msgspec
 
-from gateway.bridges.kafka import schema
+from gateway.api.contexts import SourceContext
+from gateway.bridges.kafka import checked, schema
 from gateway.bridges.kafka.ledger import Ledger
 from gateway.bridges.kafka.schema import AlarmsMessage, BadMessageError, DeviceMessage, SnapshotMessage
 from gateway.bridges.kafka.settings import JoinSettings
 from gateway.bridges.kafka.skipped import Skipped
-from gateway.core.bridge import Context
+from gateway.commands.requests import MAX_AHEAD
 from gateway.core.errors import GatewayError
-from gateway.core.model import Device, Snapshot
+from gateway.core.model import Device, Snapshot, has_value
+from gateway.core.text import MAX_TEXT, plain
 from gateway.kafka import Assigned, CaughtUp, Consumer, Received, Revoked, Start
 from gateway.sems.composite import Composite
 
-HELD_MOST: Final = 50_000
+MAX_HELD_MESSAGES: Final = 50_000
 """Messages that wait until it is known what their devices are; the oldest is taken as it is then."""
-AT_ONCE: Final = 500
+CHECK_AFTER_MESSAGES: Final = 500
 """Messages after which it is looked whether histories keep up."""
-EARLY_MOST: Final = 100
+SHOWN_ODD: Final = 10
+"""Points that a line in the log names."""
+MAX_EARLY_DEVICES: Final = 100
 """Devices of which nothing is known yet, and snapshots of each."""
 
 
@@ -53,7 +57,7 @@ class _Partition(msgspec.Struct):
 class Joined:
     """The source's side of a bridge that has joined another gateway."""
 
-    def __init__(self, settings: JoinSettings, context: Context, skipped: Skipped) -> None:
+    def __init__(self, settings: JoinSettings, context: SourceContext, skipped: Skipped) -> None:
         self._context = context
         self._skipped = skipped
         self._settings = settings
@@ -62,8 +66,8 @@ class Joined:
         self._snapshots_topic = names.name("snapshots")
         self._alarms_topic = names.name("alarms")
         self._partitions: dict[int, _Partition] = {}
-        self._homes: dict[str, int] = {}
-        """Serial → its partition."""
+        self._homes: dict[str, set[int]] = {}
+        """Serial → the partitions that describe it: more than one where a topic was given more partitions."""
         self._composites: dict[str, Composite] = {}
         self.devices: dict[str, Device] = {}
         """What this member serves."""
@@ -101,7 +105,7 @@ class Joined:
                 self._context.log.debug("partitions are being shared out anew", count=len(change.places))
 
     async def _take_all(self, messages: Sequence[Received], ledger: Ledger) -> None:
-        for some in (messages[i : i + AT_ONCE] for i in range(0, len(messages), AT_ONCE)):
+        for some in (messages[i : i + CHECK_AFTER_MESSAGES] for i in range(0, len(messages), CHECK_AFTER_MESSAGES)):
             done: list[Received] = []
             for message in some:
                 done += self._take(message)
@@ -128,7 +132,8 @@ class Joined:
         self._partitions = {
             number: _Partition(change.committed[self._snapshots_topic, number]) for number in sorted(now)
         }
-        for serial in [serial for serial, home in self._homes.items() if home not in now]:
+        self._homes = {serial: homes & now for serial, homes in self._homes.items()}
+        for serial in [serial for serial, homes in self._homes.items() if not homes]:
             self._withdraw(serial)
         self._context.log.info("partitions assigned", now=len(now), new=len(now - before), gone=len(before - now))
 
@@ -164,20 +169,16 @@ class Joined:
         partition = self._partitions.get(message.partition)
         if partition is None:
             return []
-        if message.oversize:
-            self._skipped.note(
-                message.topic, "too large", f"{message.oversize} bytes; max_bytes says how many are taken"
-            )
-            return []
-        if message.topic == self._devices_topic:
-            return self._use(partition, message)
-        if partition.described:
+        if message.topic == self._devices_topic or partition.described:
             return self._use(partition, message)
         partition.held.append(message)
-        return self._use(partition, partition.held.popleft()) if len(partition.held) > HELD_MOST else []
+        return self._use(partition, partition.held.popleft()) if len(partition.held) > MAX_HELD_MESSAGES else []
 
     def _use(self, partition: _Partition, message: Received) -> list[Received]:
         try:
+            if message.oversize:
+                text = f"it has {message.oversize} bytes; max_bytes says how many are taken"
+                raise BadMessageError("too large", text)
             if message.topic == self._devices_topic:
                 self._device(partition, message)
             elif message.topic == self._alarms_topic:
@@ -185,17 +186,25 @@ class Joined:
             else:
                 return self._snapshot(partition, message)
         except BadMessageError as error:
-            self._skipped.note(message.topic, str(error), str(error))
-        return []
+            self._skipped.note(message, error.kind, str(error))
+        except Exception as error:
+            self._context.log.debug("traceback", exc_info=error)
+            self._skipped.note(message, "not understood", f"it can't be used ({type(error).__name__})")
+        # The compacted topics are read from their beginning each time; what is bad elsewhere does not come again.
+        is_new = message.topic == self._snapshots_topic and message.offset >= partition.resume
+        return [message] if is_new else []
 
     def _device(self, partition: _Partition, message: Received) -> None:
         if message.value is None:
-            self._withdraw(message.key)
+            homes = self._homes.get(message.key, set())
+            homes.discard(message.partition)
+            if not homes:
+                self._withdraw(message.key)
             return
-        device = schema.decode(DeviceMessage, message.value, message.key).device
+        device = checked.device(schema.decode(DeviceMessage, message.value, message.key).device)
         known = self.devices.get(device.serial)
         self.devices[device.serial] = device
-        self._homes[device.serial] = message.partition
+        self._homes.setdefault(device.serial, set()).add(message.partition)
         if known != device:
             self._context.announce(device)
         for early in partition.early.pop(device.serial, ()):
@@ -212,7 +221,7 @@ class Joined:
             self._tell(said)
         else:
             partition.early_alarms[said.serial] = said
-            while len(partition.early_alarms) > EARLY_MOST:
+            while len(partition.early_alarms) > MAX_EARLY_DEVICES:
                 del partition.early_alarms[next(iter(partition.early_alarms))]
 
     def _tell(self, said: AlarmsMessage) -> None:
@@ -220,8 +229,12 @@ class Joined:
 
     def _snapshot(self, partition: _Partition, message: Received) -> list[Received]:
         if message.value is None:
-            return []
-        said = schema.decode(SnapshotMessage, message.value, message.key)
+            return [message] if message.offset >= partition.resume else []
+        said = self._checked(message, schema.decode(SnapshotMessage, message.value, message.key))
+        if not has_value(said.values):
+            return (
+                [message] if message.offset >= partition.resume else []
+            )  # from a gateway that let such pass: it is no measurement
         if message.offset < partition.resume:
             partition.latest[said.serial, _source(said)] = said
             return []
@@ -230,11 +243,20 @@ class Joined:
             self._publish(said)
         else:
             # What it is comes in another topic, so perhaps a moment later.
-            early = partition.early.setdefault(said.serial, deque(maxlen=EARLY_MOST))
+            early = partition.early.setdefault(said.serial, deque(maxlen=MAX_EARLY_DEVICES))
             early.append(said)
-            while len(partition.early) > EARLY_MOST:
+            while len(partition.early) > MAX_EARLY_DEVICES:
                 del partition.early[next(iter(partition.early))]
         return [message]
+
+    def _checked(self, message: Received, said: SnapshotMessage) -> SnapshotMessage:
+        """Return a snapshot without what its points can't be, and from ahead of our clock as of now."""
+        values, odd = checked.values(said.values)
+        if odd:
+            names = plain(", ".join(odd[:SHOWN_ODD]), MAX_TEXT)
+            self._skipped.note_part(message, "values", f"values that a point can't have, or of no point: {names}")
+        now = self._context.clock.now()
+        return msgspec.structs.replace(said, values=values, time=said.time if said.time <= now + MAX_AHEAD else now)
 
     def _show_latest(self, partition: _Partition) -> None:
         """Show what was read last before the group's place: the histories of who read it then have it already."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.bridge import Context
+from gateway.api.contexts import SourceContext
 from gateway.core.errors import GatewayError
 from gateway.kafka import Consumer, Received
 
@@ -31,7 +31,7 @@ class _Batch(msgspec.Struct, frozen=True):
 class Ledger:
     """What has been read and is not committed yet, in order."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: SourceContext) -> None:
         self._context = context
         self._waiting: deque[_Batch] = deque()
         self._come = asyncio.Event()
@@ -43,7 +43,7 @@ class Ledger:
         count = len(messages)
         last = {(message.topic, message.partition): message for message in messages}
         if last:
-            bare = [msgspec.structs.replace(message, value=None, headers={}) for message in last.values()]
+            bare = [msgspec.structs.replace(message, value=None) for message in last.values()]
             self._waiting.append(_Batch(first, bare, count))
             self._count += count
             self._come.set()

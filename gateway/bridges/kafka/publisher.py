@@ -2,17 +2,22 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from gateway.api.contexts import SinkContext
 from gateway.bridges.kafka import schema
 from gateway.bridges.kafka.settings import PublishSettings
 from gateway.bridges.kafka.skipped import Skipped
-from gateway.core.bridge import Context, Updates
+from gateway.core import files
+from gateway.core.bad_json import BAD_JSON
 from gateway.core.errors import NotSentError, RefusedError
+from gateway.core.mailbox import Updates
 from gateway.core.model import Alarm, Device
 from gateway.kafka import Delivered, NewTopic, Producer
+from gateway.kafka.producer import PARTITION_OF_KEY
 
 UNDER_WAY: Final = 5_000
 """Messages that wait for a confirmation at a time."""
@@ -27,17 +32,21 @@ class _Outgoing(msgspec.Struct, frozen=True):
     topic: str
     key: str
     value: bytes | None
+    partition: int = PARTITION_OF_KEY
 
 
 class Publisher:
     """The sink's side of the bridge."""
 
-    def __init__(self, settings: PublishSettings, context: Context, skipped: Skipped) -> None:
+    def __init__(self, settings: PublishSettings, context: SinkContext, skipped: Skipped) -> None:
         self._settings = settings
         self._context = context
         self._skipped = skipped
         self._known: dict[str, Device] = {}
         """Serial → what the topic says of it."""
+        self._store = context.data_dir / f"{context.name}-partitions.json"
+        self._partitions = 0
+        """Of the topic `devices`, when it was last written to; 0 where that is not known."""
 
     @property
     def topics(self) -> list[str]:
@@ -67,10 +76,15 @@ class Publisher:
     def anew(self) -> None:
         """Say again what devices are: the topic may have been emptied."""
         self._known.clear()
+        self._partitions = _read(self._store)
 
     async def deliver(self, updates: Updates, producer: Producer) -> None:
         """Write it all, and return when the cluster has it."""
-        waiting: list[_Outgoing] = []
+        devices = self._settings.topics.name("devices")
+        # Not before it is known how the topic is divided: nothing else might be delivered before a stop.
+        await producer.ready(devices)
+        moved = await self._moved(producer.partitions(devices))
+        waiting: list[_Outgoing] = list(self._taken_back(updates, moved)) if moved else []
         for message in self._messages(updates):
             waiting.append(message)
             if len(waiting) >= UNDER_WAY:
@@ -78,15 +92,48 @@ class Publisher:
                 waiting = []
         await self._send(waiting, producer)
 
+    async def _moved(self, now: int) -> int:
+        """Return how many partitions there were, where there are more now: devices have gone to others then."""
+        before = self._partitions
+        if not now or now == before:
+            return 0
+        self._partitions = now
+        if before:
+            self._context.log.warning(
+                "the topics are divided otherwise: devices are described anew, and taken back where they were",
+                before=before,
+                now=now,
+            )
+            self._known.clear()
+        try:
+            await asyncio.to_thread(files.replace, self._store, msgspec.json.encode(now))
+        except OSError as error:
+            self._context.log.warning("the number of partitions can't be kept", error=str(error))
+        return before
+
+    def _taken_back(self, updates: Updates, before: int) -> Iterator[_Outgoing]:
+        """Yield what makes members forget a device where it was: they would serve it beside its new owner, frozen."""
+        names = self._settings.topics
+        for serial in dict.fromkeys((*updates.states, *(state.device.serial for state in self._context.states()))):
+            for partition in range(before):
+                for kind in COMPACTED:
+                    yield _Outgoing(names.name(kind), serial, None, partition)
+        for state in self._context.states():
+            if state.device.serial not in updates.states:
+                yield self._describe(state.device)
+                yield self._alarms(names.name("alarms"), state.device.serial, [])
+
+    def _describe(self, device: Device) -> _Outgoing:
+        message = schema.DeviceMessage(gateway=self._context.gateway_id, device=device)
+        self._known[device.serial] = device
+        return _Outgoing(self._settings.topics.name("devices"), device.serial, schema.encode(message))
+
     def _messages(self, updates: Updates) -> Iterator[_Outgoing]:
         gateway, names = self._context.gateway_id, self._settings.topics
         devices, snapshots, alarms, events = (names.name(kind) for kind in ("devices", "snapshots", "alarms", "events"))
         for serial, state in updates.states.items():
             if self._known.get(serial) != state.device:
-                yield _Outgoing(
-                    devices, serial, schema.encode(schema.DeviceMessage(gateway=gateway, device=state.device))
-                )
-                self._known[serial] = state.device
+                yield self._describe(state.device)
                 if serial not in {alarm.serial for alarm in updates.alarms}:
                     # Those that were restored at the start are told of nowhere else.
                     yield self._alarms(alarms, serial, [])
@@ -122,7 +169,7 @@ class Publisher:
                 if isinstance(end, NotSentError):
                     again.append(message)
                 elif isinstance(end, RefusedError):
-                    self._skipped.note(message.topic, "refused", str(end))
+                    self._skipped.note_unsent(message.topic, str(end))
                 elif isinstance(end, BaseException):
                     raise end
             left = again
@@ -130,9 +177,17 @@ class Publisher:
                 await asyncio.sleep(AGAIN)
 
 
+def _read(store: Path) -> int:
+    """Return the number that was kept; 0 where none was, or it can't be read."""
+    try:
+        return msgspec.json.decode(store.read_bytes(), type=int)
+    except (OSError, *BAD_JSON):
+        return 0
+
+
 def _posted(producer: Producer, message: _Outgoing) -> "asyncio.Future[Delivered]":
     try:
-        return producer.post(message.topic, message.value, key=message.key)
+        return producer.post(message.topic, message.value, key=message.key, partition=message.partition)
     except (NotSentError, RefusedError) as error:
         failed: asyncio.Future[Delivered] = asyncio.get_running_loop().create_future()
         failed.set_exception(error)

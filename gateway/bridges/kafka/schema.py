@@ -5,14 +5,25 @@ untrusted: a message of another version, or with a field of another type, is ref
 """
 
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
+from gateway.bridges.kafka.checked import times
+from gateway.commands.requests import ID_LIMIT
 from gateway.core.model import Alarm, Command, CommandEvent, CommandState, Device, Reason, Snapshot, Value
+from gateway.core.strict import check_keys
+from gateway.core.text import identifier, plain
 
 VERSION: Final = 1
-SERIAL_MOST: Final = 64
+MAX_SERIAL_CHARS: Final = 64
+MAX_GATEWAY_CHARS: Final = 128
+MAX_ALARMS: Final = 1000
+"""Of one device, in one message."""
+MAX_INTERVAL_SECONDS: Final = 30 * 86_400
+"""Seconds between two measurements; times are reckoned with it."""
+YEARS: Final = range(2000, 2200)
+"""Of times that can be reckoned with: in another zone, or some intervals later, they are still times."""
 SHOWN: Final = 80
 """Characters of a decoder's words that a log repeats."""
 
@@ -36,8 +47,8 @@ class SnapshotMessage(Message, frozen=True, kw_only=True):
 
     serial: str
     time: datetime
-    source: str
-    interval: float
+    source: Annotated[str, msgspec.Meta(max_length=128)]
+    interval: Annotated[float, msgspec.Meta(ge=0, le=MAX_INTERVAL_SECONDS)]
     values: dict[str, Value]
 
 
@@ -45,8 +56,8 @@ class AlarmsMessage(Message, frozen=True, kw_only=True):
     """Topic `alarms`: all active alarms of a device, and those that have just been cleared."""
 
     serial: str
-    active: list[Alarm]
-    cleared: list[Alarm] = []
+    active: Annotated[list[Alarm], msgspec.Meta(max_length=MAX_ALARMS)]
+    cleared: Annotated[list[Alarm], msgspec.Meta(max_length=MAX_ALARMS)] = []
 
 
 class CommandMessage(Message, frozen=True, kw_only=True):
@@ -83,6 +94,11 @@ M = TypeVar("M", bound=Message)
 class BadMessageError(Exception):
     """A message that can't be used, and could not if it came again."""
 
+    def __init__(self, kind: str, text: str = "") -> None:
+        super().__init__(text or kind)
+        self.kind = kind
+        """Few words of ours, the same for all of their kind."""
+
 
 _encoder: Final = msgspec.json.Encoder()
 _decoders: Final[dict[type[Message], msgspec.json.Decoder[Any]]] = {
@@ -100,20 +116,33 @@ def decode(kind: type[M], raw: bytes, key: str) -> M:
     """Return a message. Raises BadMessageError, also where it is not about the device that is its key."""
     try:
         message: M = _decoders[kind].decode(raw)
+        if isinstance(message, CommandMessage):
+            check_keys(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadMessageError(f"this is no message of version {VERSION}: {str(error)[:SHOWN]}") from None
+        text = f"this is no message of version {VERSION}: {plain(str(error), SHOWN)}"
+        raise BadMessageError("no message", text) from None
     if message.v != VERSION:
-        raise BadMessageError(f"its version is {message.v}; this gateway reads version {VERSION}")
+        raise BadMessageError("version", f"its version is {message.v}; this gateway reads version {VERSION}")
     serial = message.device.serial if isinstance(message, DeviceMessage) else getattr(message, "serial", "")
-    if serial != key or not 0 < len(serial) <= SERIAL_MOST or not serial.isprintable():
+    if serial != key or not 0 < len(serial) <= MAX_SERIAL_CHARS or not serial.isprintable():
         raise BadMessageError("its key is not the serial number that it is about")
+    if identifier(getattr(message, "id", "-"), ID_LIMIT) != getattr(message, "id", "-"):
+        raise BadMessageError("its id is none")
+    if identifier(message.gateway, MAX_GATEWAY_CHARS) != message.gateway:
+        raise BadMessageError("its gateway has no name that one can read")
+    if isinstance(message, AlarmsMessage) and any(a.serial != serial for a in (*message.active, *message.cleared)):
+        raise BadMessageError("an alarm of it is another device's")
     for moment in _times(message):
         if moment.tzinfo is None:
             raise BadMessageError("a time has no zone")
+        if moment.year not in YEARS:
+            raise BadMessageError("a time is out of reach")
     return message
 
 
 def _times(message: Message) -> list[datetime]:
+    if isinstance(message, AlarmsMessage):
+        return times([*message.active, *message.cleared])
     return [value for name in message.__struct_fields__ if isinstance(value := getattr(message, name), datetime)]
 
 
@@ -138,7 +167,7 @@ def of_event(gateway: str, event: CommandEvent) -> EventMessage:
         serial=command.serial,
         setpoint=command.setpoint,
         value=command.value,
-        origin=command.origin,
+        origin=str(command.origin),
         state=event.state,
         time=event.time,
         reason=event.reason,
@@ -156,7 +185,7 @@ def of_command(gateway: str, command: Command) -> CommandMessage:
         serial=command.serial,
         setpoint=command.setpoint,
         value=command.value,
-        origin=command.origin,
+        origin=str(command.origin),
         created=command.created,
         expires=command.expires,
     )

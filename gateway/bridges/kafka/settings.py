@@ -5,11 +5,19 @@ from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from gateway.core.bridge import BridgeSettings
+from gateway.api.bridge import BridgeSettings
 from gateway.kafka.settings import KafkaConnection
 from gateway.sems.catalogue import Catalogue, load
 from gateway.sems.overrides import NO_OVERRIDES, OVERRIDES_HELP, CatalogueOverrides, Overrides, checked, overridden
-from gateway.sems.platform import Platform, ZoneName
+from gateway.sems.platform import (
+    CLASSIC,
+    DATE_FORMAT_HELP,
+    TIME_ZONE_HELP,
+    DateFormat,
+    Platform,
+    ZoneName,
+)
+from gateway.sems.times import AUTO
 
 TOPIC: Final = r"^[A-Za-z0-9._-]{1,249}$"
 """What Kafka takes for a topic's name."""
@@ -28,10 +36,11 @@ class TelemetrySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     topics: list[str] = Field(min_length=1, description="topics that GoodWe writes its telemetry to")
-    platform: Platform = Field(default=Platform.CLASSIC, description="which API's bodies are sent")
+    platform: Platform = Field(default=CLASSIC, description="which API's bodies are sent")
     overrides: Overrides = Field(default=NO_OVERRIDES, description=OVERRIDES_HELP)
     devices: list[str] = Field(default=["*"], description="serial numbers, or patterns, that are taken")
-    time_zone: ZoneName = Field(default="UTC", description="for plants that do not say theirs, e.g. Europe/Berlin")
+    time_zone: ZoneName = Field(default="", description=TIME_ZONE_HELP)
+    date_format: DateFormat = Field(default=AUTO, description=DATE_FORMAT_HELP)
     interval: float = Field(default=300, ge=1, le=86_400, description="seconds that usually lie between two messages")
 
     @field_validator("topics")

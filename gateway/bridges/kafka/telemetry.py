@@ -4,15 +4,16 @@ That is assumed: nothing public says what GoodWe writes there (SEMS.md). An offs
 what its message brought, so after an outage, of whichever side, all that the topic still holds is read.
 """
 
+from codecs import BOM_UTF8
 from collections import Counter
 from typing import cast
 
 import msgspec
 
+from gateway.api.bridge import Context
 from gateway.bridges.kafka.ledger import Ledger
 from gateway.bridges.kafka.settings import TelemetrySettings
 from gateway.bridges.kafka.skipped import Skipped
-from gateway.core.bridge import Context
 from gateway.kafka import Consumer, Received
 from gateway.sems.catalogue import Json
 from gateway.sems.pushed import BadPushError, Intake, Outcome
@@ -31,7 +32,8 @@ class Telemetry:
     async def run(self, consumer: Consumer, ledger: Ledger) -> None:
         """Read until cancelled."""
         # What came before this start and was not committed comes again, so nothing is remembered of it.
-        intake = Intake(self._settings, self._context)
+        intake = Intake(self._settings, self._context, "telemetry")
+        intake.begin()
         async for batch in consumer.batches():
             ledger.put(await self._take(batch, intake), batch)
             await ledger.room()
@@ -45,11 +47,16 @@ class Telemetry:
                     taken = await intake.take(pushed)
                 except BadPushError as error:
                     self.counts[Outcome.BAD] += 1
-                    self._skipped.note(message.topic, error.kind, str(error))
+                    self._skipped.note(message, error.kind, str(error))
+                    continue
+                except Exception as error:
+                    self.counts[Outcome.BAD] += 1
+                    self._context.log.debug("traceback", exc_info=error)
+                    self._skipped.note(message, "not understood", f"it can't be used ({type(error).__name__})")
                     continue
                 self.counts[taken.outcome] += 1
                 for reason in taken.dropped:
-                    self._skipped.note(message.topic, reason, reason)
+                    self._skipped.note_part(message, reason, reason)
                 if taken.first:
                     first = min(first or taken.first, taken.first)
         return first
@@ -58,14 +65,12 @@ class Telemetry:
         """Return what a message holds: the items of its list, or the one object."""
         if message.oversize:
             self.counts[Outcome.TOO_LARGE] += 1
-            self._skipped.note(
-                message.topic, "too large", f"{message.oversize} bytes; max_bytes says how many are taken"
-            )
+            self._skipped.note(message, "too large", f"{message.oversize} bytes; max_bytes says how many are taken")
             return []
         try:
-            data = msgspec.json.decode(message.value or b"")
+            data = msgspec.json.decode((message.value or b"").removeprefix(BOM_UTF8))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.counts[Outcome.BAD] += 1
-            self._skipped.note(message.topic, "no JSON", f"this is no JSON: {error}")
+            self._skipped.note(message, "no JSON", f"this is no JSON: {error}")
             return []
         return cast("list[Json]", data if isinstance(data, list) else [data])

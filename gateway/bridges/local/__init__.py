@@ -1,6 +1,6 @@
 """The command line's door into a running gateway: a Unix socket in `data_dir`."""
 
 from gateway.bridges.local.bridge import LocalBridge, LocalSettings
-from gateway.bridges.local.client import LocalClient, NotRunningError
+from gateway.bridges.local.client import HungUpError, LocalClient, NotRunningError
 
-__all__ = ["LocalBridge", "LocalClient", "LocalSettings", "NotRunningError"]
+__all__ = ["HungUpError", "LocalBridge", "LocalClient", "LocalSettings", "NotRunningError"]

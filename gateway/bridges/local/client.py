@@ -1,17 +1,25 @@
 """The command line's side of the socket."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from gateway.bridges.local.protocol import MAX_LINE, Answer, Reply, Request, socket_path
+from gateway.core.model import custom
 
 
 class NotRunningError(Exception):
     """No gateway listens there."""
+
+
+class HungUpError(Exception):
+    """A gateway listens there, and closed the connection before all was said: it stops, or has no seat left."""
+
+    def __init__(self) -> None:
+        super().__init__("the gateway closed the connection before it had answered; see its log, and try again")
 
 
 class Conversation:
@@ -22,14 +30,26 @@ class Conversation:
         self._writer = writer
 
     async def say(self, message: Request | Answer) -> None:
-        """Send something."""
+        """Send something. Raises HungUpError."""
         self._writer.write(msgspec.json.encode(message) + b"\n")
-        await self._writer.drain()
+        with _hung_up():
+            await self._writer.drain()
 
     async def replies(self) -> AsyncGenerator[Reply, None]:
-        """Yield what comes, until the gateway closes."""
-        while line := await self._reader.readline():
-            yield msgspec.json.decode(line, type=Reply)
+        """Yield what comes, until the gateway closes. Raises HungUpError where it does so before all was said."""
+        silent = True
+        while line := await self._line():
+            yield msgspec.json.decode(line, type=Reply, dec_hook=custom)
+            silent = False
+        if silent:
+            raise HungUpError
+
+    async def _line(self) -> bytes:
+        with _hung_up():
+            line = await self._reader.readline()
+        if line and not line.endswith(b"\n"):
+            raise HungUpError
+        return line
 
 
 class LocalClient:
@@ -40,7 +60,7 @@ class LocalClient:
 
     @asynccontextmanager
     async def converse(self, request: Request) -> AsyncGenerator[Conversation, None]:
-        """Send a request. Raises NotRunningError."""
+        """Send a request. Raises NotRunningError or HungUpError."""
         try:
             with socket_path(self._data_dir) as path:
                 reader, writer = await asyncio.open_unix_connection(path, limit=64 * MAX_LINE)
@@ -56,7 +76,15 @@ class LocalClient:
             writer.close()
 
     async def ask(self, request: Request) -> AsyncGenerator[Reply, None]:
-        """Send a request and yield the replies. Raises NotRunningError."""
+        """Send a request and yield the replies. Raises NotRunningError or HungUpError."""
         async with self.converse(request) as conversation:
             async for reply in conversation.replies():
                 yield reply
+
+
+@contextmanager
+def _hung_up() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # reset, or a broken pipe
+        raise HungUpError from error

@@ -1,13 +1,15 @@
 """One setpoint for many devices: what it would take, then a command each, and their steps as they come."""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Final
 
 import msgspec
 
+from gateway.api.bridge import Context
 from gateway.bridges.local.protocol import (
     MAX_LINE,
     Answer,
@@ -15,24 +17,24 @@ from gateway.bridges.local.protocol import (
     FleetCancelled,
     FleetPlan,
     Go,
+    Outage,
     Reply,
     SendFleet,
     Step,
 )
-from gateway.core.bridge import Context
+from gateway.core.bad_json import BAD_JSON
 from gateway.core.clock import set_within
-from gateway.core.model import Command, CommandEvent, DeviceState, new_command_id
+from gateway.core.model import Command, CommandEvent, CommandState, DeviceState, Origin, new_command_id, plain
 from gateway.core.points import SETPOINTS
-from gateway.core.policy.origins import origin
 
-AT_ONCE: Final = 200
+COMMANDS_A_COMMIT: Final = 200
 """Commands that are submitted together: the journal writes them in one go."""
 TTL_MARGIN: Final = 1.5
-TTL_MOST: Final = 86_400.0
+MAX_TTL_SECONDS: Final = 86_400.0
 """Seconds."""
 
 Follow = Callable[[list[str], Callable[[CommandEvent], None]], None]
-"""Has the steps of these commands told."""
+"""Has the steps of these commands reported."""
 
 
 class FleetCommand:
@@ -42,29 +44,44 @@ class FleetCommand:
         self._context = context
         self._request = request
         self._least = ttl
-        self._origin = origin(context.name, detail=request.user)
+        self._origin = Origin.of(context.name, detail=request.user)
         self._stopped = asyncio.Event()
         self.steps: asyncio.Queue[CommandEvent | None] = asyncio.Queue()
         """What became of its commands; None once all are submitted."""
         self.ids: list[str] = []
+        self._states: dict[str, CommandState] = {}
+        """Where each of its commands stands."""
+        self._submitted = False
+        self._told = False
+        self.watched = True
+        """Whether somebody takes what is in `steps`."""
         self.cancelling = asyncio.Lock()
         """Held while it is, until that is answered."""
 
     def plan(self) -> FleetPlan:
         """Return what it would take."""
-        request = self._request
-        matching = [state for state in self._context.states() if _matches(request, state)]
-        able = [state.device.serial for state in matching if request.setpoint in state.device.setpoints]
-        efforts = self._context.effort(request.setpoint, able)
-        seconds = max((effort.seconds for effort in efforts.values() if effort is not None), default=0.0)
-        ttl = request.ttl or min(TTL_MOST, max(self._least, TTL_MARGIN * (seconds + request.spread) + self._least))
+        request, context, setpoint = self._request, self._context, self._request.setpoint
+        matching = [state for state in context.announced() if _matches(request, state)]
+        able = [state.device.serial for state in matching if setpoint in state.device.setpoints]
+        call_estimates = context.call_estimate(setpoint, able)
+        seconds = max(
+            (call_estimate.seconds for call_estimate in call_estimates.values() if call_estimate is not None),
+            default=0.0,
+        )
+        ttl = request.ttl or min(
+            MAX_TTL_SECONDS, max(self._least, TTL_MARGIN * (seconds + request.spread) + self._least)
+        )
         return FleetPlan(
             serials=able,
             without=len(matching) - len(able),
-            efforts={name: effort for name, effort in efforts.items() if effort is not None},
+            call_estimates={
+                name: call_estimate for name, call_estimate in call_estimates.items() if call_estimate is not None
+            },
             seconds=max(seconds, request.spread),
             ttl=ttl,
-            known=request.setpoint in SETPOINTS,
+            known=setpoint in SETPOINTS,
+            reached=dict(Counter(takers[0] for serial in able if (takers := context.takers(setpoint, serial)))),
+            outage=outage_of(context, setpoint, able),
         )
 
     async def carry_out(self, plan: FleetPlan, follow: Follow) -> None:
@@ -73,18 +90,29 @@ class FleetCommand:
             await self._submit_all(plan, follow)
         finally:
             self.steps.put_nowait(None)
+            self._submitted = True
+            counts = Counter(self._states.values())
+            self._log(
+                "fleet command accepted",
+                devices=len(plan.serials),
+                by=plan.reached,
+                down=plan.outage.down,
+                rejected=counts[CommandState.REJECTED],
+                accepted=counts.total() - counts[CommandState.REJECTED],
+            )
+            self._look_for_end()
 
     async def _submit_all(self, plan: FleetPlan, follow: Follow) -> None:
         began, count = self._context.clock.monotonic(), len(plan.serials)
-        for first in range(0, count, AT_ONCE):
+        for first in range(0, count, COMMANDS_A_COMMIT):
             due = began + self._request.spread * first / count
             await set_within(self._stopped, due - self._context.clock.monotonic())
             if self._stopped.is_set():
                 return
-            commands = [self._command(serial, plan.ttl) for serial in plan.serials[first : first + AT_ONCE]]
+            commands = [self._command(serial, plan.ttl) for serial in plan.serials[first : first + COMMANDS_A_COMMIT]]
             ids = [command.id for command in commands]
             self.ids += ids
-            follow(ids, self.steps.put_nowait)
+            follow(ids, self._heard)
             # Each for itself: what one device refuses is no reason for another.
             await asyncio.gather(*(self._submit(command) for command in commands))
 
@@ -96,8 +124,28 @@ class FleetCommand:
     async def _submit(self, command: Command) -> None:
         (event,) = await self._context.submit(command)
         if event.state.final:
-            # Refused; its sink may have heard of it already, and who counts ends counts each once.
+            # Refused; its sink may have received it already, and who counts ends counts each once.
+            self._heard(event)
+        else:
+            self._states.setdefault(event.command.id, event.state)
+
+    def _heard(self, event: CommandEvent) -> None:
+        """Take in a step, also when nobody at the command line waits for it any more."""
+        if self.watched:
             self.steps.put_nowait(event)
+        if not event.correction:
+            self._states[event.command.id] = event.state
+            self._look_for_end()
+
+    def _look_for_end(self) -> None:
+        if self._submitted and not self._told and all(state.final for state in self._states.values()):
+            self._told = True
+            counts = Counter(self._states.values())
+            self._log("fleet command ended", **{state.value: counts[state] for state in CommandState if counts[state]})
+
+    def _log(self, event: str, **figures: object) -> None:
+        request = self._request
+        self._context.log.info(event, setpoint=request.setpoint, value=request.value, origin=self._origin, **figures)
 
     def _command(self, serial: str, ttl: float) -> Command:
         now = self._context.clock.now()
@@ -152,13 +200,26 @@ async def _hear(reader: asyncio.StreamReader) -> Answer | None:
     try:
         answer: Answer = msgspec.json.decode(line, type=Answer)
         return answer
-    except msgspec.MsgspecError:
+    except BAD_JSON:
         return None
 
 
 async def _say(writer: asyncio.StreamWriter, reply: Reply) -> None:
-    writer.write(msgspec.json.encode(reply) + b"\n")
+    writer.write(msgspec.json.encode(reply, enc_hook=plain) + b"\n")
     await writer.drain()
+
+
+def outage_of(context: Context, setpoint: str, serials: Iterable[str]) -> Outage:
+    """Return which of the bridges that would set this are down."""
+    status = {status.name: status for status in context.bridges()}
+    down: dict[str, str] = {}
+    stranded = 0
+    for serial in serials:
+        takers = context.takers(setpoint, serial)
+        out = [name for name in takers if name in status and not status[name].up]
+        down.update((name, status[name].detail or "it has not begun yet") for name in out)
+        stranded += bool(takers) and len(out) == len(takers)
+    return Outage(down, stranded)
 
 
 def _matches(request: SendFleet, state: DeviceState) -> bool:

@@ -1,57 +1,57 @@
-"""Answers a request for a device's past: what it means, who can tell it, and the pages."""
+"""Answers a request for a device's past: what it means, who has it, and the pages."""
 
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from difflib import get_close_matches
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from gateway.api.bridge import HistoryProvider
+from gateway.api.contexts import SinkContext
 from gateway.bridges.local.protocol import (
     Failed,
     History,
     HistoryEnd,
-    HistoryOutline,
     HistoryPage,
-    HistoryPause,
+    HistoryPlanned,
+    HistoryWait,
     Refused,
     Reply,
 )
-from gateway.core.bridge import Context, Historian
 from gateway.core.errors import GatewayError, RefusedError
 from gateway.core.model import Device, Page, iso
+from gateway.core.zones import zone_named
 
 
 class BadRequestError(Exception):
     """The request can't be answered. The message says what to ask instead."""
 
 
-async def tell(context: Context, request: History) -> AsyncGenerator[Reply, None]:
+async def answer(context: SinkContext, request: History) -> AsyncGenerator[Reply, None]:
     """Yield an outline, pages and pauses, and the end; or how it failed."""
     try:
         device = _device(context, request.serial)
-        historian = _historian(context, device)
+        history_provider = _history_provider(context, device)
         start, end = _period(request, _zone(context, device), context.clock.now())
         if request.since is not None:
             start = max(start, request.since)
-        outline = historian.outline(device.serial, start, end, request.resolution)
+        history_plan = history_provider.history_plan(device.serial, start, end, request.resolution)
     except (BadRequestError, RefusedError) as error:
         yield Refused(str(error))
         return
-    yield HistoryOutline(outline)
+    yield HistoryPlanned(history_plan)
     try:
-        async for part in historian.history(device.serial, start, end, request.resolution):
-            yield HistoryPage(part) if isinstance(part, Page) else HistoryPause(part)
+        async for part in history_provider.history(device.serial, start, end, request.resolution):
+            yield HistoryPage(part) if isinstance(part, Page) else HistoryWait(part)
     except GatewayError as error:
         yield Failed(str(error))
         return
     yield HistoryEnd()
 
 
-def _device(context: Context, serial: str) -> Device:
+def _device(context: SinkContext, serial: str) -> Device:
     state = context.state(serial)
     if state is not None:
         return state.device
-    known = [state.device.serial for state in context.states()]
+    known = [state.device.serial for state in context.announced()]
     near = get_close_matches(serial, known, 3)
     if near:
         hint = f"the nearest: {', '.join(near)}"
@@ -63,21 +63,21 @@ def _device(context: Context, serial: str) -> Device:
     raise BadRequestError(f"there is no device {serial!r}; {hint}")
 
 
-def _historian(context: Context, device: Device) -> Historian:
-    historian = context.historian(device.serial)
-    if historian is not None:
-        return historian
-    told = sorted({state.device.kind for state in context.states() if context.historian(state.device.serial)})
-    which = f"; there is one of: {', '.join(told).replace('_', ' ')}" if told else ""
+def _history_provider(context: SinkContext, device: Device) -> HistoryProvider:
+    history_provider = context.history_provider(device.serial)
+    if history_provider is not None:
+        return history_provider
+    kinds = sorted(
+        {state.device.kind for state in context.announced() if context.history_provider(state.device.serial)}
+    )
+    which = f"; there is one of: {', '.join(kinds).replace('_', ' ')}" if kinds else ""
     raise BadRequestError(f"there is no history of {device.serial} ({device.kind.replace('_', ' ')}){which}")
 
 
-def _zone(context: Context, device: Device) -> tzinfo:
+def _zone(context: SinkContext, device: Device) -> tzinfo:
     """Return the zone that the device's dates are in."""
     plant = context.state(device.plant)
-    with suppress(ZoneInfoNotFoundError, ValueError, OSError):
-        return ZoneInfo(device.time_zone or (plant.device.time_zone if plant is not None else ""))
-    return UTC
+    return zone_named(device.time_zone or (plant.device.time_zone if plant is not None else "")) or UTC
 
 
 def _period(request: History, zone: tzinfo, now: datetime) -> tuple[datetime, datetime]:

@@ -9,28 +9,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
-from gateway.core.bridge import Effort
+from gateway.core.balance import Sheet
+from gateway.core.controller import CallEstimate
 from gateway.core.model import (
     BridgeStatus,
     CommandEvent,
+    Device,
     DeviceState,
     Halt,
-    Outline,
+    HistoryPlan,
     Page,
-    Pause,
+    RateLimitWait,
     Resolution,
     Value,
+    Written,
 )
-from gateway.core.policy.checks import Verdict
+from gateway.core.verdict import Verdict
 
 SOCKET_NAME: Final = "control.sock"
 MAX_LINE: Final = 1 << 20
 MAX_PATH: Final = 100
 """A Unix socket's path must fit into 108 bytes (unix(7))."""
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=10 * 366 * 86_400)]
+"""Of a request: times are reckoned with it, and ten years from now there are still times."""
 
 
 class Send(msgspec.Struct, frozen=True, tag="send"):
@@ -41,8 +47,8 @@ class Send(msgspec.Struct, frozen=True, tag="send"):
     value: Value
     user: str
     id: str = ""
-    ttl: float | None = None
-    revert_after: float | None = None
+    ttl: Seconds | None = None
+    revert_after: Seconds | None = None
     revert_value: Value = None
 
 
@@ -56,11 +62,11 @@ class SendFleet(msgspec.Struct, frozen=True, tag="send_fleet"):
     kind: str = ""
     devices: tuple[str, ...] = ("*",)
     """Serial numbers or patterns."""
-    ttl: float | None = None
+    ttl: Seconds | None = None
     """Seconds; None for as long as the calls there are will take."""
-    spread: float = 0.0
+    spread: Seconds = 0.0
     """Seconds to spread the commands over."""
-    revert_after: float | None = None
+    revert_after: Seconds | None = None
     revert_value: Value = None
 
 
@@ -74,6 +80,10 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
 
 class Devices(msgspec.Struct, frozen=True, tag="devices"):
     """Ask for all devices and bridges."""
+
+
+class Examine(msgspec.Struct, frozen=True, tag="examine"):
+    """Ask how the gateway does, and what it doubts."""
 
 
 class History(msgspec.Struct, frozen=True, tag="history"):
@@ -96,7 +106,7 @@ class Explain(msgspec.Struct, frozen=True, tag="explain"):
     setpoint: str
     value: Value
     origin: str
-    revert_after: float | None = None
+    revert_after: Seconds | None = None
     revert_value: Value = None
 
 
@@ -119,20 +129,32 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     event: CommandEvent
 
 
+class Outage(msgspec.Struct, frozen=True, tag="outage"):
+    """Who would carry commands out and can't now. Comes before the first step of a `Send`, where there is any."""
+
+    down: dict[str, str]
+    """Bridge → why it is down."""
+    stranded: int
+    """Devices that no other bridge reaches: what is for them waits, and expires."""
+
+
 class FleetPlan(msgspec.Struct, frozen=True, tag="fleet_plan"):
     """What a command for many devices takes."""
 
     serials: list[str]
     without: int
     """Devices that match, but have no such setpoint."""
-    efforts: dict[str, Effort]
-    """Bridge → what it takes there, where it can tell."""
+    call_estimates: dict[str, CallEstimate]
+    """Bridge → what it takes there, where that is known."""
     seconds: float
     """About how long until the last has left."""
     ttl: float
     """Seconds after which what has not left expires."""
     known: bool
     """Whether there is a setpoint of that name at all."""
+    reached: dict[str, int]
+    """Bridge → for how many of the devices it is the first choice."""
+    outage: Outage
 
 
 class FleetCancelled(msgspec.Struct, frozen=True, tag="fleet_cancelled"):
@@ -146,6 +168,23 @@ class Inventory(msgspec.Struct, frozen=True, tag="inventory"):
 
     states: list[DeviceState]
     bridges: list[BridgeStatus]
+    written: list[Written] = []
+    """How often the setpoints of devices were written; empty where no gateway runs."""
+
+
+class Examined(msgspec.Struct, frozen=True, tag="examined"):
+    """How the gateway does."""
+
+    bridges: list[BridgeStatus]
+    """With what each has found."""
+    journal_trouble: str
+    """Why no command can be taken; "" where all is well."""
+    halted: Halt | None
+    quality: dict[str, int]
+    """How many plants and devices are of each quality."""
+    plants: list[Device]
+    sheets: list[Sheet]
+    """pv + battery + grid = load of every plant, as it came out last."""
 
 
 class Explained(msgspec.Struct, frozen=True, tag="explained"):
@@ -155,15 +194,16 @@ class Explained(msgspec.Struct, frozen=True, tag="explained"):
 
 
 class ControlState(msgspec.Struct, frozen=True, tag="control"):
-    """Whether control is halted now, after what was asked for."""
+    """Whether control is halted now, after what was asked for, and whether it was before."""
 
     halted: Halt | None
+    before: Halt | None = None
 
 
-class HistoryOutline(msgspec.Struct, frozen=True, tag="history_outline"):
+class HistoryPlanned(msgspec.Struct, frozen=True, tag="history_outline"):
     """What follows: so many pages, of these points. The first reply to `History`."""
 
-    outline: Outline
+    history_plan: HistoryPlan
 
 
 class HistoryPage(msgspec.Struct, frozen=True, tag="history_page"):
@@ -172,10 +212,10 @@ class HistoryPage(msgspec.Struct, frozen=True, tag="history_page"):
     page: Page
 
 
-class HistoryPause(msgspec.Struct, frozen=True, tag="history_pause"):
+class HistoryWait(msgspec.Struct, frozen=True, tag="history_pause"):
     """The next page takes a while."""
 
-    pause: Pause
+    pause: RateLimitWait
 
 
 class HistoryEnd(msgspec.Struct, frozen=True, tag="history_end"):
@@ -194,19 +234,21 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     detail: str
 
 
-Request = Send | SendFleet | Devices | History | Explain | StopControl | ResumeControl
+Request = Send | SendFleet | Devices | Examine | History | Explain | StopControl | ResumeControl
 Answer = Go | Cancel
 """What a client says after a `FleetPlan`."""
 Reply = (
     Step
+    | Outage
     | FleetPlan
     | FleetCancelled
     | Inventory
+    | Examined
     | Explained
     | ControlState
-    | HistoryOutline
+    | HistoryPlanned
     | HistoryPage
-    | HistoryPause
+    | HistoryWait
     | HistoryEnd
     | Failed
     | Refused

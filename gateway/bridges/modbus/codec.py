@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Value
+from gateway.core.points import NONE
 
 
 class Encoding(StrEnum):
@@ -45,6 +46,10 @@ class NumberFormat(msgspec.Struct, frozen=True):
     """What stands for "not there", high word first."""
     absent_text: str
     whole: bool = True
+    none: float = math.inf
+    """The number that stands for `none` (no limit, no setting), whatever the scale: the highest there is, but for
+    that which is "not there"."""
+    none_text: str = "+infinity"
     wraps: bool = False
     """What is too large starts again at 0, as a counter does."""
 
@@ -55,13 +60,15 @@ class NumberFormat(msgspec.Struct, frozen=True):
 
 
 NUMBERS: Final[Mapping[Encoding, NumberFormat]] = {
-    Encoding.UINT16: NumberFormat(">H", b"\xff\xff", "0xFFFF"),
-    Encoding.INT16: NumberFormat(">h", b"\x80\x00", "0x8000"),
-    Encoding.UINT32: NumberFormat(">I", b"\xff\xff\xff\xff", "0xFFFFFFFF"),
-    Encoding.INT32: NumberFormat(">i", b"\x80\x00\x00\x00", "0x80000000"),
-    Encoding.UINT64: NumberFormat(">Q", b"\xff" * 8, "0xFFFFFFFFFFFFFFFF"),
-    Encoding.ACC32: NumberFormat(">I", bytes(4), "0", wraps=True),
-    Encoding.ACC64: NumberFormat(">Q", bytes(8), "0", wraps=True),
+    Encoding.UINT16: NumberFormat(">H", b"\xff\xff", "0xFFFF", none=0xFFFE, none_text="0xFFFE"),
+    Encoding.INT16: NumberFormat(">h", b"\x80\x00", "0x8000", none=0x7FFF, none_text="0x7FFF"),
+    Encoding.UINT32: NumberFormat(">I", b"\xff" * 4, "0xFFFFFFFF", none=0xFFFF_FFFE, none_text="0xFFFFFFFE"),
+    Encoding.INT32: NumberFormat(">i", b"\x80\x00\x00\x00", "0x80000000", none=0x7FFF_FFFF, none_text="0x7FFFFFFF"),
+    Encoding.UINT64: NumberFormat(
+        ">Q", b"\xff" * 8, "0xFFFFFFFFFFFFFFFF", none=2**64 - 2, none_text="0xFFFFFFFFFFFFFFFE"
+    ),
+    Encoding.ACC32: NumberFormat(">I", bytes(4), "0", none=2**32 - 1, none_text="0xFFFFFFFF", wraps=True),
+    Encoding.ACC64: NumberFormat(">Q", bytes(8), "0", none=2**64 - 1, none_text="0xFFFFFFFFFFFFFFFF", wraps=True),
     Encoding.FLOAT32: NumberFormat(">f", b"\x7f\xc0\x00\x00", "NaN", whole=False),
 }
 """Every encoding but text. "Not there" reads as SunSpec's "not implemented" of the same type does."""
@@ -70,17 +77,42 @@ _EXACT: Final = 2**53
 """Beyond this a float no longer counts by one, so that no counter has got there."""
 
 Encoder = Callable[[Value], bytes]
-Decoder = Callable[[bytes], float | int]
+Decoder = Callable[[bytes], Value]
+
+
+class _Numerals(dict[str, float]):
+    """Text that is a number → that number, for every such text. Raises KeyError for any other."""
+
+    def __missing__(self, text: str) -> float:
+        """Read `512` and `0x200`."""
+        digits, base = (text[2:], 16) if text[:2] in ("0x", "0X") else (text, 10)
+        if digits.isascii() and digits.isalnum() and len(digits) <= _MAX_DIGITS:
+            try:
+                return int(digits, base)
+            except ValueError:
+                pass
+        raise KeyError(text)
+
+
+_MAX_DIGITS: Final = 20
+"""Characters of a number in text."""
+NUMERALS: Final[Mapping[str, float]] = _Numerals()
+"""For a register that shows a text that may be a number, e.g. a fault code. What is none reads as "not there"."""
 
 
 class NotAValueError(ValueError):
     """These registers hold no value: they say "not there", NaN or infinity."""
 
 
-def encoder(encoding: Encoding, exponent: int, registers: int, order: WordOrder, codes: Mapping[str, int]) -> Encoder:
+class AbsentError(NotAValueError):
+    """They say "not there"."""
+
+
+def encoder(encoding: Encoding, exponent: int, registers: int, order: WordOrder, codes: Mapping[str, float]) -> Encoder:
     """Return what writes a value as registers: number = value / 10**exponent, rounded.
 
-    Words become numbers by `codes`. What is absent, unknown or does not fit reads as "not there".
+    Words, and `none`, become numbers by `codes`, as they are. What is absent, unknown or does not fit reads as "not
+    there".
     """
     if encoding is Encoding.STRING:
         return _text_encoder(registers * 2)
@@ -107,15 +139,24 @@ def encoder(encoding: Encoding, exponent: int, registers: int, order: WordOrder,
     return encode
 
 
-def decoder(encoding: Encoding, exponent: int, order: WordOrder) -> Decoder:
-    """Return what reads a number from the bytes of its registers. That raises NotAValueError."""
+def decoder(
+    encoding: Encoding, exponent: int, order: WordOrder, *, nullable: bool = False, absent: bool = True
+) -> Decoder:
+    """Return what reads a number from the bytes of its registers; NONE where a `nullable` one has none.
+
+    That raises NotAValueError. `absent`: whether one of the numbers says "not there".
+    """
     form = NUMBERS[encoding]
     unpack = struct.Struct(form.code).unpack
 
-    def decode(raw: bytes) -> float | int:
+    def decode(raw: bytes) -> Value:
         raw = _ordered(raw, order)
         (number,) = unpack(raw)
-        if raw == form.absent or not math.isfinite(number):
+        if nullable and number == form.none:
+            return NONE
+        if (absent and raw == form.absent) or math.isnan(number):
+            raise AbsentError(f"{raw.hex()} means: not there")
+        if not math.isfinite(number):
             raise NotAValueError(f"{raw.hex()} means: no value")
         if not form.whole:
             # 50.1 comes as 50.099998…: seven digits are all that a float32 holds.

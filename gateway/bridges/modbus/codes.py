@@ -21,6 +21,14 @@ class ExceptionCode(IntEnum):
     GATEWAY_TARGET_FAILED_TO_RESPOND = 0x0B
 
 
+class ExceptionResponseError(Exception):
+    """The request is answered with an exception response."""
+
+    def __init__(self, code: ExceptionCode, text: str = "") -> None:
+        super().__init__(text or code.name)
+        self.code = code
+
+
 REFUSALS: Final[Mapping[Reason, ExceptionCode]] = {
     Reason.CONTROL_DISABLED: ExceptionCode.ILLEGAL_FUNCTION,
     Reason.UNKNOWN_DEVICE: ExceptionCode.GATEWAY_PATH_UNAVAILABLE,
@@ -111,6 +119,7 @@ SETPOINT_INDEX: Final[Mapping[str, int]] = {
     "battery_power_target": 7,
     "battery_target_soc": 8,
     "charging": 9,
+    "battery_reserve_soc": 10,
 }
 """A setpoint's place in every setpoint block, and its number in the command status."""
 
@@ -118,6 +127,6 @@ SETPOINT_INDEX: Final[Mapping[str, int]] = {
 SEVERITIES: Final[Mapping[str, int]] = {word: number for number, word in enumerate(ALARM_SEVERITIES)}
 
 
-def legend(codes: Mapping[Any, int]) -> str:
+def legend(codes: Mapping[Any, float]) -> str:
     """Return what numbers mean, for a register's description: `0 good, 1 stale`. Keys are words."""
     return ", ".join(f"{number} {word}" for word, number in codes.items())

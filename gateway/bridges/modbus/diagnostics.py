@@ -1,71 +1,72 @@
-"""FC8 and FC43: what a client asks of the server itself. Requests and answers are pymodbus' own."""
+"""FC8 and FC43: what a client asks of the server itself."""
 
+from collections.abc import Mapping
 from typing import Final
 
-from pymodbus.pdu import DecodePDU, ModbusPDU
-from pymodbus.pdu.device import ModbusControlBlock, ModbusDeviceIdentification
+from pymodbus.pdu.mei_message import ReadDeviceInformationResponse
 
 import gateway
-from gateway.bridges.modbus.codes import ExceptionCode
+from gateway.bridges.modbus.codes import ExceptionCode, ExceptionResponseError
 
 DIAGNOSTICS: Final = 0x08
 ENCAPSULATED: Final = 0x2B
 FUNCTIONS: Final = (DIAGNOSTICS, ENCAPSULATED)
 
 ECHO: Final = 0x0000
-COUNTERS: Final = {0x000B: "BusMessage", 0x000D: "BusExceptionError", 0x000E: "DeviceMessage"}
-"""Subfunctions of FC8 (V1.1b3 §6.8) → pymodbus' counter. The others steer a serial line, or clear."""
+MESSAGES: Final = (0x000B, 0x000E)
+EXCEPTIONS: Final = 0x000D
+"""Subfunctions of FC8 (V1.1b3 §6.8). The others steer a serial line, or clear."""
 READ_DEVICE_IDENTIFICATION: Final = 0x0E
+ONE: Final = 4
+"""The code that asks for a single object of FC43/14 (V1.1b3 §6.21)."""
+LAST_OBJECT: Final[Mapping[int, int]] = {1: 0x02, 2: 0x06, 3: 0xFF}
+"""The other codes, basic, regular and extended → the last object that they ask for."""
+
+Identity = Mapping[int, str]
+"""Object id → its text, in ascending order."""
 
 
-class NotServedError(Exception):
-    """The request is answered with this exception code."""
-
-    def __init__(self, code: ExceptionCode) -> None:
-        super().__init__(code.name)
-        self.code = code
-
-
-def identity(gateway_id: str) -> ModbusDeviceIdentification:
-    """Return what FC43/14 says of the gateway (V1.1b3 §6.21)."""
-    return ModbusDeviceIdentification(  # type: ignore[no-untyped-call]
-        info_name={
-            "VendorName": "sems-gateway",
-            "ProductCode": "SEMS-GATEWAY",
-            "MajorMinorRevision": gateway.__version__,
-            "ProductName": "SEMS gateway",
-            "ModelName": "Modbus TCP server",
-            "UserApplicationName": gateway_id,
-        }
-    )
+def identity(gateway_id: str) -> Identity:
+    """Return what FC43/14 says of the gateway."""
+    return {
+        0x00: "sems-gateway",  # VendorName
+        0x01: "SEMS-GATEWAY",  # ProductCode
+        0x02: gateway.__version__,  # MajorMinorRevision
+        0x04: "SEMS gateway",  # ProductName
+        0x05: "Modbus TCP server",  # ModelName
+        0x06: gateway_id,  # UserApplicationName
+    }
 
 
-async def diagnose(decoder: DecodePDU, unit: int, pdu: bytes, messages: int, exceptions: int) -> bytes:
-    """Return the answer's PDU. `messages` and `exceptions` are the server's counts. Raises NotServedError."""
-    _check(pdu)
-    request: ModbusPDU | None = decoder.decode(pdu)
-    if request is None:
-        raise NotServedError(ExceptionCode.ILLEGAL_DATA_VALUE)
-    # pymodbus keeps these in one place for the whole process; what counts is this listener's.
-    counters = ModbusControlBlock().Counter  # type: ignore[no-untyped-call]
-    counters.BusMessage = counters.DeviceMessage = messages & 0xFFFF
-    counters.BusExceptionError = exceptions & 0xFFFF
-    # These requests read the control block only, so they get no datastore.
-    answer = await request.datastore_update(None, unit)  # type: ignore[arg-type]
-    return bytes([answer.function_code]) + answer.encode()
+def diagnose(itself: Identity, pdu: bytes, messages: int, exceptions: int) -> bytes:
+    """Return the answer's PDU. `messages` and `exceptions` are the server's counts. Raises ExceptionResponseError."""
+    return _count(pdu, messages, exceptions) if pdu[0] == DIAGNOSTICS else _identify(itself, pdu)
 
 
-def _check(pdu: bytes) -> None:
-    if pdu[0] == DIAGNOSTICS:
-        if len(pdu) < 5:
-            raise NotServedError(ExceptionCode.ILLEGAL_DATA_VALUE)
-        subfunction = int.from_bytes(pdu[1:3], "big")
-        if subfunction != ECHO and subfunction not in COUNTERS:
-            raise NotServedError(ExceptionCode.ILLEGAL_FUNCTION)
-        if subfunction in COUNTERS and pdu[3:] != b"\0\0":
-            raise NotServedError(ExceptionCode.ILLEGAL_DATA_VALUE)
-        return
+def _count(pdu: bytes, messages: int, exceptions: int) -> bytes:
+    if len(pdu) < 5:
+        raise ExceptionResponseError(ExceptionCode.ILLEGAL_DATA_VALUE)
+    subfunction = int.from_bytes(pdu[1:3], "big")
+    if subfunction == ECHO:
+        return pdu
+    if subfunction != EXCEPTIONS and subfunction not in MESSAGES:
+        raise ExceptionResponseError(ExceptionCode.ILLEGAL_FUNCTION)
+    if pdu[3:] != b"\0\0":
+        raise ExceptionResponseError(ExceptionCode.ILLEGAL_DATA_VALUE)
+    count = exceptions if subfunction == EXCEPTIONS else messages
+    return pdu[:3] + (count & 0xFFFF).to_bytes(2, "big")
+
+
+def _identify(itself: Identity, pdu: bytes) -> bytes:
     if len(pdu) < 2 or pdu[1] != READ_DEVICE_IDENTIFICATION:
-        raise NotServedError(ExceptionCode.ILLEGAL_FUNCTION)
-    if len(pdu) != 4 or not 1 <= pdu[2] <= 4:
-        raise NotServedError(ExceptionCode.ILLEGAL_DATA_VALUE)
+        raise ExceptionResponseError(ExceptionCode.ILLEGAL_FUNCTION)
+    if len(pdu) != 4 or not 1 <= pdu[2] <= ONE:
+        raise ExceptionResponseError(ExceptionCode.ILLEGAL_DATA_VALUE)
+    code, first = pdu[2], pdu[3]
+    if code == ONE and first not in itself:
+        raise ExceptionResponseError(ExceptionCode.ILLEGAL_DATA_ADDRESS)
+    last = LAST_OBJECT.get(code, first)
+    if first not in itself or first > last:
+        first = 0  # who asks from an object that there is not gets all
+    objects = {id_: text for id_, text in itself.items() if first <= id_ <= last}
+    return pdu[:1] + ReadDeviceInformationResponse(code, objects).encode()

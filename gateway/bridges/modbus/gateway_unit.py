@@ -1,19 +1,20 @@
 """Units 0 and 255: the gateway itself (Modbus Messaging on TCP/IP V1.0b, §4.4.2). Read only, but for the halt."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import gateway
+from gateway.api.bridge import Context
 from gateway.bridges.modbus.codec import Encoding, WordOrder
 from gateway.bridges.modbus.codes import REFUSALS, ExceptionCode
 from gateway.bridges.modbus.fields import COUNTER, unix
-from gateway.bridges.modbus.image import Image, Layout, Unit
+from gateway.bridges.modbus.image import Image, Layout
 from gateway.bridges.modbus.maps.row import Block, RegisterMap, Row
-from gateway.bridges.modbus.writes import Wish, WriteRefusedError, wishes
-from gateway.core.bridge import Context
-from gateway.core.model import Device, DeviceState, Quality, Value
-from gateway.core.policy.halt import HaltError
+from gateway.bridges.modbus.settling import WriteRefusedError
+from gateway.bridges.modbus.writes import setpoint_requests
+from gateway.commands.policy.halt import HaltError
+from gateway.core.model import Origin, Quality, Value
 
 UNITS: Final = (0, 255)
 VERSION: Final = 1
@@ -25,32 +26,14 @@ FAULT: Final = "fault"
 
 
 HALTED: Final = "gateway.halted"
+UINT16, UINT32, STRING = Encoding.UINT16, Encoding.UINT32, Encoding.STRING
 
 
-def _row(
-    address: int, encoding: Encoding, field: str, text: str, length: int = 0, unit: str = "", *, writable: bool = False
-) -> Row:
-    return Row(
-        address=address,
-        encoding=encoding,
-        field=f"gateway.{field}",
-        text=text,
-        length=length,
-        unit=unit,
-        writable=writable,
-    )
-
-
-def _bridges() -> list[Row]:
-    return [
-        row
-        for n in range(BRIDGE_SLOTS)
-        for address in (BRIDGES + BRIDGE_ROWS * n,)
-        for row in (
-            _row(address, Encoding.UINT16, f"bridge.{n}.up", f"Bridge {n + 1} by name: 0 down, 1 up"),
-            _row(address + 1, Encoding.STRING, f"bridge.{n}.name", "Its name", 16),
-        )
-    ]
+def _bridges() -> Iterator[Row]:
+    for n in range(BRIDGE_SLOTS):
+        at, field = BRIDGES + BRIDGE_ROWS * n, f"gateway.bridge.{n}"
+        yield Row(at, UINT16, f"{field}.up", f"Bridge {n + 1} by name: 0 down, 1 up")
+        yield Row(at + 1, STRING, f"{field}.name", "Its name", length=16)
 
 
 GATEWAY: Final = RegisterMap(
@@ -60,30 +43,30 @@ GATEWAY: Final = RegisterMap(
         Block(start=BRIDGES, count=BRIDGE_ROWS * BRIDGE_SLOTS, title="Its bridges: units 0 and 255", live=True),
     ),
     (
-        _row(0, Encoding.UINT16, "map_version", "Version of this map"),
-        _row(1, Encoding.UINT16, "heartbeat", "Counts up every second; after 65534 comes 0"),
-        _row(2, Encoding.UINT32, "uptime", "Seconds since this server started", unit="s"),
-        _row(4, Encoding.UINT32, "time", "The gateway's clock, Unix time (UTC)", unit="s"),
-        _row(6, Encoding.STRING, "version", "Version of sems-gateway", 16),
-        _row(22, Encoding.STRING, "id", "Its name: `gateway.id`", 32),
-        _row(60, Encoding.UINT16, "devices", "Devices it knows, plants among them"),
-        _row(61, Encoding.UINT16, "devices_good", "Those whose data are good"),
-        _row(62, Encoding.UINT16, "devices_stale", "Those whose data are stale"),
-        _row(63, Encoding.UINT16, "devices_offline", "Those that the cloud does not hear"),
-        _row(64, Encoding.UINT16, "devices_without_unit", "Those that have no unit here"),
-        _row(65, Encoding.UINT16, "alarms", "Devices whose status is fault"),
-        _row(66, Encoding.UINT16, "bridges_up", "Bridges that do their work"),
-        _row(67, Encoding.UINT16, "bridges_down", "Bridges that do not"),
-        _row(68, Encoding.UINT16, "connections", "Modbus connections open now, over all ports of this bridge"),
-        _row(69, Encoding.UINT16, "alarms_active", "Alarms that are active, of all devices"),
-        _row(
+        Row(0, UINT16, "gateway.map_version", "Version of this map"),
+        Row(1, UINT16, "gateway.heartbeat", "Counts up every second; after 65534 comes 0"),
+        Row(2, UINT32, "gateway.uptime", "Seconds since this server started", unit="s"),
+        Row(4, UINT32, "gateway.time", "The gateway's clock, Unix time (UTC)", unit="s"),
+        Row(6, STRING, "gateway.version", "Version of sems-gateway", length=16),
+        Row(22, STRING, "gateway.id", "Its name: `gateway.id`", length=32),
+        Row(60, UINT16, "gateway.devices", "Devices it knows, plants among them"),
+        Row(61, UINT16, "gateway.devices_good", "Those whose data are good"),
+        Row(62, UINT16, "gateway.devices_stale", "Those whose data are stale"),
+        Row(63, UINT16, "gateway.devices_offline", "Those that the cloud does not reach"),
+        Row(64, UINT16, "gateway.devices_without_unit", "Those that have no unit here"),
+        Row(65, UINT16, "gateway.alarms", "Devices whose status is fault"),
+        Row(66, UINT16, "gateway.bridges_up", "Bridges that do their work"),
+        Row(67, UINT16, "gateway.bridges_down", "Bridges that do not"),
+        Row(68, UINT16, "gateway.connections", "Modbus connections open now, over all ports of this bridge"),
+        Row(69, UINT16, "gateway.alarms_active", "Alarms that are active, of all devices"),
+        Row(
             70,
-            Encoding.UINT16,
-            "halted",
+            UINT16,
+            "gateway.halted",
             "1 while control is halted; write 1 to halt, 0 to resume (where control.resume names this origin)",
             writable=True,
         ),
-        _row(71, Encoding.UINT32, "halted_since", "Since when, Unix time (UTC)", unit="s"),
+        Row(71, UINT32, "gateway.halted_since", "Since when, Unix time (UTC)", unit="s"),
         *_bridges(),
     ),
 )
@@ -93,8 +76,6 @@ GATEWAY: Final = RegisterMap(
 class GatewayUnit:
     """The image behind units 0 and 255. Brought up to date by reads, at most once a second."""
 
-    name: Final = GATEWAY.name
-
     def __init__(
         self, context: Context, order: WordOrder, *, without_unit: Callable[[], int], connections: Callable[[], int]
     ) -> None:
@@ -103,8 +84,7 @@ class GatewayUnit:
         self._connections = connections
         self._started = context.clock.monotonic()
         self._shown_at = -1
-        self._layout = Layout(GATEWAY, order)
-        image = Image("", self, self._layout, self._news)
+        image = Image("", Layout(GATEWAY, order), self._news, act=self._act)
         image.show(
             {
                 "gateway.map_version": VERSION,
@@ -114,29 +94,19 @@ class GatewayUnit:
             }
         )
         image.closed = False
-        self.unit: Final = Unit("", [image])
+        self.image: Final = image
 
-    def layout(self, device: Device) -> Layout:  # noqa: ARG002 - it has one
-        """See `Family.layout`."""
-        return self._layout
-
-    def fields(self, state: DeviceState) -> Mapping[str, Value]:  # noqa: ARG002
-        """See `Family.fields`."""
-        return {}
-
-    def wishes(self, image: Image, address: int, payload: bytes) -> list[Wish]:
-        """See `Family.wishes`."""
-        return wishes(image.layout, address, payload)
-
-    async def act(self, image: Image, address: int, payload: bytes, who: str) -> None:
-        """Halt control, or resume it. See `writes.Acting`."""
-        (wish,) = self.wishes(image, address, payload)
-        if wish.value not in (0, 1):
+    async def _act(self, address: int, payload: bytes, who: Origin) -> None:
+        """Halt control, or resume it."""
+        if len(payload) != 2:  # what is written back with others is not meant
+            raise WriteRefusedError(ExceptionCode.ILLEGAL_DATA_ADDRESS, "it is written alone")
+        (request,) = setpoint_requests(self.image, address, payload)
+        if request.value not in (0, 1):
             raise WriteRefusedError(
-                ExceptionCode.ILLEGAL_DATA_VALUE, f"1 halts control, 0 resumes it, not {wish.value}"
+                ExceptionCode.ILLEGAL_DATA_VALUE, f"1 halts control, 0 resumes it, not {request.value}"
             )
         try:
-            if wish.value:
+            if request.value:
                 await self._context.halt(who, "by its Modbus register")
             else:
                 await self._context.resume(who)
@@ -144,7 +114,7 @@ class GatewayUnit:
             raise WriteRefusedError(REFUSALS[error.reason], str(error)) from error
 
     def _news(self) -> Mapping[str, Value]:
-        """Return what has changed; little within the same second, for to count devices takes time."""
+        """Return what has changed; little within the same second, since counting devices takes time."""
         second = int(self._context.clock.monotonic() - self._started)
         halted = self._context.halted
         halt: dict[str, Value] = {

@@ -1,19 +1,20 @@
 """A unit's registers as the bytes a read answers with. Encoded when data arrive, so a read is a slice."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
 from gateway.bridges.modbus.codec import Decoder, Encoder, Encoding, WordOrder, decoder, encoder
+from gateway.bridges.modbus.codes import ExceptionCode, ExceptionResponseError
 from gateway.bridges.modbus.maps.row import Block, RegisterMap, Row
-from gateway.core.model import Value
-
-if TYPE_CHECKING:
-    from gateway.bridges.modbus.maps.family import Family
-
+from gateway.bridges.modbus.settling import Settling
+from gateway.core.model import Origin, Value
 
 _NOTHING: Final = object()
+NEAR: Final = 123
+"""Registers between two blocks that can be read across, so that every read that begins and ends in blocks is
+answered: the longest is of 125. Clients join what lies near, Telegraf for one what is up to 50 registers apart."""
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -32,8 +33,18 @@ class Span(msgspec.Struct, frozen=True):
         return not self.gates or any(address < end and start < address + count for start, end in self.gates)
 
 
+class Part(NamedTuple):
+    """What a read brings of one block."""
+
+    image: "Image"
+    span: Span
+    start: int
+    end: int
+    """Addresses."""
+
+
 class Plan:
-    """How a read that was asked before is answered. Part of a `Unit`, and valid as long as that is."""
+    """How a read that came before is answered. Part of a `Unit`, and valid as long as that is."""
 
     __slots__ = ("end", "gated", "head", "image", "live", "start")
 
@@ -61,6 +72,7 @@ class Layout:
 
     def __init__(self, map_: RegisterMap, order: WordOrder) -> None:
         self.map = map_
+        self.order = order
         self.spans: dict[int, Span] = {}
         """Address → the block it is in."""
         self.slots: dict[str, list[Slot]] = {}
@@ -69,6 +81,8 @@ class Layout:
         """First address of a writable row → the row, and how to read what is written."""
         self.inside: set[int] = set()
         """The further addresses of writable rows."""
+        self.measured: set[int] = set()
+        """Addresses of measurements and states, which can't be set."""
         size = self._add_blocks(map_.blocks)
         blank = bytearray(size)
         for row in map_.rows:
@@ -78,8 +92,11 @@ class Layout:
                 blank[slot.start : slot.end] = slot.encode(row.constant)
             elif row.encoding is not Encoding.STRING:
                 blank[slot.start : slot.end] = slot.encode(_blank(row.field))
+            if row.constant is None and not row.is_setting and not row.writable:
+                self.measured.update(range(row.address, row.end))
             if row.writable:
-                self.writable[row.address] = row, decoder(row.encoding, row.exponent, order)
+                decode = decoder(row.encoding, row.exponent, order, nullable=row.nullable, absent=not row.any_number)
+                self.writable[row.address] = row, decode
                 self.inside.update(range(row.address + 1, row.end))
         self.blank: Final = bytes(blank)
         """The image of a unit of which nothing is known: every row says "not there", the rest is 0."""
@@ -97,15 +114,29 @@ class Layout:
         return Slot(start, start + 2 * row.count, encoder(row.encoding, row.exponent, row.count, order, row.codes))
 
 
+Act = Callable[[int, bytes, Origin], Awaitable[None]]
+"""Takes an address, what is written from there on, and by whom. Raises WriteRefusedError."""
+
+
 class Image:
     """The registers of one map of one unit."""
 
-    __slots__ = ("_live", "_shown", "closed", "data", "family", "layout", "serial")
+    __slots__ = ("_live", "_shown", "act", "closed", "controls", "data", "layout", "serial")
 
-    def __init__(self, serial: str, family: "Family", layout: Layout, live: Callable[[], Mapping[str, Value]]) -> None:
+    def __init__(
+        self,
+        serial: str,
+        layout: Layout,
+        live: Callable[[], Mapping[str, Value]],
+        controls: Settling | None = None,
+        act: Act | None = None,
+    ) -> None:
         self.serial: Final = serial
-        self.family: Final = family
         self.layout: Final = layout
+        self.controls: Final = controls
+        """Its registers that mean something together; None: each that is writable is a setpoint."""
+        self.act: Final = act
+        """What does at once what a write asks for; None: a write is a command."""
         self.data = bytearray(layout.blank)
         """All blocks, one after another; `Span.shift` finds an address in it."""
         self.closed = True
@@ -164,6 +195,50 @@ class Unit:
             if span is not None:
                 return image, span
         return None
+
+    def parts(self, address: int, count: int) -> list[Part] | None:
+        """Return what a read of these registers touches, in order; what lies between reads as 0.
+
+        None where it touches no block, or a register is neither in one nor between two that are near each other. A
+        read of nothing but a gap is thus refused: so clients find out what a device does not have.
+        """
+        end = address + count
+        blocks = sorted(
+            (block.start, block.end, n) for n, image in enumerate(self.images) for block in image.layout.map.blocks
+        )
+        found: list[Part] = []
+        at, before = address, -1 - NEAR
+        for start, stop, n in blocks:
+            if stop > at:
+                if start > at and start - before > NEAR:
+                    return None
+                if start < end:
+                    image = self.images[n]
+                    found.append(Part(image, image.layout.spans[start], max(start, at), min(stop, end)))
+                at = max(start, stop) if start < end else end
+                if at >= end:
+                    return found or None
+            before = stop
+        return None
+
+    def read(self, address: int, count: int) -> bytes | None:
+        """Return registers, which may lie in several blocks. None where there are none, or some of them, by `parts`.
+
+        Raises ExceptionResponseError where they are measurements that are not good (`stale: exception`).
+        """
+        parts = self.parts(address, count)
+        if parts is None:
+            return None
+        data = bytearray(2 * count)
+        for image, span, start, end in parts:
+            if span.gated and image.closed and span.shut(start, end - start):
+                raise ExceptionResponseError(ExceptionCode.GATEWAY_TARGET_FAILED_TO_RESPOND)
+            if span.live:
+                image.refresh()
+            data[2 * (start - address) : 2 * (end - address)] = image.data[
+                2 * start + span.shift : 2 * end + span.shift
+            ]
+        return bytes(data)
 
 
 def _blank(field: str) -> Value:

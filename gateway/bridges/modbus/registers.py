@@ -1,21 +1,17 @@
 """The register map for people and their tools, made of the rows that the server serves."""
 
-import csv
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from gateway.bridges.modbus.codec import NUMBERS, Encoding
 from gateway.bridges.modbus.codes import legend
-from gateway.bridges.modbus.gateway_unit import GATEWAY
-from gateway.bridges.modbus.maps.chosen import build, tables
-from gateway.bridges.modbus.maps.native import NATIVE
+from gateway.bridges.modbus.maps.native import NATIVE, OWN
 from gateway.bridges.modbus.maps.row import RegisterMap, Row
-from gateway.bridges.modbus.settings import ModbusSettings
+from gateway.bridges.modbus.settings import MAX_PORTS, ModbusSettings
 from gateway.bridges.modbus.units import Place, UnitBook, units_path
 from gateway.core.points import Type
 
@@ -27,72 +23,81 @@ class Format(StrEnum):
     CSV = "csv"
     JSON = "json"
     MARKDOWN = "markdown"
+    KEPWARE = "kepware"
+    IGNITION = "ignition"
+    TELEGRAF = "telegraf"
+    NODE_RED = "node-red"
+    HOME_ASSISTANT = "home-assistant"
 
 
-class Register(msgspec.Struct, frozen=True):
-    """A line of the documentation. The fields are its columns."""
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One register, of one unit where that is known. The fields are the columns."""
 
+    bridge: str = ""
+    port: int | None = None
+    """None where that is any free one (`port: 0`)."""
+    unit: int | None = None
+    """None for a sample."""
+    serial: str = ""
+    name: str = ""
+    kind: str = ""
+    map: str
     address: int
     """0-based, as on the wire."""
     holding: int
-    """The same in the 4xxxx notation of FC3; FC4 has 3xxxx."""
+    """The same in the 4xxxx notation of FC3, with six digits above 49999; FC4 has 3xxxx."""
     count: int
     type: str
     scale: str
-    """A register's number times this is the value in `unit`; empty for text."""
-    unit: str
+    """A register's number times this is the value in `units`; empty for text."""
+    units: str
     access: str
     """R or RW."""
     point: str
     absent: str
     """What is read when there is no value."""
     description: str
-    map: str
+    word_order: str = ""
 
 
-COLUMNS: Final = Register.__struct_fields__
-_ADDRESS: Final = COLUMNS.index("address")
+FIVE_DIGITS: Final = 9999
+"""Addresses that five digits have room for."""
+COLUMNS: Final = Line.__struct_fields__
+OF_A_MAP: Final = (
+    "address", "holding", "count", "type", "scale", "units", "access", "point", "absent", "description", "map",
+)  # fmt: skip
+"""The columns of docs/modbus.md."""
 
 
-class Document(NamedTuple):
-    """What is to be rendered."""
-
-    units: Mapping[str, int]
-    ports: Mapping[str, int]
-    maps: Sequence[RegisterMap]
-
-
-def registers(*maps: RegisterMap) -> list[Register]:
-    """Return the lines of maps, each in the order of addresses; without any, of the native one."""
+def registers(*maps: RegisterMap, **who: Any) -> list[Line]:
+    """Return the lines of maps, each in the order of addresses; without any, of the native one. `who`: whose."""
     return [
-        _register(map_.name, row)
+        _line(map_.name, row, who)
         for map_ in maps or (NATIVE,)
         for row in sorted(map_.rows, key=lambda row: row.address)
     ]
 
 
-def cells(*maps: RegisterMap) -> list[list[str]]:
-    """Return maps as text: the header, then a line each; without any, the native one."""
-    lines = [[str(cell) for cell in msgspec.structs.astuple(register)] for register in registers(*maps)]
-    return [list(COLUMNS), *lines]
+def cells(lines: Iterable[Line], columns: Sequence[str] = COLUMNS) -> list[list[str]]:
+    """Return lines as text: one header, then a line each."""
+    return [list(columns), *([_cell(getattr(line, column)) for column in columns] for line in lines)]
 
 
-def render(
-    format_: Format,
-    units: Mapping[str, int] | None = None,
-    ports: Mapping[str, int] | None = None,
-    maps: Sequence[RegisterMap] = (NATIVE,),
-) -> str:
-    """Return maps as text in that format.
-
-    `units` (serial → unit), and `ports` (serial → port) where there are several, come along where it has a place.
-    """
-    return _RENDERERS[format_](Document(units or {}, ports or {}, maps))
+def table(lines: Iterable[Line], columns: Sequence[str]) -> str:
+    """Return lines as a table of Markdown."""
+    header, *rest = ([cell.replace("|", "\\|") for cell in row] for row in cells(lines, columns))
+    return "".join(f"| {' | '.join(row)} |\n" for row in (header, ["---"] * len(header), *rest))
 
 
-def configured(settings: ModbusSettings) -> list[RegisterMap]:
-    """Return every map that a bridge with these settings serves, that of the gateway itself last."""
-    return [*tables(build(settings.maps, settings.word_order)), GATEWAY]
+def markdown(*maps: RegisterMap) -> str:
+    """Return maps as the tables of docs/modbus.md, one for each block; without any, the native one."""
+    parts = []
+    for map_ in maps or (NATIVE,):
+        lines = registers(map_)
+        for block in map_.blocks:
+            inside = [line for line in lines if block.start <= line.address < block.end]
+            parts.append(f"### {block.title} ({block.start} to {block.end - 1})\n\n{table(inside, OF_A_MAP)}")
+    return "\n".join(parts)
 
 
 def assigned(data_dir: Path, bridge: str, settings: ModbusSettings) -> Mapping[str, Place]:
@@ -100,100 +105,42 @@ def assigned(data_dir: Path, bridge: str, settings: ModbusSettings) -> Mapping[s
 
     Raises UnitsError, an OSError that says what to do.
     """
-    return dict(UnitBook(units_path(data_dir, bridge), settings.pins, settings.ports).load())
+    return dict(UnitBook(units_path(data_dir, bridge), settings.pins, settings.ports or MAX_PORTS).load())
 
 
-def assigned_units(data_dir: Path, bridge: str, settings: ModbusSettings) -> dict[str, int]:
-    """Return serial → unit; see `assigned`."""
-    return {serial: place.unit for serial, place in assigned(data_dir, bridge, settings).items()}
-
-
-def assigned_ports(data_dir: Path, bridge: str, settings: ModbusSettings) -> dict[str, int]:
-    """Return serial → port; empty where the bridge has but one. See `assigned`."""
-    if settings.ports == 1:
-        return {}
-    return {serial: settings.port + place.nth for serial, place in assigned(data_dir, bridge, settings).items()}
-
-
-def _register(map_: str, row: Row) -> Register:
+def _line(map_: str, row: Row, who: Mapping[str, Any]) -> Line:
     text = row.encoding is Encoding.STRING
-    return Register(
+    return Line(
+        map=map_,
         address=row.address,
-        holding=40001 + row.address,
+        holding=holding(row.address),
         count=row.count,
         type=row.encoding,
         scale="" if text else f"{10.0**row.exponent:g}",
-        unit=row.point.unit if row.point else row.unit,
+        units=row.point.unit if row.point else row.unit,
         access="RW" if row.writable else "R",
-        point=row.field,
+        point=row.field.removeprefix(OWN),
         absent="" if text else NUMBERS[row.encoding].absent_text,
         description=_description(row),
-        map=map_,
+        **who,
     )
+
+
+def holding(address: int) -> int:
+    """Return an address in the 4xxxx notation: 40001 to 49999, and with six digits what is above."""
+    return address + (40_001 if address < FIVE_DIGITS else 400_001)
 
 
 def _description(row: Row) -> str:
     text = row.text or (row.point.description if row.point else "")
-    if row.codes:
+    if row.nullable:
+        text += f"; none: {NUMBERS[row.encoding].none_text}"
+    elif row.codes:
         text += f": {legend(row.codes)}"
     elif row.point and row.point.type is Type.BOOLEAN:
         text += ": 0 no, 1 yes"
     return text
 
 
-def _csv(document: Document) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(cells(*document.maps))
-    return out.getvalue()
-
-
-def _json(document: Document) -> str:
-    whole = {
-        "maps": [map_.name for map_ in document.maps],
-        "units": dict(document.units),
-        **({"ports": dict(document.ports)} if document.ports else {}),
-        "registers": registers(*document.maps),
-    }
-    return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode() + "\n"
-
-
-def _markdown(document: Document) -> str:
-    parts = []
-    if document.units:
-        parts += [_table(places(document.units, document.ports))]
-    for map_ in document.maps:
-        header, *by_address = cells(map_)
-        for block in map_.blocks:
-            inside = [line for line in by_address if block.start <= int(line[_ADDRESS]) < block.end]
-            parts += [f"### {block.title} ({block.start} to {block.end - 1})", _table([header, *inside])]
-    return "\n\n".join(parts) + "\n"
-
-
-def places(units: Mapping[str, int], ports: Mapping[str, int]) -> list[list[str]]:
-    """Return which device is where, as text: the header, then a line each."""
-    where = sorted((ports.get(serial, 0), unit, serial) for serial, unit in units.items())
-    if not ports:
-        return [["unit", "device"], *([str(unit), serial] for _, unit, serial in where)]
-    return [["port", "unit", "device"], *([str(port), str(unit), serial] for port, unit, serial in where)]
-
-
-def _table(lines: list[list[str]]) -> str:
-    header, *rest = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-    rule = ["---"] * len(header)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rest))
-
-
-def _plain(document: Document) -> str:
-    lines = cells(*document.maps)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
-    )
-
-
-_RENDERERS: Final[Mapping[Format, Callable[[Document], str]]] = {
-    Format.TABLE: _plain,
-    Format.CSV: _csv,
-    Format.JSON: _json,
-    Format.MARKDOWN: _markdown,
-}
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)

@@ -1,24 +1,16 @@
-"""The listener: pymodbus' TCP server, whose connections are ours."""
+"""A listener: one port, whose connections are accepted within limits."""
 
 import asyncio
 import errno
 import socket
-import ssl
-from collections.abc import Callable, Coroutine
-from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any, Final, Protocol
-
-import msgspec
-import structlog
-from pymodbus.pdu.device import ModbusDeviceIdentification
-from pymodbus.server import ModbusTcpServer
-from pymodbus.simulator import DataType, SimData, SimDevice
+from collections.abc import Collection
+from typing import Final
 
 from gateway.bridges.modbus import tls
-from gateway.bridges.modbus.connection import PULSES, Connection
-from gateway.bridges.modbus.handshake import Handshake
-from gateway.bridges.modbus.image import Unit
+from gateway.bridges.modbus.connection import Connection, Service
+from gateway.bridges.modbus.counts import FULL, Counts, Refused
+from gateway.core.rare_log import RareLog
+from gateway.http.acceptor import Acceptor, Full, Limits, Seat
 
 _TROUBLE: Final = {
     errno.EADDRINUSE: (
@@ -32,230 +24,174 @@ _TROUBLE: Final = {
 }
 _KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6))
 """Seconds of silence, seconds between probes, probes: a client that is gone is noticed in two minutes."""
-MOST_TOLD: Final = 256
+LOOKS: Final = 8
+"""Looks for idle connections within an idle time-out."""
+MAX_LOGGED_HOSTS: Final = 256
 """Hosts whose refusal is remembered as logged. A network scanner is one line a host, not one a try."""
 
 
-class Refused(StrEnum):
-    """Why a connection was closed at once: the setting that says so."""
+class Listener:
+    """Listens on one port. What it serves are the units of its `service`; who connects gets a `Connection`."""
 
-    LIMIT = "max_connections"
-    ALLOW = "allow"
-    TLS = "tls"
-
-
-class Write(Protocol):
-    """Carries a write request out. Raises WriteRefusedError."""
-
-    async def __call__(self, unit: Unit, role: str, peer: str, address: int, payload: bytes) -> None:
-        """`role` may be "", `peer` is `ip:port`; `payload` holds the registers from `address` on, big-endian."""
-        ...
-
-
-class Counts(msgspec.Struct):
-    """What a listener has done since it was started."""
-
-    messages: int = 0
-    """Requests answered, exceptions among them."""
-    exceptions: int = 0
-    refused: dict[Refused, int] = msgspec.field(default_factory=lambda: dict.fromkeys(Refused, 0))
-    """Connections closed at once."""
+    def __init__(self, name: str, host: str, port: int, service: Service, *, setting: str = "port") -> None:
+        """`name` is the bridge's, `setting` that of the port, for messages."""
+        self.name = name
+        self.service = service
+        self.looks = 0
+        """Looks for idle connections until now."""
+        self._address = host, port
+        self._setting = setting
+        self._acceptor: Acceptor[Connection] | None = None
+        self._logged: set[tuple[Refused, str]] = set()
+        self._rarely = RareLog(service.log)
 
     @property
-    def refused_connections(self) -> int:
-        """Those of all reasons."""
-        return sum(self.refused.values())
-
-
-class Gate(msgspec.Struct, frozen=True):
-    """Who may do what."""
-
-    max_connections: int
-    read_only: bool = False
-    allow: tuple[IPv4Network | IPv6Network, ...] | None = None
-    tls: ssl.SSLContext | None = None
-    write_roles: frozenset[str] = frozenset()
-    role: str = ""
-    """Of every client, where no certificate says it."""
-
-    def lets_in(self, host: str) -> bool:
-        """Return whether a client of that address may connect."""
-        if self.allow is None:
-            return True
-        try:
-            address = ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in self.allow)
-
-    def why_read_only(self, role: str) -> str:
-        """Return why a client of that role may not write; "" where it may."""
-        if self.read_only:
-            return "this listener is read-only (read_only: true)"
-        if self.tls is None or role in self.write_roles:
-            return ""
-        return f"the role {role!r} is not among tls.write_roles" if role else "the client's certificate has no role"
-
-
-class Listener(ModbusTcpServer):
-    """Listens on one port. What it serves are `units`; who connects gets a `Connection`."""
-
-    def __init__(
-        self,
-        name: str,
-        address: tuple[str, int],
-        *,
-        units: dict[int, Unit],
-        gate: Gate,
-        write: Write,
-        spawn: Callable[[Coroutine[Any, Any, None], str], None],
-        log: structlog.stdlib.BoundLogger,
-        identity: ModbusDeviceIdentification,
-        setting: str = "port",
-    ) -> None:
-        # pymodbus wants a datastore of its own; nobody asks it anything.
-        unused = SimDevice(0, [SimData(0, values=0, datatype=DataType.REGISTERS)])
-        super().__init__(unused, address=address, identity=identity)
-        self.name = name
-        self.units = units
-        """Unit → its registers."""
-        self.gate = gate
-        self.write = write
-        self.spawn = spawn
-        self.log = log
-        self.counts = Counts()
-        self.pulse = 0
-        """Counts up PULSES times in an idle time-out."""
-        self._setting = setting
-        self._admitted: dict[str, Connection] = {}
-        self._handshakes: set[Handshake] = set()
-        self._full = False
-        self._told: set[tuple[Refused, str]] = set()
+    def counts(self) -> Counts:
+        """What it has done since it was started."""
+        return self.service.counts
 
     @property
     def port(self) -> int:
         """The port it really listens on."""
-        return int(self.transport.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
+        assert self._acceptor is not None  # noqa: S101 - only what listens is asked
+        return int(self._acceptor.sockets[0].getsockname()[1])
 
     @property
     def label(self) -> str:
         """`host:port`."""
-        host, _ = self.comm_params.source_address or ("", 0)
-        return f"{host}:{self.port}"
+        return f"{self._address[0]}:{self.port}"
+
+    @property
+    def seats(self) -> Collection[Seat[Connection]]:
+        """What all connections hold, those in a TLS handshake among them."""
+        return self._acceptor.seats if self._acceptor else ()
 
     @property
     def connections(self) -> list[Connection]:
         """Those that are open."""
-        return [connection for connection in self._admitted.values() if connection.transport is not None]
+        return [seat.protocol for seat in self.seats if seat.protocol.transport is not None]
 
-    async def listen(self) -> bool:
-        """Begin to listen. Raises OSError that says what to do, where pymodbus would but log."""
-        self.is_closing = False
-        self.is_listener = True
-        host, port = self.comm_params.source_address or ("", 0)
+    async def listen(self) -> None:
+        """Begin to listen. Raises OSError that says what to do."""
+        host, port = self._address
         try:
-            self.transport = await self.call_create()
+            sockets = await _bound(host, port)
         except OSError as error:
             text = _TROUBLE.get(error.errno or 0, "can't listen on port {port} of {host} ({error})")
             raise OSError(
                 text.format(host=host, port=port, name=self.name, setting=self._setting, error=error)
             ) from error
-        for listening in self.transport.sockets:  # type: ignore[attr-defined]
-            _keep_alive(listening)
-        return True
+        policy = self.service.policy
+        limits = Limits(policy.max_connections, policy.max_connections_per_host)
+        self._acceptor = Acceptor(sockets, self, limits, tls=policy.tls)
+        self._acceptor.start()
 
     async def expire(self, idle_timeout: float) -> None:
-        """Close connections that have not been heard for `idle_timeout` seconds, for ever."""
+        """Close connections that were silent for `idle_timeout` seconds, until cancelled."""
         while True:
-            await asyncio.sleep(idle_timeout / PULSES)
-            self.pulse += 1
+            await asyncio.sleep(idle_timeout / LOOKS)
+            self.looks += 1
             for connection in self.connections:
-                connection.close_if_idle()
+                connection.close_if_idle(idle_timeout)
 
-    async def close_all(self) -> None:
+    async def close(self) -> None:
         """Close the port and every connection."""
-        for handshake in list(self._handshakes):
-            handshake.abort()
-        await self.shutdown()  # type: ignore[no-untyped-call]
+        if self._acceptor is not None:
+            self._acceptor.close()
+            for seat in list(self.seats):
+                seat.protocol.close()
+            await self._acceptor.wait_closed()
 
-    # what pymodbus and connections call
+    # what the acceptor calls: `Owner`
 
-    def callback_new_connection(self) -> Connection:
+    def lets_in(self, peer: str) -> bool:
+        """Return whether one from there may connect at all."""
+        if self.service.policy.lets_in(peer.rpartition(":")[0]):
+            return True
+        self.refuse(peer, Refused.ALLOW, "its address is in none of the networks")
+        return False
+
+    def protocol(self, seat: Seat[Connection]) -> Connection:
         """Return what will serve a client that has just connected."""
-        return Connection(self)
+        return Connection(self.service, seat)
 
-    def handle_new_connection(self) -> asyncio.BaseProtocol:  # type: ignore[override]
-        """Return what speaks with a client that has just connected: TLS comes first, where it is asked for."""
-        connection = super().handle_new_connection()
-        if self.gate.tls is None or not isinstance(connection, Connection):
-            return connection
-        handshake = Handshake(self, connection, self.gate.tls)
-        self._handshakes.add(handshake)
-        return handshake
+    def full(self, why: Full, peer: str, key: str) -> bool:
+        """Have the connection that was idle longest make room: of its host, where that has too many, or of all.
 
-    def admit(self, connection: Connection) -> bool:
-        """Return whether a connection may stay. Asked again when its role is known."""
-        if self.transport is None:
+        Modbus Messaging on TCP/IP V1.0b, §4.3.1. Who waits for an answer is not idle. Returns whether there is room.
+        """
+        reason = FULL[why]
+        idle = [seat for seat in self.seats if (not key or why is not Full.ADDRESS or seat.key == key)]
+        idle = [seat for seat in idle if not seat.protocol.is_busy]
+        if not peer or not idle:
+            self.counts.refused[reason] += 1
+            self._rarely.warning(f"{reason} refused", "no room for a connection", client=peer, **self._limit_of(reason))
             return False
-        if connection.unique_id not in self._admitted:
-            host = connection.peer.rpartition(":")[0]
-            if not self.gate.lets_in(host):
-                self.refuse(connection, Refused.ALLOW, "its address is in none of the networks")
-                return False
-            if len(self._admitted) >= self.gate.max_connections:
-                self._refuse_for_lack_of_room()
-                return False
-            self._admitted[connection.unique_id] = connection
-        shown = connection.transport and connection.transport.get_extra_info("ssl_object")
-        connection.role = tls.role(shown.getpeercert(binary_form=True)) if shown else self.gate.role
-        connection.since = self.loop.time()
-        connection.read_only = self.gate.why_read_only(connection.role)
+        longest = min(idle, key=lambda seat: seat.protocol.heard_at)
+        self.counts.displaced[reason] += 1
+        self._rarely.warning(
+            f"{reason} displaced",
+            "too many connections, the one that was idle longest is closed for a newer one",
+            client=longest.peer,
+            idle=round(asyncio.get_running_loop().time() - longest.protocol.heard_at, 1),
+            newer=peer,
+            **self._limit_of(reason),
+        )
+        longest.protocol.abort()
         return True
 
-    def refuse(self, connection: Connection, reason: Refused, why: str) -> None:
+    def failed(self, seat: Seat[Connection], error: OSError) -> None:
+        """Take note of a TLS handshake that failed, or took too long."""
+        if self.service.policy.tls is not None:
+            self.refuse(seat.peer, Refused.TLS, tls.in_words(error))
+
+    def refuse(self, peer: str, reason: Refused, why: str) -> None:
         """Count a refusal, and log it where this host's was not."""
         self.counts.refused[reason] += 1
-        host = connection.peer.rpartition(":")[0]
-        if (reason, host) in self._told:
+        host = peer.rpartition(":")[0]
+        if (reason, host) in self._logged:
             return
-        if len(self._told) >= MOST_TOLD:
-            self._told.clear()
-        self._told.add((reason, host))
-        self.log.warning(
+        if len(self._logged) >= MAX_LOGGED_HOSTS:
+            self._logged.clear()
+        self._logged.add((reason, host))
+        self.service.log.warning(
             "connection refused, further ones of this host are only counted",
-            client=connection.peer,
+            client=peer,
             listener=self.label,
             setting=reason.value,
             why=why,
         )
 
-    def departed(self, connection: Connection) -> None:
-        """Note that a connection has ended."""
-        self._admitted.pop(connection.unique_id, None)
-        if self._full and len(self._admitted) < self.gate.max_connections:
-            self.log.info("connections are accepted again")
-            self._full = False
+    def _limit_of(self, reason: Refused) -> dict[str, object]:
+        policy = self.service.policy
+        limit = {Refused.LIMIT: policy.max_connections, Refused.HOST: policy.max_connections_per_host}.get(reason)
+        return (
+            {"reason": reason.value} if limit is None else {"limit": limit, "setting": f"bridges.{self.name}.{reason}"}
+        )
 
-    def shaken(self, handshake: Handshake, connection: Connection, *, failed: str = "") -> None:
-        """Note that a TLS handshake has ended: well, or `failed` for that reason, or not even begun."""
-        self._handshakes.discard(handshake)
-        if failed:
-            self.refuse(connection, Refused.TLS, failed)
-        if connection.transport is None:
-            self.active_connections.pop(connection.unique_id, None)
-            self.departed(connection)
 
-    def _refuse_for_lack_of_room(self) -> None:
-        self.counts.refused[Refused.LIMIT] += 1
-        if not self._full:
-            self.log.warning(
-                "too many connections, further ones are closed at once",
-                limit=self.gate.max_connections,
-                setting=f"bridges.{self.name}.max_connections",
-            )
-            self._full = True
+async def _bound(host: str, port: int) -> list[socket.socket]:
+    """Return a socket for each address that a host's name stands for. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    try:
+        for family, type_, protocol, _, address in dict.fromkeys(found):
+            bound = socket.socket(family, type_, protocol)
+            sockets.append(bound)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # Connections inherit both.
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _keep_alive(bound)
+            bound.bind(address)
+            bound.listen()
+    except OSError:
+        for bound in sockets:
+            bound.close()
+        raise
+    return sockets
 
 
 def _keep_alive(listening: socket.socket) -> None:

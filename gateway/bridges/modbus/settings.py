@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,21 +16,19 @@ from pydantic import (
     model_validator,
 )
 
+from gateway.api.bridge import BridgeSettings
 from gateway.bridges.modbus import tls
 from gateway.bridges.modbus.codec import WordOrder
 from gateway.bridges.modbus.maps.chosen import Choice, build
 from gateway.bridges.modbus.units import LAST_UNIT, Place
-from gateway.core.bridge import BridgeSettings
-from gateway.core.policy.origins import escape
+from gateway.config.local_file import LocalFile, beside
+from gateway.core.model import escape_role
 
 LAST_PORT: Final = 65535
+MAX_PORTS: Final = 256
+GOODWE: Final = "goodwe"
 EVERYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - not listened on here
 """Hosts that stand for every address of the machine."""
-
-
-def _beside_the_configuration(path: Path, info: ValidationInfo) -> Path:
-    directory = (info.context or {}).get("directory")
-    return directory / path if isinstance(directory, Path) else path
 
 
 def _network(raw: Any) -> Any:
@@ -48,8 +45,6 @@ def _network(raw: Any) -> Any:
         ) from error
 
 
-LocalFile = Annotated[Path, AfterValidator(_beside_the_configuration)]
-"""A file's path; a relative one starts at the configuration's directory."""
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Role = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Port = Annotated[int, Field(ge=0, le=LAST_PORT)]
@@ -67,10 +62,15 @@ class TlsSettings(BaseModel):
         default=frozenset(), description="roles, as the clients' certificates say, that may write; others only read"
     )
 
+    @property
+    def files(self) -> tls.TlsFiles:
+        """The files alone."""
+        return tls.TlsFiles(self.certificate, self.key, self.client_ca)
+
     @model_validator(mode="after")
     def _files_are_good(self) -> Self:
         try:
-            tls.context(self)
+            tls.context(self.files)
         except tls.TlsError as error:
             raise ValueError(str(error)) from error
         return self
@@ -102,6 +102,29 @@ class ListenerSettings(Access):
     host: str | None = Field(default=None, description="address to listen on; left out: the bridge's")
 
 
+class UdpSettings(BaseModel):
+    """`udp:`, or a line of it: one inverter on a UDP port, as behind a WiFi module of GoodWe's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    port: Port = Field(default=8899, description="where clients look for it")
+    host: str | None = Field(default=None, description="address to listen on; left out: the bridge's")
+    device: str | None = Field(
+        default=None, description="serial number of the inverter; left out: unit 247, or else the first one"
+    )
+    allow: tuple[Network, ...] | None = Field(
+        default=None, min_length=1, description="networks whose machines are answered; left out: all"
+    )
+    read_only: bool = Field(default=True, description="false needs allow: a sender's address is easily forged")
+    role: Role | None = Field(default=None, description="role of all who ask here, for rules: <bridge>/<role>")
+
+    @model_validator(mode="after")
+    def _who_writes_is_named(self) -> Self:
+        if not self.read_only and self.allow is None:
+            raise ValueError("read_only: false needs allow: the machines whose datagrams may write, e.g. [192.168.1.7]")
+        return self
+
+
 class Pin(BaseModel):
     """Where a device must be: `10`, or `{port: 5021, unit: 10}`."""
 
@@ -116,7 +139,7 @@ class Pin(BaseModel):
         return {"unit": raw} if isinstance(raw, (int, str)) else raw
 
 
-class Door(NamedTuple):
+class ListenerSpec(NamedTuple):
     """One listener as it is to be opened: as many ports as the bridge has."""
 
     setting: str
@@ -131,7 +154,12 @@ class ModbusSettings(Access, BridgeSettings):
 
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     port: Port = Field(default=5020, description="0: any free one, named in the log")
-    ports: int = Field(default=1, ge=1, le=256, description=f"ports from `port` on, each with {LAST_UNIT} units")
+    ports: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_PORTS,
+        description=f"ports from `port` on, each with {LAST_UNIT} units; left out: as many as the devices need",
+    )
     listeners: tuple[ListenerSettings, ...] = Field(
         default=(), description="further listeners for the same devices: port, host, read_only, allow, tls"
     )
@@ -145,12 +173,23 @@ class ModbusSettings(Access, BridgeSettings):
     maps: tuple[Choice, ...] = Field(
         default=(Choice(map="native"),), min_length=1, description="register maps each unit has: names or CSV files"
     )
+    udp: tuple[UdpSettings, ...] = Field(
+        default=(), description="the goodwe map over UDP: {port: 8899, …}, or a list of such; left out: off"
+    )
     word_order: WordOrder = Field(default=WordOrder.ABCD, description="abcd: high word first; cdab: low word first")
     max_connections: int = Field(default=128, ge=1, description="clients at a time, for each port")
+    max_connections_per_host: int = Field(default=16, ge=1, description="of one address, for each port")
     idle_timeout: float | None = Field(
         default=300, gt=0, description="seconds after which a silent client is disconnected; null: never"
     )
     ttl: float = Field(default=60, gt=0, le=86400, description="seconds until an unsent write expires")
+    settle: float = Field(
+        default=0.5,
+        gt=0,
+        le=60,
+        description="seconds without a further write after which writes that belong together (sunspec, goodwe) are one "
+        "command",
+    )
     answer_writes: Literal["accepted", "done"] = Field(
         default="accepted", description="when a write is answered: once it is stored, or once the device did it"
     )
@@ -159,20 +198,26 @@ class ModbusSettings(Access, BridgeSettings):
     )
 
     @property
-    def doors(self) -> list[Door]:
+    def doors(self) -> list[ListenerSpec]:
         """Every listener, the bridge's own first."""
         return _doors(self, self.host, self.port, self.listeners)
+
+    @property
+    def connections(self) -> int:
+        """See `BridgeSettings.connections`."""
+        return len(self.doors) * (self.ports or 1) * self.max_connections
 
     @property
     def roles(self) -> frozenset[str]:
         """See `BridgeSettings.roles`. Who has no role that may write commands nothing."""
         access: list[Access] = [self, *self.listeners]
+        over_udp = [one.role for one in self.udp if one.role]
         return frozenset(
             role
             for one in access
-            for role in [one.role or "", *(map(escape, one.tls.write_roles) if one.tls else ())]
+            for role in [one.role or "", *(map(escape_role, one.tls.write_roles) if one.tls else ())]
             if role
-        )
+        ) | frozenset(over_udp)
 
     @property
     def pins(self) -> Mapping[str, Place]:
@@ -181,8 +226,8 @@ class ModbusSettings(Access, BridgeSettings):
 
     @field_validator("ports")
     @classmethod
-    def _ports_end_in_time(cls, ports: int, info: ValidationInfo) -> int:
-        if "port" in info.data:
+    def _ports_end_in_time(cls, ports: int | None, info: ValidationInfo) -> int | None:
+        if "port" in info.data and ports is not None:
             _check_end(info.data["port"], ports)
         return ports
 
@@ -194,7 +239,7 @@ class ModbusSettings(Access, BridgeSettings):
         known = info.data
         if known.keys() < {"host", "port", "ports"}:
             return listeners
-        ports: int = known["ports"]
+        ports: int = known["ports"] or 1
         doors = _doors(None, known["host"], known["port"], listeners)
         for door in doors[1:]:
             _check_end(door.port, ports)
@@ -212,7 +257,8 @@ class ModbusSettings(Access, BridgeSettings):
     def _pins_fit(cls, units: dict[str, Pin], info: ValidationInfo) -> dict[str, Pin]:
         if "port" not in info.data or "ports" not in info.data:
             return units
-        port, ports = info.data["port"], info.data["ports"]
+        port: int = info.data["port"]
+        ports: int = info.data["ports"] or min(MAX_PORTS, LAST_PORT + 1 - port)
         owners: dict[Place, str] = {}
         for serial, pin in units.items():
             if pin.port is not None and not port:
@@ -227,25 +273,40 @@ class ModbusSettings(Access, BridgeSettings):
                 raise ValueError(f"{pin.unit} is given to both {other} and {serial}; each needs its own")
         return units
 
+    @field_validator("udp", mode="before")
+    @classmethod
+    def _udp_may_be_one(cls, raw: Any) -> Any:
+        return [raw] if isinstance(raw, Mapping) else raw
+
+    @field_validator("udp")
+    @classmethod
+    def _udp_fits(cls, udp: tuple[UdpSettings, ...], info: ValidationInfo) -> tuple[UdpSettings, ...]:
+        maps: tuple[Choice, ...] = info.data.get("maps", ())
+        if udp and maps and all(choice.map != GOODWE for choice in maps):
+            raise ValueError(f"over UDP there is the map {GOODWE} alone, and `maps` does not name it; add it there")
+        for one, other in combinations(udp, 2):
+            hosts = {one.host or info.data.get("host"), other.host or info.data.get("host")}
+            if one.port and one.port == other.port and (len(hosts) == 1 or hosts & set(EVERYWHERE)):
+                raise ValueError(f"two entries have port {one.port} of one host; give each its own host or port")
+        return udp
+
     @field_validator("maps")
     @classmethod
     def _maps_fit(cls, maps: tuple[Choice, ...], info: ValidationInfo) -> tuple[Choice, ...]:
         found = tuple(
-            choice.model_copy(update={"map": str(_beside_the_configuration(Path(choice.map), info))})
-            if choice.is_file
-            else choice
+            choice.model_copy(update={"map": str(beside(Path(choice.map), info))}) if choice.is_file else choice
             for choice in maps
         )
         build(found, WordOrder.ABCD)  # clashes are the same in either order
         return found
 
 
-def _doors(access: Access | None, host: str, port: int, listeners: Iterable[ListenerSettings]) -> list[Door]:
+def _doors(access: Access | None, host: str, port: int, listeners: Iterable[ListenerSettings]) -> list[ListenerSpec]:
     further = (
-        Door(f"listeners[{n}].port", listener.host or host, listener.port, listener)
+        ListenerSpec(f"listeners[{n}].port", listener.host or host, listener.port, listener)
         for n, listener in enumerate(listeners)
     )
-    return [Door("port", host, port, access or Access()), *further]
+    return [ListenerSpec("port", host, port, access or Access()), *further]
 
 
 def _place(pin: Pin, first_port: int) -> Place:

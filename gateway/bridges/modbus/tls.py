@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple
 
 from cryptography import x509
 
@@ -16,23 +16,15 @@ LONGEST_ROLE: Final = 64
 SOON: Final = timedelta(days=30)
 
 
-class TlsFiles(Protocol):
+class TlsFiles(NamedTuple):
     """What a TLS listener is made of: PEM files."""
 
-    @property
-    def certificate(self) -> Path:
-        """The server's own, with what leads to its root."""
-        ...
-
-    @property
-    def key(self) -> Path:
-        """The certificate's private key."""
-        ...
-
-    @property
-    def client_ca(self) -> Path:
-        """Who signs the clients' certificates."""
-        ...
+    certificate: Path
+    """The server's own, with what leads to its root."""
+    key: Path
+    """The certificate's private key."""
+    client_ca: Path
+    """Who signs the clients' certificates."""
 
 
 class TlsError(OSError):
@@ -45,6 +37,7 @@ def context(files: TlsFiles) -> ssl.SSLContext:
         _read(files, setting)
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     made.verify_mode = ssl.CERT_REQUIRED
     try:
         made.load_cert_chain(files.certificate, files.key, password=_no_password)
@@ -80,6 +73,16 @@ def role(certificate: bytes) -> str:
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return ""
     return text if text.isprintable() and len(text) <= LONGEST_ROLE else ""
+
+
+def in_words(error: OSError) -> str:
+    """Return why a handshake failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or str(error)).replace("_", " ").lower()
+        return f"no TLS connection: {reason}"
+    return f"no TLS connection: {str(error) or type(error).__name__}"
 
 
 def _utf8_string(der: bytes) -> str:

@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from gateway.core import files
+from gateway.core.bad_json import BAD_JSON
+from gateway.core.text import identifier
 
 LAST_UNIT: Final = 247
 """Modbus Messaging on TCP/IP V1.0b, §4.4.2: 1 to 247 are devices, 0 and 255 the gateway itself."""
@@ -42,7 +44,8 @@ class UnitBook:
     def __init__(self, path: Path, pins: Mapping[str, Place], ports: int = 1) -> None:
         self._path = path
         self._pins = pins
-        self._ports = ports
+        self.ports = ports
+        """How many ports there are. A place on one beyond them is kept, and not served."""
         self._places: dict[str, Place] = {}
         self._saved: dict[str, Place] = {}
 
@@ -61,18 +64,27 @@ class UnitBook:
                 raise self._conflict(serial, other, place)
         return self._places
 
+    def ports_for(self, serials: Iterable[str]) -> int:
+        """Return how many ports it takes for all of these to have a place, beside what is kept; at least one."""
+        kept = [self._places.get(serial) for serial in serials]
+        new = kept.count(None)
+        count = 1 + max((place.nth for place in kept if place), default=0)
+        while count * LAST_UNIT - sum(place.nth < count for place in self._places.values()) < new:
+            count += 1
+        return count
+
     async def assign(self, serials: Iterable[str]) -> list[str]:
         """Give each new device the first free place and store that. Returns those for which none is left.
 
         Raises OSError where it can't be stored; then the new devices have none.
         """
-        before = dict(self._places)
-        taken = set(before.values())
-        everything = (Place(nth, unit) for nth in range(self._ports) for unit in range(1, LAST_UNIT + 1))
+        places = dict(self._places)
+        taken = set(places.values())
+        everything = (Place(nth, unit) for nth in range(self.ports) for unit in range(1, LAST_UNIT + 1))
         free = (place for place in everything if place not in taken)
         left_out = []
         for serial in serials:
-            if serial in self._places:
+            if serial in places:
                 if self.get(serial) is None:
                     left_out.append(serial)
                 continue
@@ -80,37 +92,40 @@ class UnitBook:
             if place is None:
                 left_out.append(serial)
             else:
-                self._places[serial] = place
-        if self._places != self._saved:
-            try:
-                await asyncio.to_thread(self._write, dict(self._places))
-            except OSError:
-                self._places = before
-                raise
-            self._saved = dict(self._places)
+                places[serial] = place
+        if places != self._saved:
+            await asyncio.to_thread(self._write, dict(places))
+            # Not before: a unit that is shown must be the same after a power cut.
+            self._places, self._saved = places, dict(places)
         return left_out
+
+    def free(self, serial: str) -> None:
+        """Give the place of a device back, and store that. Raises OSError; then it keeps it."""
+        left = {other: place for other, place in self._places.items() if other != serial}
+        self._write(left)
+        self._places, self._saved = left, dict(left)
 
     def get(self, serial: str) -> Place | None:
         """Return the place of a device; None where it has none, or one on a port that is not there any more."""
         place = self._places.get(serial)
-        return None if place is None or place.nth >= self._ports else place
+        return None if place is None or place.nth >= self.ports else place
 
     def _read(self) -> dict[str, Place]:
         try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
+            found = files.read(self._path, _File, FORMAT)
         except FileNotFoundError:
             return {}
-        except msgspec.MsgspecError as error:
+        except BAD_JSON as error:
             raise self._damaged(str(error)) from error
-        if found.version != FORMAT:
-            raise self._damaged(f"format {found.version}, this gateway knows {FORMAT}")
-        for serial, unit in found.units.items():
+        # What names no device was not written by us, and is passed over.
+        units = {serial: unit for serial, unit in found.units.items() if identifier(serial) == serial}
+        for serial, unit in units.items():
             if not 1 <= unit <= LAST_UNIT:
                 raise self._damaged(f"unit {unit} of {serial} is not from 1 to {LAST_UNIT}")
         for serial, nth in found.ports.items():
             if nth < 0 or serial not in found.units:
                 raise self._damaged(f"{serial} has a port and no unit, or no such port")
-        places = {serial: Place(found.ports.get(serial, 0), unit) for serial, unit in found.units.items()}
+        places = {serial: Place(found.ports.get(serial, 0), unit) for serial, unit in units.items()}
         if len(set(places.values())) < len(places):
             raise self._damaged("two devices have the same unit")
         return places

@@ -11,18 +11,18 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.api.bridge import Context
 from gateway.bridges.mqtt import payloads
 from gateway.bridges.mqtt.delivery import TopicClass
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
-from gateway.bridges.mqtt.replies import Reply
+from gateway.bridges.mqtt.replies import Replies, Reply, put_answer
 from gateway.bridges.mqtt.settings import MqttSettings
 from gateway.bridges.mqtt.topics import RequestName, RequestTopic, Topics
-from gateway.core.bridge import Context
-from gateway.core.model import Reason, iso
-from gateway.core.policy.halt import HaltError, told
-from gateway.core.policy.origins import origin
-from gateway.core.requests import NAME_LIMIT, RequestError, text_in
+from gateway.commands.policy.halt import HaltError, told
+from gateway.commands.requests import NAME_LIMIT, RequestError, text_in
+from gateway.core import strict
+from gateway.core.model import DeviceState, Origin, Reason, iso
 
 ID_LIMIT: Final = 1_024
 """Bytes of JSON of an `id`."""
@@ -42,13 +42,23 @@ _Body = dict[str, Any]
 class BridgeRequests:
     """Answers at once; only a halt and a resume wait, for the disk."""
 
-    def __init__(self, settings: MqttSettings, context: Context, topics: Topics, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        context: Context,
+        topics: Topics,
+        outbox: Outbox,
+        room: Callable[[str, bytes | None], int],
+    ) -> None:
+        """`room` says how many bytes the broker takes at a topic, with correlation data."""
         self._allowed = tuple(settings.requests)
         self._context = context
         self._topics = topics
         self._outbox = outbox
+        self._room = room
         self._sending = settings.sending(TopicClass.RESPONSE)
-        self._does: Final[Mapping[RequestName, Callable[[_Body], Any]]] = {
+        self._wanted = Replies(topics, context.log)
+        self._does: Final[Mapping[RequestName, Callable[[_Body, int], Any]]] = {
             RequestName.DEVICES: self._devices,
             RequestName.HEALTH: self._health,
             RequestName.RESTART: self._restart,
@@ -61,7 +71,7 @@ class BridgeRequests:
         return self._topics.requests if self._allowed else ()
 
     def receive(self, asked: RequestTopic, message: Message) -> None:
-        """Take a request. One that was retained, or that may be old, would be carried out at any odd time.
+        """Take a request. One that was retained, or that may be old, would be executed at any odd time.
 
         A halt is taken whatever its age and wording, and however many answers wait: that is the safe side.
         """
@@ -71,16 +81,18 @@ class BridgeRequests:
         if name == RequestName.HALT and name in self._allowed:
             self._take_halt(asked, message)
             return
-        waiting = len(self._outbox.results)
+        waiting = self._outbox.waiting
         if waiting >= FLOOD:
             # Answers must not crowd out the results of commands.
             return
         id_: Any = None
         reply: Reply | None = None
         try:
-            reply = Reply.of(message, self._topics)
-            body = _body_in(name, message.payload)
-            id_ = _id_in(body)
+            try:
+                reply = self._wanted.of(message, asked.user)
+            finally:  # a refusal names the request, too
+                body = _body_in(name, message.payload)
+                id_ = _id_in(body)
             if message.backlog and message.expiry is None:
                 raise RequestError(Reason.EXPIRED, "it may have waited at the broker; ask anew")
             if waiting >= BUSY:
@@ -90,23 +102,30 @@ class BridgeRequests:
                 _no_more(body)
                 self._context.spawn(self._change(asked, id_, reply), name)
                 return
-            answer = _done(id_, self._does[known](body))
+            room = self._room_for(name, reply)
+            answer = _done(id_, self._does[known](body, room - len(_encode(_done(id_, None)))))
+            if (size := len(_encode(answer))) > room:
+                raise RequestError(
+                    Reason.OUT_OF_RANGE, f"the answer has {size} bytes; the broker takes {max(0, room)} here"
+                )
         except RequestError as error:
             answer = _refused(id_, error)
         self._answer(name, answer, reply)
 
+    def _room_for(self, name: str, reply: Reply | None) -> int:
+        """Return how many bytes an answer may have, wherever it goes."""
+        room = self._room(self._topics.response(name[:NAME_LIMIT]), None)
+        return room if reply is None else min(room, self._room(reply.topic, reply.correlation))
+
     def _answer(self, name: str, answer: _Body, reply: Reply | None) -> None:
-        payload = _encode(answer)
         qos, retain = self._sending.qos, self._sending.retain
         topic = self._topics.response(name[:NAME_LIMIT])
-        self._outbox.put_result(Message(topic=topic, payload=payload, qos=qos, retain=retain))
-        if reply is not None:
-            self._outbox.put_result(Message(topic=reply.topic, payload=payload, qos=qos, correlation=reply.correlation))
+        put_answer(self._outbox, Message(topic=topic, payload=_encode(answer), qos=qos, retain=retain), reply)
 
     def _take_halt(self, asked: RequestTopic, message: Message) -> None:
         id_, reason, reply = None, "", None
         with suppress(RequestError):
-            reply = Reply.of(message, self._topics)
+            reply = self._wanted.of(message, asked.user)
         with suppress(RequestError):
             body = _body_in(asked.name, message.payload)
             reason = str(body.get("reason", ""))
@@ -115,7 +134,7 @@ class BridgeRequests:
 
     async def _change(self, asked: RequestTopic, id_: Any, reply: Reply | None, reason: str = "") -> None:
         """Halt control or resume it, and answer."""
-        who = origin(self._context.name, asked.user)
+        who = Origin.of(self._context.name, asked.user)
         try:
             if asked.name == RequestName.HALT:
                 await self._context.halt(who, reason)
@@ -137,30 +156,39 @@ class BridgeRequests:
             )
         raise RequestError(Reason.BAD_REQUEST, _no_such("request", name, list(RequestName)))
 
-    def _devices(self, body: _Body) -> Any:
+    def _devices(self, body: _Body, room: int) -> Any:
         offset = _whole(body, "offset", 0, 0, 1_000_000_000)
         limit = _whole(body, "limit", PAGE, 1, PAGE_LIMIT)
         _no_more(body, "offset", "limit")
         states = self._context.states()
+        page: _Body = {"total": len(states), "offset": offset, "next": len(states)}
+        room -= len(_encode(page | {"devices": []}))
+        devices: list[msgspec.Raw] = []
+        for state in states[offset : offset + limit]:
+            device = _encode(self._device(state))
+            room -= len(device) + 1
+            if room < 0:
+                break
+            devices.append(msgspec.Raw(device))
+        if not devices and offset < len(states):
+            raise RequestError(Reason.OUT_OF_RANGE, "the broker takes no message that is large enough for a device")
+        end = offset + len(devices)
+        page["next"] = end if end < len(states) else None
+        return page | {"devices": devices}
+
+    def _device(self, state: DeviceState) -> _Body:
         return {
-            "total": len(states),
-            "offset": offset,
-            "devices": [
-                {
-                    "serial": state.device.serial,
-                    "topic": self._topics.root(state.device.serial),
-                    "name": state.device.name,
-                    "kind": state.device.kind,
-                    "model": state.device.model,
-                    "plant": state.device.plant,
-                    "quality": state.quality,
-                    "time": iso(state.time) if state.time else None,
-                }
-                for state in states[offset : offset + limit]
-            ],
+            "serial": state.device.serial,
+            "topic": self._topics.root(state.device.serial),
+            "name": state.device.name,
+            "kind": state.device.kind,
+            "model": state.device.model,
+            "plant": state.device.plant,
+            "quality": state.quality,
+            "time": iso(state.time) if state.time else None,
         }
 
-    def _health(self, body: _Body) -> Any:
+    def _health(self, body: _Body, _room: int) -> Any:
         _no_more(body)
         context = self._context
         return msgspec.Raw(
@@ -173,7 +201,7 @@ class BridgeRequests:
             )
         )
 
-    def _restart(self, body: _Body) -> Any:
+    def _restart(self, body: _Body, _room: int) -> Any:
         name = body.get("bridge")
         _no_more(body, "bridge")
         bridges = [bridge.name for bridge in self._context.bridges()]
@@ -185,7 +213,7 @@ class BridgeRequests:
             raise RequestError(Reason.BAD_REQUEST, _no_such("bridge", name, bridges)) from None
         return {"bridge": name}
 
-    def _log_level(self, body: _Body) -> Any:
+    def _log_level(self, body: _Body, _room: int) -> Any:
         level = body.get("level")
         _no_more(body, "level")
         if level not in LEVELS:
@@ -217,7 +245,7 @@ def _body_in(name: str, payload: bytes) -> _Body:
     text = text_in(payload)
     if text[0] in '{["':
         try:
-            body = msgspec.json.decode(text)
+            body = strict.decode(text)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             raise RequestError(Reason.BAD_REQUEST, f"not JSON: {error}") from None
         if isinstance(body, dict):

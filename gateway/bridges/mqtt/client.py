@@ -7,27 +7,32 @@ that alone runs in a thread. Each connection has a paho client of its own: nothi
 import asyncio
 import os
 import socket
-from collections import deque
-from collections.abc import Callable, Sequence
+import ssl
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, cast
 
+import msgspec
 import structlog
 from paho.mqtt.client import Client as Paho
-from paho.mqtt.client import ConnectFlags, MQTTMessage, MQTTMessageInfo
+from paho.mqtt.client import ConnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from gateway.bridges.mqtt import troubles
-from gateway.bridges.mqtt.delivery import TopicClass
+from gateway.bridges.mqtt import suspicion, troubles
+from gateway.bridges.mqtt.families import family
+from gateway.bridges.mqtt.limits import Why
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.settings import MqttSettings
+from gateway.bridges.mqtt.suspicion import Suspicion
+from gateway.bridges.mqtt.under_way import Outgoing, UnderWay, key_of, sent_filter
+from gateway.bridges.mqtt.unsent import Unsent
 from gateway.bridges.mqtt.wire import BufferedPaho, Wire
+from gateway.core.clock import Clock
+from gateway.core.timer import Timer
 
-MAX_UNACKNOWLEDGED: Final = 500
-"""Messages of QoS 1 and 2 under way, where the broker takes as many."""
 MAX_UNSENT: Final = 500
 """Packets not yet handed to the operating system."""
 FLUSH_EVERY: Final = 20
@@ -42,11 +47,16 @@ MAX_PACKET: Final = 4 * 1024 * 1024
 """Bytes; MQTT 5 brokers keep larger packets from us."""
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds a broker has for CONNACK and SUBACK."""
+BURST: Final = 0.1
+"""Seconds of `limits.rate` that may go out at once."""
 TICK: Final = 1.0
 """Seconds between looks at the keep-alive."""
 DISCONNECT_WITH_WILL: Final = ReasonCode(PacketTypes.DISCONNECT, identifier=4)
 
 _PROTOCOLS: Final = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
+
+
+OnRetained = Callable[[str, bytes, int, Callable[[bool], None] | None], Callable[[bool], None] | None]
 
 
 class ConnectError(Exception):
@@ -68,7 +78,9 @@ class Client:
         *,
         on_message: Callable[[Message], None],
         on_lost: Callable[[], None],
+        clock: Clock,
         log: structlog.stdlib.BoundLogger,
+        on_unsent: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self.id = client_id
@@ -78,6 +90,10 @@ class Client:
         """How many connections got as far as CONNECT."""
         self._on_message_cb = on_message
         self._on_lost = on_lost
+        self.on_retained: OnRetained = lambda _topic, _payload, _qos, done: done
+        """Called with what the broker is to keep, or to forget; what it returns takes the place of `done`."""
+        self._clock = clock
+        """A wrong one is a cause of trouble with certificates."""
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._v5 = settings.protocol == "5"
@@ -87,22 +103,34 @@ class Client:
         """The connection's; None while there is none. A callback of another is an echo of the past."""
         self._fd = -1
         self._writing = False
-        self._ticker: asyncio.TimerHandle | None = None
+        self._ticker = Timer(self._tick)
         self._accepted: asyncio.Future[None] | None = None
         self._subscribed: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._trouble = "is not connected"
-        self._window = MAX_UNACKNOWLEDGED
-        self._unacknowledged: deque[tuple[MQTTMessageInfo, Message | None, Callable[[bool], None] | None]] = deque()
-        self._refused: set[int] = set()
-        """Packet ids of those that the broker has refused."""
+        self._told = settings.broker_limits
+        """What the settings say of the broker."""
+        self.limits = self._told
+        """Of the connection, and before the first one of the settings."""
+        self._will_limits = self._told
+        """What a will may have: CONNECT goes out before the broker says what it takes."""
+
+        def kind(topic: str) -> str:
+            return family(settings.base, topic)
+
+        self.unsent = Unsent(kind, log, on_unsent)
+        self._suspicion = Suspicion(kind, self._loop.time)
+        self._trying = False
+        """Whether what is under way are suspects, and nothing else is."""
+        self._leaving = False
+        self._accepted_at = 0.0
+        self._turn = 0.0
+        """Time from which on the next message may be sent, where `limits` has a rate."""
+        self._under_way = UnderWay(self._suspicion, self.unsent)
         self._unsent = 0
         self._since_yield = 0
         self._behind = False
         """Whether the loop will have us read on, unasked by the socket."""
         self._room = asyncio.Event()
-        self._refusal = ""
-        """What the broker said to the first publish of this connection that it refused."""
-        self._refusal_told = False
         self._failure_told = False
 
     # what the bridge calls
@@ -122,13 +150,19 @@ class Client:
                 await cast("asyncio.Future[None]", self._accepted)
         except LostError as error:
             raise ConnectError(str(error)) from None
+        except ConnectionRefusedError as error:
+            # It is started anew, perhaps with other rules.
+            self._suspicion.forgive()
+            raise ConnectError(troubles.of_error(error, self._clock.now())) from error
         except Exception as error:
+            if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+                self._suspicion.broker_was_away()
             self._drop("did not accept the connection in time")
-            raise ConnectError(troubles.of_error(error)) from error
+            raise ConnectError(troubles.of_error(error, self._clock.now())) from error
         except BaseException:
             self._drop("was not waited for")
             raise
-        self._log.debug("connected", client_id=self.id, window=self._window)
+        self._log.debug("connected", client_id=self.id, limits=self.limits)
 
     async def disconnect(self, timeout: float, *, with_will: bool = False) -> None:
         """Say goodbye; after `timeout` seconds just hang up.
@@ -137,8 +171,9 @@ class Client:
         """
         try:
             async with asyncio.timeout(timeout):
-                while self._paho is not None and (self._unacknowledged or self._writing):
+                while self._paho is not None and (self._under_way or self._writing):
                     await self._wait_for_room()
+                self._leaving = True
                 if self._paho is not None:
                     self._paho.disconnect(DISCONNECT_WITH_WILL if with_will and self._v5 else None)
                 while self._paho is not None:
@@ -160,53 +195,161 @@ class Client:
         retain: bool,
         *,
         kept: Message | None = None,
+        unique: bool = False,
         done: Callable[[bool], None] | None = None,
-    ) -> None:
-        """Hand over a message; wait while too many are under way. Raises LostError, ValueError for a bad topic.
+    ) -> bool:
+        """Hand over a message, within the broker's limits; wait while too many are under way. Raises LostError.
 
-        With QoS 1 or 2 `done` is called when the broker has acknowledged it, with whether it accepted it; never, where
-        the connection ends before.
+        Returns False for what the broker can't take, or has hung up on: it is left out, and logged. `unique`: the next
+        message at this topic is another one, not a newer one. With QoS 1 or 2 `done` is called when the broker has
+        acknowledged it, with whether it accepted it; never, where the connection ends before.
         """
-        while self._unsent >= MAX_UNSENT or len(self._unacknowledged) >= self._window:
+        self.check()
+        limits = self.limits
+        correlation = kept.correlation if kept else None
+        if not self._fits(topic, payload, correlation):
+            return False
+        if retain and not limits.retain:
+            if not payload:
+                # The broker keeps nothing that this could clear.
+                return True
+            retain = False
+        qos = min(qos, limits.qos)
+        if limits.rate:
+            await self._wait_for_turn(limits.rate)
+        unique = unique or kept is not None
+        if self._suspicion.suspects:
+            await self._with_care(key_of(topic, payload, unique=unique))
+        while self._unsent >= MAX_UNSENT or len(self._under_way) >= limits.in_flight:
             await self._wait_for_room()
         paho = self._paho
         if paho is None:
             raise LostError(self._trouble)
+        if retain:
+            done = self.on_retained(topic, payload, qos, done)
         info = paho.publish(topic, payload, qos, retain, self._properties(kept) if kept else None)
         self._unsent += 1
         if qos:
-            self._unacknowledged.append((info, kept, done))
+            self._under_way.add(Outgoing(info, topic, payload, unique, kept, done))
+        else:
+            self._under_way.add_unacknowledged(topic, len(payload), self._loop.time())
+            if self._trying:
+                self._ping()
         if self._unsent % FLUSH_EVERY == 0:
             self._guarded(self._write)
         self._since_yield += 1
         if self._since_yield >= YIELD_EVERY:
             self._since_yield = 0
             await asyncio.sleep(0)
+        return True
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: Message) -> bool:
         """Publish a message that must arrive: `take_back` has it while the broker has not confirmed it."""
-        await self.publish(message.topic, message.payload, message.qos, message.retain, kept=message)
+        return await self.publish(message.topic, message.payload, message.qos, message.retain, kept=message)
+
+    def room(self, topic: str, correlation: bytes | None = None) -> int:
+        """Return how many bytes a payload at this topic may have."""
+        return min(self.limits.room(topic, correlation), self._suspicion.room(topic))
+
+    def _fits(self, topic: str, payload: bytes, correlation: bytes | None) -> bool:
+        """Return whether the broker takes such a message; report it where it does not."""
+        limits, size = self.limits, len(payload)
+        why = limits.against(topic, size, correlation)
+        limit = limits.room(topic, correlation) if why is Why.TOO_LARGE else None
+        if why is None and self._suspicion.bars(topic, size):
+            why = Why.HUNG_UP
+        if why is None:
+            return True
+        self.unsent.add(why, topic, size, limit=limit)
+        return False
+
+    async def _wait_for_turn(self, rate: float) -> None:
+        now = self._loop.time()
+        self._turn = max(self._turn, now - BURST) + 1 / rate
+        if self._turn > now:
+            await self._pause(self._turn - now)
+
+    async def _with_care(self, key: Hashable) -> None:
+        """Wait until a message may be sent while there are suspects: few at a time, with nothing beside them."""
+        if key in self._suspicion.suspects:
+            # First the connection has to prove that it works without.
+            await self._pause(self._accepted_at + suspicion.PROVEN_AFTER - self._loop.time())
+            if not self._trying:
+                await self._settle(1)
+                self._trying = True
+            await self._settle(self._suspicion.at_once)
+        elif self._trying:
+            await self._settle(1)
+            self._trying = False
+
+    async def _settle(self, fewer: int) -> None:
+        """Wait until fewer than so many messages are under way. Of a broker that is slow nothing can be learnt."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                while self._under_way.unanswered >= fewer:
+                    self._ping()
+                    await self._wait_for_room()
+        except TimeoutError:
+            self._suspicion.suspects.clear()
+
+    def _ping(self) -> None:
+        """Have the broker show that it bears what was sent with QoS 0."""
+        if self._paho is not None and self._under_way.needs_ping():
+            self._paho.ping()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, while there is a connection. Raises LostError."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    await self._wait_for_room()
+        except TimeoutError:
+            pass
 
     def take_back(self) -> list[Message]:
         """Return, once, what `send` had under way when the connection was lost, oldest first."""
-        back = [message for info, message, _ in self._unacknowledged if message is not None and not info.is_published()]
-        self._unacknowledged.clear()
-        return back
+        return self._under_way.take_back()
 
-    async def subscribe(self, filters: Sequence[str], fresh: Sequence[str] = ()) -> list[str]:
-        """Subscribe with QoS 1; return the filters that the broker refuses. Raises LostError.
+    async def subscribe(self, filters: Sequence[str], fresh: Sequence[str] = ()) -> None:
+        """Subscribe with QoS 1, to as much as the broker takes and grants. Raises LostError.
 
         Of `fresh` ones only what is published from now on is wanted; a retained message that comes has its flag.
         """
+        # As published: a retained request is known as one also when it is published while we listen.
+        options = SubscribeOptions(qos=1, retainAsPublished=True)
+        new_only = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        how = dict.fromkeys(filters, options) | dict.fromkeys(fresh, new_only)
+        for packet in self.limits.packets([filter_ for filter_ in how if self._may_subscribe(filter_)]):
+            suspects = [filter_ for filter_ in packet if sent_filter(filter_).key in self._suspicion.suspects]
+            if not suspects:
+                await self._subscribe(packet, how)
+                continue
+            if rest := [filter_ for filter_ in packet if filter_ not in suspects]:
+                await self._subscribe(rest, how)
+            while suspects:
+                await self._with_care(sent_filter(suspects[0]).key)
+                some = suspects[: self._suspicion.at_once]
+                del suspects[: len(some)]
+                await self._subscribe(some, how)
+
+    def _may_subscribe(self, filter_: str) -> bool:
+        why = self.limits.against_filter(filter_)
+        sent = sent_filter(filter_)
+        if why is None and self._suspicion.bars(sent.topic, 0):
+            why = Why.HUNG_UP
+        if why is not None:
+            self.unsent.add(why, sent.topic, 0)
+        return why is None
+
+    async def _subscribe(self, filters: Sequence[str], how: dict[str, SubscribeOptions]) -> None:
+        """Send one SUBSCRIBE and wait for its answer. Raises LostError."""
         self.check()
         paho = cast("Paho", self._paho)
+        self._under_way.subscribing = filters
         if self._v5:
-            # As published: a retained wish is known as one also when it is published while we listen.
-            options = SubscribeOptions(qos=1, retainAsPublished=True)
-            new_only = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-            _, mid = paho.subscribe([*((f, options) for f in filters), *((f, new_only) for f in fresh)])
+            _, mid = paho.subscribe([(filter_, how[filter_]) for filter_ in filters])
         else:
-            _, mid = paho.subscribe([(filter_, 1) for filter_ in (*filters, *fresh)])
+            _, mid = paho.subscribe([(filter_, 1) for filter_ in filters])
         if mid is None:
             raise LostError(self._trouble)
         answer = self._subscribed[mid] = self._loop.create_future()
@@ -214,11 +357,16 @@ class Client:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 codes = await answer
         except TimeoutError:
-            self._drop("does not answer")
+            self._drop("does not answer to SUBSCRIBE")
             self.check()
         finally:
             self._subscribed.pop(mid, None)
-        return [filter_ for filter_, code in zip((*filters, *fresh), codes, strict=False) if code.is_failure]
+        self._under_way.subscribing = ()
+        for filter_, code in zip(filters, codes, strict=False):
+            self._suspicion.acquit(sent_filter(filter_))
+            self.unsent.accepted(sent_filter(filter_).topic)
+            if code.is_failure:
+                self.unsent.add(Why.REFUSED, sent_filter(filter_).topic, 0, said=str(code))
 
     # one connection, from its opening to its end
 
@@ -238,14 +386,14 @@ class Client:
         password = self._settings.password
         if self._settings.username is not None:
             paho.username_pw_set(self._settings.username, password.get_secret_value() if password else None)
-        paho.will_set(self.will.topic, self.will.payload, self.will.qos, self.will.retain)
+        will, bounds = self.will, self._will_limits
+        paho.will_set(will.topic, will.payload, min(will.qos, bounds.qos), will.retain and bounds.retain)
         paho.on_connect = self._on_connect
         paho.on_disconnect = self._on_disconnect
         paho.on_message = self._on_message
         paho.on_subscribe = self._on_subscribe
-        if self._settings.sending(TopicClass.STATE).qos:
-            # With QoS 0 this would cost paho more than the message itself, and tell nothing.
-            paho.on_publish = self._on_publish
+        paho.on_refused = self._under_way.refuse
+        paho.on_pong = self._on_pong
         paho.on_socket_close = self._on_socket_close
         paho.on_socket_register_write = self._on_register_write
         return paho
@@ -278,11 +426,9 @@ class Client:
         self.opened += 1
         self._fd = sock.fileno()
         self._accepted = self._loop.create_future()
-        self._window = MAX_UNACKNOWLEDGED
-        self._unacknowledged.clear()
-        self._refused.clear()
+        self._under_way.begin()
+        self._trying = self._leaving = False
         self._unsent = 0
-        self._refusal = ""
         self._writing = False
         self._loop.add_reader(self._fd, self._guarded, self._read)
         if paho.want_write():
@@ -296,8 +442,7 @@ class Client:
             return
         self._trouble = trouble
         self._unwatch()
-        if self._ticker is not None:
-            self._ticker.cancel()
+        self._ticker.cancel()
         if (sock := paho.socket()) is not None:
             sock.close()
         error = LostError(trouble)
@@ -306,6 +451,31 @@ class Client:
                 waiting.set_exception(error)
         self._room.set()
         self._on_lost()
+
+    def _hang_up(self, code: int, name: str, *, said: bool) -> None:
+        """Take in that the broker has ended the connection; `said`: it gave this code itself."""
+        paho = cast("BufferedPaho", self._paho)
+        # What came just before the end.
+        self._under_way.take_acknowledged()
+        unproven = self._under_way.unproven(self._loop.time())
+        if said:
+            trouble = troubles.of_goodbye(code, name, self.id, unproven)
+        elif paho.error is not None and isinstance(paho.error, ssl.SSLError):
+            trouble = troubles.of_error(paho.error, self._clock.now())
+        elif not self.connected:
+            trouble = troubles.TOO_EARLY
+        else:
+            asked = [*map(sent_filter, self._under_way.subscribing)]  # at the beginning of a connection only
+            trouble = troubles.of_silence(code, self._suspicion.known_of(unproven) or asked)
+        if self.connected and not self._leaving and troubles.is_over_a_message(code, said=said):
+            # Some brokers hang up on who does again what they have refused.
+            for one in self._under_way.refused.values():
+                self._suspicion.strike(one)
+            if self._under_way.refused and not said:
+                trouble = troubles.of_refused(list(self._under_way.refused))
+            proven = self._loop.time() - self._accepted_at >= suspicion.PROVEN_AFTER
+            self._suspicion.ended(unproven, proven=proven)
+        self._drop(trouble)
 
     def _unwatch(self) -> None:
         if self._fd >= 0:
@@ -352,14 +522,7 @@ class Client:
             if not self._behind:
                 self._behind = True
                 self._loop.call_soon(self._read_on)
-        unacknowledged = self._unacknowledged
-        if unacknowledged and unacknowledged[0][0].is_published():
-            while unacknowledged and unacknowledged[0][0].is_published():
-                info, _, done = unacknowledged.popleft()
-                refused = info.mid in self._refused
-                self._refused.discard(info.mid)
-                if done is not None:
-                    done(not refused)
+        if self._under_way.take_acknowledged():
             self._room.set()
 
     def _read_on(self) -> None:
@@ -373,7 +536,7 @@ class Client:
             # The broker may have said why before it hung up.
             self._read(paho)
             if paho is self._paho:
-                self._drop(troubles.of_silence(0, self._refusal))
+                self._hang_up(0, "", said=False)
             return
         if all_sent and paho is self._paho and self._writing:
             self._loop.remove_writer(self._fd)
@@ -382,7 +545,7 @@ class Client:
             self._room.set()
 
     def _tick(self) -> None:
-        self._ticker = self._loop.call_later(TICK, self._tick)
+        self._ticker.set(TICK)
         self._guarded(Paho.loop_misc)
 
     # what paho calls; each may come from a connection that was given up
@@ -402,19 +565,35 @@ class Client:
         if paho is not self._paho or self._accepted is None or self._accepted.done():
             return
         if code.is_failure:
+            if code.value == troubles.NO_RETAIN:
+                self._will_limits = msgspec.structs.replace(self._will_limits, retain=False)
+            elif code.value == troubles.LOWER_QOS:
+                highest = getattr(properties, "MaximumQoS", self.will.qos - 1)
+                self._will_limits = msgspec.structs.replace(self._will_limits, qos=max(0, highest))
+            elif code.value in troubles.AWAY:
+                self._suspicion.broker_was_away()
             self._drop(troubles.of_refusal(code.value, str(code), self._settings.username, self.id))
             return
-        self._window = min(MAX_UNACKNOWLEDGED, getattr(properties, "ReceiveMaximum", MAX_UNACKNOWLEDGED))
+        limits = self._told.told(properties)
+        changed = limits != self.limits
+        if changed and self._accepted_at:
+            self._suspicion.forgive()
+        self.limits = self._will_limits = limits
+        self.unsent.connected(other_limits=changed)
+        self._accepted_at = self._loop.time()
+        kept = getattr(properties, "SessionExpiryInterval", self._settings.session_expiry)
+        if kept < self._settings.session_expiry:
+            self._log.warning("the broker keeps sets for a shorter time than session_expiry", seconds=kept)
         self.backlog = flags.session_present
         self._accepted.set_result(None)
 
+    def _on_pong(self) -> None:
+        self._under_way.pong()
+        self._room.set()
+
     def _on_disconnect(self, paho: Paho, _: Any, flags: Any, code: ReasonCode, __: Properties | None) -> None:
-        if paho is not self._paho:
-            return
-        if flags.is_disconnect_packet_from_server:
-            self._drop(troubles.of_goodbye(code.value, str(code), self.id))
-        else:
-            self._drop(troubles.of_silence(code.value, self._refusal))
+        if paho is self._paho:
+            self._hang_up(code.value, str(code), said=flags.is_disconnect_packet_from_server)
 
     def _on_message(self, paho: Paho, _: Any, message: MQTTMessage) -> None:
         if paho is not self._paho:
@@ -440,14 +619,3 @@ class Client:
         waiting = self._subscribed.get(mid)
         if paho is self._paho and waiting is not None and not waiting.done():
             waiting.set_result(codes)
-
-    def _on_publish(self, paho: Paho, _: Any, mid: int, code: ReasonCode, __: Any) -> None:
-        if paho is not self._paho or not code.is_failure:
-            return
-        self._refused.add(mid)
-        if self._refusal:
-            return
-        self._refusal = str(code)
-        if not self._refusal_told:
-            self._refusal_told = True
-            self._log.warning("the broker refuses what the gateway publishes", reason=self._refusal)

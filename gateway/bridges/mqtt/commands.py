@@ -7,22 +7,22 @@ from typing import Final
 
 import msgspec
 
+from gateway.api.contexts import OriginContext
 from gateway.bridges.mqtt import payloads
 from gateway.bridges.mqtt.delivery import Sending
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
-from gateway.bridges.mqtt.replies import Reply
+from gateway.bridges.mqtt.replies import Replies, Reply, put_answer
 from gateway.bridges.mqtt.topics import RESULT, SetTopic, Topics, unescape
-from gateway.core.bridge import Context
-from gateway.core.model import Command, CommandEvent, Reason, new_command_id
-from gateway.core.policy.origins import origin
-from gateway.core.requests import NAME_LIMIT, Request, RequestError, parse
+from gateway.commands.requests import NAME_LIMIT, Request, RequestError, parse
+from gateway.core.model import Command, CommandEvent, Origin, Reason, new_command_id
+from gateway.core.text import escaped
 
 REQUEST_BACKLOG: Final = 20_000
 TOGETHER: Final = 500
 """Requests submitted at a time: the journal writes them in one go."""
 REPLY_BACKLOG: Final = 10_000
-TOLD_LIMIT: Final = 1_000
+MAX_LOGGED: Final = 1_000
 RESULTS_SENT: Final = Sending(qos=1, retain=False)
 
 
@@ -34,6 +34,8 @@ class _Asked(msgspec.Struct, frozen=True):
     request: Request
     reply: Reply | None
     arrived: datetime
+    said: datetime
+    """At the latest when it arrived."""
     expiry: int | None
     """Seconds that the sender of the message gave it, still left when it arrived."""
 
@@ -46,13 +48,14 @@ class Commands:
     """Takes set messages in the order in which they arrive."""
 
     def __init__(
-        self, context: Context, ttl: float, topics: Topics, outbox: Outbox, sending: Sending = RESULTS_SENT
+        self, context: OriginContext, ttl: float, topics: Topics, outbox: Outbox, sending: Sending = RESULTS_SENT
     ) -> None:
         self._context = context
         self._ttl = ttl
         self._topics = topics
         self._outbox = outbox
         self._sending = sending
+        self._wanted = Replies(topics, context.log)
         self._waiting: deque[_Asked] = deque()
         self._arrived = asyncio.Event()
         self._replies: OrderedDict[_Key, Reply] = OrderedDict()
@@ -73,11 +76,13 @@ class Commands:
         reply: Reply | None = None
         id_: str | None = None
         try:
-            reply = Reply.of(message, self._topics)
-            request = parse(topic.setpoint, message.payload)
-            id_ = request.id
+            try:
+                reply = self._wanted.of(message, topic.user)
+            finally:  # a refusal names the request, too
+                request = parse(topic.setpoint, message.payload)
+                id_ = request.id
             now = self._context.clock.now()
-            asked = _Asked(topic, self._serial(topic), request, reply, now, message.expiry)
+            asked = _Asked(topic, self._serial(topic), request, reply, now, request.said(now), message.expiry)
             if message.backlog and message.expiry is None and request.time is None:
                 raise RequestError(
                     Reason.EXPIRED,
@@ -119,7 +124,7 @@ class Commands:
         try:
             await self._submit(asked)
         except Exception as failure:
-            # E.g. the journal can't be read. Told once; each requester gets an answer.
+            # E.g. the journal can't be read. Logged once; each requester gets an answer.
             if not self._failing:
                 self._failing = True
                 self._context.log.exception("a request could not be taken", serial=asked.serial)
@@ -139,7 +144,7 @@ class Commands:
         commands = self._commands(asked)
         keys = [(command.id, command.created) for command in commands]
         if asked.reply is not None:
-            # Before submitting, for the first step may be told before `submit` returns.
+            # Before submitting, for the first step may be published before `submit` returns.
             self._remember(keys, asked.reply)
         try:
             events = await self._context.submit(*commands)
@@ -161,7 +166,7 @@ class Commands:
                 serial=asked.serial,
                 setpoint=setpoint,
                 value=value,
-                origin=origin(self._context.name, asked.topic.user),
+                origin=Origin.of(self._context.name, asked.topic.user),
                 created=asked.arrived,
                 expires=expires,
                 revert_after=request.revert_after,
@@ -173,9 +178,7 @@ class Commands:
     def _expires(self, asked: _Asked) -> datetime:
         """Return when it is too late: `ttl` after it was said, at most when its sender had the message expire."""
         ttl = self._ttl if asked.request.ttl is None else asked.request.ttl
-        # A clock ahead of ours must not make a wish live longer.
-        said = min(asked.request.time or asked.arrived, asked.arrived)
-        expires = said + timedelta(seconds=ttl)
+        expires = asked.said + timedelta(seconds=ttl)
         if asked.expiry is None:
             return expires
         return min(expires, asked.arrived + timedelta(seconds=asked.expiry))
@@ -203,8 +206,8 @@ class Commands:
     def _refuse(self, topic: SetTopic, error: RequestError, reply: Reply | None) -> None:
         body = payloads.refusal(
             self._context.clock.now(),
-            origin(self._context.name, topic.user),
-            (unescape(topic.level) or topic.level)[:NAME_LIMIT],
+            Origin.of(self._context.name, topic.user),
+            escaped(unescape(topic.level) or topic.level, NAME_LIMIT),
             error.reason,
             error.detail,
             error.id,
@@ -214,16 +217,14 @@ class Commands:
 
     def _answer(self, root: str, body: bytes, reply: Reply | None) -> None:
         qos, retain = self._sending.qos, self._sending.retain
-        self._outbox.put_result(Message(topic=f"{root}/{RESULT}", payload=body, qos=qos, retain=retain))
-        if reply is not None:
-            self._outbox.put_result(Message(topic=reply.topic, payload=body, qos=qos, correlation=reply.correlation))
+        put_answer(self._outbox, Message(topic=f"{root}/{RESULT}", payload=body, qos=qos, retain=retain), reply)
 
     def _ignore_retained(self, topic: str) -> None:
-        if topic in self._told or len(self._told) >= TOLD_LIMIT:
+        if topic in self._told or len(self._told) >= MAX_LOGGED:
             return
         self._told.add(topic)
         self._context.log.warning(
-            "a retained set message is ignored; publish wishes without the retain flag, and clear this one "
+            "a retained set message is ignored; publish requests without the retain flag, and clear this one "
             "with an empty retained message",
             topic=topic[:200],
         )

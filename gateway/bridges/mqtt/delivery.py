@@ -12,7 +12,7 @@ class TopicClass(StrEnum):
     """Topics that are delivered alike."""
 
     STATE = "state"
-    """`<base>/<device>`, and `totals` beside it."""
+    """`<base>/<device>`."""
     POINTS = "points"
     AVAILABILITY = "availability"
     DEVICE = "device"

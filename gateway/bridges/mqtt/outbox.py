@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.bridges.mqtt.message import Message
-from gateway.core.bridge import Updates
+from gateway.core.mailbox import Updates
 from gateway.core.model import DeviceState
 
 RESULT_BACKLOG: Final = 10_000
@@ -17,6 +17,11 @@ class Outbox:
 
     def __init__(self) -> None:
         self.results: deque[Message] = deque()
+        self.kept: deque[Message] = deque()
+        """Results from before this connection, and those that must not overtake them."""
+        self._kept_topics: set[str] = set()
+        self._first = 0
+        """States of the beginning that are to be shown before what was kept."""
         # A plain dict takes longer to find its first entry the more were taken from it.
         self.states: OrderedDict[str, DeviceState] = OrderedDict()
         """Serial → newest, in the order in which they came."""
@@ -45,16 +50,19 @@ class Outbox:
 
     def put_result(self, message: Message) -> None:
         """Queue an answer or an alarm. Past the backlog the oldest is dropped and counted."""
-        if len(self.results) >= RESULT_BACKLOG:
-            self.results.popleft()
+        if self.waiting >= RESULT_BACKLOG:
+            (self.kept or self.results).popleft()
             self.dropped_results += 1
             self.health_changed = True
-        self.results.append(message)
+        behind = bool(self.kept) and message.topic in self._kept_topics
+        (self.kept if behind else self.results).append(message)
         self._news.set()
 
     def open(self, states: Iterable[DeviceState]) -> None:
-        """Begin anew with all that is known: the broker is there."""
+        """Begin anew with all that is known: the broker is there. What was kept waits until these are shown."""
         self.states = OrderedDict((state.device.serial, state) for state in states)
+        self._first = len(self.states)
+        self._keep(())
         self.removed.difference_update(self.states)
         self.health_changed = True
         self._open = True
@@ -64,14 +72,41 @@ class Outbox:
         self._open = False
         self._room.set()
         self.states.clear()
-        room = max(0, RESULT_BACKLOG - len(self.results))
-        kept = list(unconfirmed)
-        self.dropped_results += max(0, len(kept) - room)
-        self.results.extendleft(reversed(kept[len(kept) - min(room, len(kept)) :]))
+        self._keep(unconfirmed)
+
+    def _keep(self, unconfirmed: Iterable[Message]) -> None:
+        kept = [*unconfirmed, *self.kept, *self.results]
+        surplus = max(0, len(kept) - RESULT_BACKLOG)
+        self.dropped_results += surplus
+        self.kept = deque(kept[surplus:])
+        self._kept_topics = {message.topic for message in self.kept}
+        self.results.clear()
+
+    def state_shown(self) -> None:
+        """Take in that one more of the states was published."""
+        self._first = max(0, self._first - 1)
+
+    def next_result(self) -> Message | None:
+        """Take out what is to be sent next; None where nothing is, yet.
+
+        What was kept from before this connection waits for the live states, but those of one topic stay in order.
+        """
+        if self.kept and not (self._first and self.states):
+            return self.kept.popleft()
+        return self.results.popleft() if self.results else None
+
+    def put_back(self, message: Message) -> None:
+        """Take back what `next_result` gave and was not sent."""
+        self.kept.appendleft(message)
+
+    @property
+    def waiting(self) -> int:
+        """How many results and alarms wait."""
+        return len(self.results) + len(self.kept)
 
     async def room_for_results(self) -> None:
         """Wait while many answers are about to be sent; not while the broker is away, for that may take long."""
-        while self._open and len(self.results) > RESULT_BACKLOG // 4:
+        while self._open and self.waiting > RESULT_BACKLOG // 4:
             self._room.clear()
             await self._room.wait()
 
@@ -82,7 +117,7 @@ class Outbox:
     @property
     def filled(self) -> bool:
         """Whether anything waits."""
-        return bool(self.results or self.states or self.removed or self.health_changed)
+        return bool(self.results or self.kept or self.states or self.removed or self.health_changed)
 
     def wake(self) -> None:
         """End a `wait`, for the connection is gone."""

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway import __version__
 from gateway.bridges.mqtt.topics import ALARM, AVAILABILITY, DEVICE, RESULT, SET, Topics
+from gateway.commands.policy.halt import told
 from gateway.core import shapes
 from gateway.core.model import (
     Alarm,
@@ -17,6 +18,7 @@ from gateway.core.model import (
     Device,
     DeviceState,
     Halt,
+    Origin,
     Quality,
     Range,
     Reason,
@@ -24,7 +26,6 @@ from gateway.core.model import (
     Value,
     iso,
 )
-from gateway.core.policy.halt import told
 
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
@@ -155,7 +156,7 @@ def alarm(alarm: Alarm, now: datetime) -> bytes:
 
 
 def refusal(
-    now: datetime, origin: str, serial: str, reason: Reason, detail: str, id_: str | None, setpoint: str | None
+    now: datetime, origin: Origin, serial: str, reason: Reason, detail: str, id_: str | None, setpoint: str | None
 ) -> bytes:
     """Return the answer to a request that became no command, in the shape of a step."""
     return _encode(
@@ -167,7 +168,7 @@ def refusal(
             "state": "rejected",
             "reason": reason,
             "detail": detail,
-            "origin": origin,
+            "origin": str(origin),
             "time": iso(now),
         }
     )

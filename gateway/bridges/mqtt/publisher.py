@@ -7,16 +7,17 @@ from typing import Final
 
 import msgspec
 
+from gateway.api.bridge import Context
 from gateway.bridges.mqtt import payloads
 from gateway.bridges.mqtt.client import Client, LostError
 from gateway.bridges.mqtt.delivery import TopicClass
+from gateway.bridges.mqtt.formats import format_of
 from gateway.bridges.mqtt.history.history import History
 from gateway.bridges.mqtt.home_assistant.discovery import Discovery
 from gateway.bridges.mqtt.outbox import Outbox
 from gateway.bridges.mqtt.settings import MqttSettings
 from gateway.bridges.mqtt.topics import AVAILABILITY, DEVICE, Topics
-from gateway.core.bridge import Context
-from gateway.core.model import DeviceState, Quality, Value
+from gateway.core.model import DeviceState, Origin, Quality, Value
 from gateway.core.points import POINTS
 
 RESULTS_PER_TURN: Final = 50
@@ -55,6 +56,7 @@ class Publisher:
         self._shown: dict[str, _Shown] = {}
         self._counts: Counter[Quality] = Counter()
         self._complained = False
+        self._format = format_of(settings.payload)
         self._started = context.clock.now()
         """When the bridge was."""
 
@@ -83,7 +85,7 @@ class Publisher:
             await self._tell(TopicClass.BRIDGE, self._topics.bridge_state, payloads.ONLINE)
             self._show_anew()
         while box.filled:
-            for _ in range(min(len(box.results), RESULTS_PER_TURN)):
+            for _ in range(min(box.waiting, RESULTS_PER_TURN)):
                 await self._send_result()
             box.results_taken()
             while box.removed:
@@ -91,22 +93,24 @@ class Publisher:
             for _ in range(min(len(box.states), STATES_PER_TURN)):
                 if box.states:
                     await self._show(box.states.popitem(last=False)[1])
+                    box.state_shown()
             if box.info_changed:
                 await self._tell_info()
             if box.health_changed and not box.states:
                 await self._tell_health()
 
     async def _send_result(self) -> None:
-        if not self._outbox.results:
+        message = self._outbox.next_result()
+        if message is None:
             return
-        message = self._outbox.results.popleft()
         try:
-            await self._client.send(message)
+            sent = await self._client.send(message)
         except LostError:
-            self._outbox.results.appendleft(message)
+            self._outbox.put_back(message)
             raise
-        except ValueError as error:
-            self._complain(message.topic, error)
+        if not sent:
+            self._outbox.dropped_results += 1
+            self._outbox.health_changed = True
 
     async def _show(self, state: DeviceState) -> None:
         serial = state.device.serial
@@ -118,19 +122,20 @@ class Publisher:
         self._count(known, state)
         try:
             if known is None or known.state.device != state.device:
-                permitted = self._context.permitted(state.device, self._context.name)
+                permitted = self._context.permitted(state.device, Origin(self._context.name))
                 await self._tell(TopicClass.DEVICE, f"{root}/{DEVICE}", payloads.device(state.device, permitted))
             sending = self._sending[TopicClass.STATE]
             done = self._history.shown(state) if self._history else None
-            await self._client.publish(root, payloads.state(state), sending.qos, sending.retain, done=done)
+            await self._client.publish(root, self._format.state(state), sending.qos, sending.retain, done=done)
             if self._settings.points:
                 await self._show_points(root, known.state.values if known else {}, state.values)
             if known is None or known.state.quality is not state.quality:
                 await self._tell(
                     TopicClass.AVAILABILITY, f"{root}/{AVAILABILITY}", payloads.availability(state.quality)
                 )
-            await self._discovery.show(state)
+            self._discovery.show(state)
         except ValueError as error:
+            # What no encoding can carry.
             self._complain(root, error)
         self._shown[serial] = _Shown(root, state)
 
@@ -138,7 +143,7 @@ class Publisher:
         for name in before.keys() | after.keys():
             value = after.get(name)
             if name not in before or value != before[name]:
-                await self._tell(TopicClass.POINTS, f"{root}/{name}", payloads.point(value))
+                await self._tell(TopicClass.POINTS, f"{root}/{name}", self._format.point(value))
 
     def _count(self, known: _Shown | None, state: DeviceState) -> None:
         if known is not None:
@@ -168,8 +173,6 @@ class Publisher:
         except LostError:
             self._outbox.removed.add(serial)
             raise
-        except ValueError as error:
-            self._complain(root, error)
 
     async def _tell_info(self) -> None:
         self._outbox.info_changed = False

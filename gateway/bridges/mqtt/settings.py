@@ -1,17 +1,36 @@
 """Settings of the `mqtt` bridge."""
 
 import ssl
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FilePath, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
+from gateway.api.bridge import BridgeSettings
+from gateway.bridges.mqtt import formats
 from gateway.bridges.mqtt.delivery import DeliverySettings, Sending, TopicClass
 from gateway.bridges.mqtt.history.settings import StoreSettings
-from gateway.bridges.mqtt.home_assistant.settings import HomeAssistantField, HomeAssistantSettings, TopicName
+from gateway.bridges.mqtt.home_assistant.settings import (
+    HomeAssistantField,
+    HomeAssistantSettings,
+    TopicName,
+    topic_name,
+)
+from gateway.bridges.mqtt.limits import BROKERS, Limits, LimitSettings
+from gateway.bridges.mqtt.replies import TOPIC_LIMIT
 from gateway.bridges.mqtt.sparkplug.settings import SparkplugSettings
-from gateway.bridges.mqtt.topics import RequestName
-from gateway.core.bridge import BridgeSettings
-from gateway.core.secret import Secret
+from gateway.bridges.mqtt.sparkplug.topics import NAMESPACE
+from gateway.bridges.mqtt.topics import RequestName, default_responses
+from gateway.config.local_file import ExistingFile
+from gateway.config.secret import Secret
 
 
 def _as_text(raw: Any) -> Any:
@@ -19,14 +38,31 @@ def _as_text(raw: Any) -> Any:
     return str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else raw
 
 
+def _known_broker(name: str) -> str:
+    if name not in BROKERS:
+        near = get_close_matches(name, BROKERS, 1)
+        known = ", ".join(sorted(BROKERS))
+        raise ValueError(
+            f"{name!r} is no broker whose limits are known; "
+            f"{f'did you mean {near[0]}?' if near else f'known: {known}.'} For any other, see limits"
+        )
+    return name
+
+
+def _topics_below(filter_: str) -> str:
+    # `topic_name` refuses `#` alone, and each wildcard but this one.
+    topic_name(filter_.removesuffix("/#"))
+    return filter_
+
+
 class TlsSettings(BaseModel):
     """`tls:`. Without a CA of its own, the machine's trusted ones count."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ca: FilePath | None = Field(default=None, description="PEM file with the CA of the broker")
-    certfile: FilePath | None = Field(default=None, description="PEM file with the client certificate")
-    keyfile: FilePath | None = Field(default=None, description="PEM file with the key of the client certificate")
+    ca: ExistingFile | None = Field(default=None, description="PEM file with the CA of the broker")
+    certfile: ExistingFile | None = Field(default=None, description="PEM file with the client certificate")
+    keyfile: ExistingFile | None = Field(default=None, description="PEM file with the key of the client certificate")
     keyfile_password: Secret | None = Field(default=None, description="of an encrypted key")
     alpn: list[Annotated[str, Field(min_length=1, max_length=255)]] = Field(
         default=[], description="protocols to offer, e.g. [mqtt]; some brokers serve MQTT on port 443 by it"
@@ -86,6 +122,12 @@ class MqttSettings(BridgeSettings):
     protocol: Annotated[Literal["5", "3.1.1"], BeforeValidator(_as_text)] = Field(
         default="5", description="version of MQTT"
     )
+    broker: Annotated[str, AfterValidator(_known_broker)] | None = Field(
+        default=None, description=f"a broker whose limits are known: {', '.join(sorted(BROKERS))}"
+    )
+    limits: LimitSettings = Field(
+        default=LimitSettings(), description="what the broker takes, as far as it does not say so itself"
+    )
     keepalive: int = Field(default=60, ge=5, le=65535, description="seconds")
     session_expiry: int = Field(
         default=0, ge=0, le=7 * 86_400, description="seconds for which the broker keeps sets for an absent gateway"
@@ -98,10 +140,10 @@ class MqttSettings(BridgeSettings):
     tls: TlsSettings | None = Field(default=None, description="{} for TLS with the machine's CAs")
     points: bool = Field(default=False, description="also a topic per point")
     store: StoreSettings = Field(
-        default=StoreSettings(), description="keep what the broker could not be told, and tell it later"
+        default=StoreSettings(), description="keep what could not be published, and publish it later"
     )
-    payload: Literal["json", "sparkplug"] = Field(
-        default="json", description="json: topics under base; sparkplug: Sparkplug B 3.0"
+    payload: Annotated[str, AfterValidator(formats.known)] = Field(
+        default="json", description="json: topics under base; sparkplug: Sparkplug B 3.0; or that of a plug-in"
     )
     sparkplug: SparkplugSettings = Field(
         default=SparkplugSettings(), description="who we are in Sparkplug, with payload: sparkplug"
@@ -114,9 +156,19 @@ class MqttSettings(BridgeSettings):
     users: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")]] = Field(
         default=[], description="users with topics of their own, <base>/as/<user>/…, that the broker keeps for them"
     )
+    response_topics: list[Annotated[str, Field(max_length=TOPIC_LIMIT), AfterValidator(_topics_below)]] | None = Field(
+        default=None,
+        description="where MQTT 5 requesters may have answers: topics, or all below one, like answers/#; "
+        "default: <base>/response/#",
+    )
     home_assistant: HomeAssistantField = Field(
         default=HomeAssistantSettings(), description="Home Assistant discovery; true turns it on"
     )
+
+    @property
+    def broker_limits(self) -> Limits:
+        """What may be sent, before the broker itself has said anything."""
+        return self.limits.over(BROKERS[self.broker] if self.broker else Limits())
 
     @property
     def roles(self) -> frozenset[str]:
@@ -149,7 +201,7 @@ class MqttSettings(BridgeSettings):
                     "session_expiry must be 0 with payload: sparkplug, whose sessions end with the connection"
                 )
             if self.protocol != "5":
-                raise ValueError("session_expiry needs protocol: 5; in 3.1.1 nobody can tell how old a message is")
+                raise ValueError("session_expiry needs protocol: 5; in 3.1.1 the age of a message is unknown")
             if any(self.sending(what).qos > 1 for what in TopicClass):
                 # A new client may not go on with the packet ids of an old session.
                 raise ValueError("session_expiry needs QoS 0 or 1; QoS 2 would have to go on where it was cut off")
@@ -158,8 +210,8 @@ class MqttSettings(BridgeSettings):
     @model_validator(mode="after")
     def _store_can_work(self) -> Self:
         if self.store.enabled:
-            if self.payload == "sparkplug":
-                raise ValueError("store needs payload: json; run a second mqtt bridge for Sparkplug")
+            if self.payload != formats.OURS:
+                raise ValueError(f"store needs payload: json; run a second mqtt bridge for {self.payload}")
             if self.sending(TopicClass.STATE).qos == 0:
                 raise ValueError("store needs QoS 1 or 2 for states; with 0 nobody knows what has arrived")
         return self
@@ -169,12 +221,33 @@ class MqttSettings(BridgeSettings):
         ours = self.home_assistant
         if not ours.enabled:
             return self
-        if self.payload == "sparkplug":
-            raise ValueError("home_assistant needs payload: json; run a second mqtt bridge for Sparkplug")
+        if self.payload != formats.OURS:
+            raise ValueError(f"home_assistant needs payload: json; run a second mqtt bridge for {self.payload}")
         if _nested(self.base, ours.prefix):
             raise ValueError(f"base {self.base} and home_assistant.prefix {ours.prefix} must not lie in each other")
         if ours.status_topic == self.base or ours.status_topic.startswith(f"{self.base}/"):
             raise ValueError(f"home_assistant.status_topic {ours.status_topic} must not lie under base {self.base}")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_clash_with_nothing(self) -> Self:
+        # An answer there would be a command, a state or a birth.
+        taken = {self.base: "base", NAMESPACE: "Sparkplug's namespace"}
+        if self.home_assistant.enabled:
+            taken |= {
+                self.home_assistant.prefix: "home_assistant.prefix",
+                self.home_assistant.status_topic: "home_assistant.status_topic",
+            }
+        for filter_ in self.response_topics or ():
+            topic = filter_.removesuffix("/#")
+            if f"{filter_}/".startswith(default_responses(self.base).removesuffix("#")):
+                continue
+            for other, name in taken.items():
+                if _nested(topic, other):
+                    raise ValueError(
+                        f"response_topics: {filter_} and {name} ({other}) must not lie in each other; "
+                        f"under base, answers have their place at {default_responses(self.base)}"
+                    )
         return self
 
     def sending(self, what: TopicClass) -> Sending:

@@ -1,4 +1,8 @@
-"""Names of topics. `<base>/bridge/…` is the gateway's, `<base>/<device>/…` a device's."""
+"""Names of topics.
+
+`<base>/bridge/…` is the gateway's, `<base>/response/…` is for answers to those who ask for them there, and
+`<base>/<device>/…` is a device's.
+"""
 
 import re
 from collections.abc import Iterable
@@ -25,6 +29,7 @@ SET: Final = "set"
 AS: Final = "as"
 """`<base>/as/<user>/…`: the same as `<base>/…`, said by a user whom the broker knows by its access rules."""
 TOTALS: Final = "totals"
+"""Where earlier versions retained totals for Home Assistant."""
 
 # Wildcards, the separator, what the escape itself uses, control characters, and what UTF-8 can't carry.
 _AWKWARD: Final = re.compile("[+#/%\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -32,9 +37,14 @@ _AWKWARD: Final = re.compile("[+#/%\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]"
 
 def escape(serial: str) -> str:
     """Return a serial number as one level of a topic: `a/b` becomes `a%2Fb`."""
-    level = _AWKWARD.sub(_percent, serial)
-    # A device must not stand in the gateway's own place.
-    return "%62ridge" if level == BRIDGE else level
+    level = percent_encoded(serial)
+    # A device must not stand in a place of the gateway's own.
+    return f"%{ord(level[0]):02X}{level[1:]}" if level in {BRIDGE, RESPONSE} else level
+
+
+def percent_encoded(text: str) -> str:
+    """Return a text without what no level of a topic may hold: `a/b` becomes `a%2Fb`."""
+    return _AWKWARD.sub(_percent, text)
 
 
 def _percent(match: re.Match[str]) -> str:
@@ -45,6 +55,17 @@ def unescape(level: str) -> str | None:
     """Return the serial number that `escape` made this level of; None when it made none like it."""
     serial = unquote(level, errors="replace")
     return serial if escape(serial) == level else None
+
+
+def default_responses(base: str) -> str:
+    """Return the filter of response topics where the configuration names none."""
+    return f"{base}/{RESPONSE}/#"
+
+
+def _covers(filter_: str, topic: str) -> bool:
+    """Return whether a topic is this one, or lies below a prefix like `a/b/#`."""
+    prefix = filter_.removesuffix("#")
+    return topic == filter_ if prefix == filter_ else topic.startswith(prefix)
 
 
 class RequestName(StrEnum):
@@ -59,7 +80,7 @@ class RequestName(StrEnum):
 
 
 class SetTopic(msgspec.Struct, frozen=True):
-    """A topic that takes wishes, taken apart."""
+    """A topic that takes requests, taken apart."""
 
     root: str
     """`<base>/<device>`, as it came."""
@@ -81,9 +102,11 @@ class RequestTopic(msgspec.Struct, frozen=True):
 class Topics:
     """All topics under one base. `users` are those who may have topics of their own."""
 
-    def __init__(self, base: str, users: Iterable[str] = ()) -> None:
+    def __init__(self, base: str, users: Iterable[str] = (), responses: Iterable[str] | None = None) -> None:
         self.base = base
         self._users = frozenset(users)
+        self.responses = (default_responses(base),) if responses is None else tuple(responses)
+        """Filters of the response topics that anybody may name; users have topics of their own besides."""
         roots = [base, *(f"{base}/{AS}/{user}" for user in sorted(self._users))]
         self.bridge_state = f"{base}/{BRIDGE}/{STATE}"
         self.bridge_info = f"{base}/{BRIDGE}/{INFO}"
@@ -116,9 +139,13 @@ class Topics:
             case _:
                 return None
 
-    def is_ours(self, topic: str) -> bool:
-        """Return whether a topic lies under the base."""
-        return topic == self.base or topic.startswith(f"{self.base}/")
+    def may_answer(self, topic: str, user: str) -> bool:
+        """Return whether answers to this user, or "", may be published at a topic that was asked for."""
+        own = (f"{self.base}/{AS}/{user}/{RESPONSE}/#",) if user else ()
+        if not any(_covers(filter_, topic) for filter_ in (*self.responses, *own)):
+            return False
+        # Also `<base>/response/set` matches what the gateway subscribes to: it would ask itself.
+        return self.parse_set(topic) is None and self.parse_request(topic) is None
 
     def parse_set(self, topic: str) -> SetTopic | None:
         """Take a topic of `sets` apart; None for any other."""

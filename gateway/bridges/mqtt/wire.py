@@ -7,13 +7,28 @@ turn of the loop goes out together, and what has come is read together. A WebSoc
 import contextlib
 import socket
 import ssl
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 from paho.mqtt.client import Client as Paho
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
-MOST_UNSENT: Final = 64 * 1024
+MAX_UNSENT_BYTES: Final = 64 * 1024
 """Bytes to keep for a peer that does not read; paho keeps its packets then."""
 READ_SIZE: Final = 64 * 1024
+REASON_AT: Final = 2
+"""Where the reason code of a PUBREC stands, after the packet id (MQTT 5.0 §3.5.2)."""
+FAILURE: Final = 0x80
+"""Reason codes from here on are failures."""
+
+
+_SUCCESS: Final = {
+    cmd: (ReasonCode(kind), Properties(kind))  # type: ignore[no-untyped-call]
+    for cmd, kind in (("PUBACK", PacketTypes.PUBACK), ("PUBCOMP", PacketTypes.PUBCOMP))
+}
 
 
 class Wire:
@@ -32,9 +47,9 @@ class Wire:
 
     def send(self, data: bytes | bytearray) -> int:
         """Take all of it, for `flush`. Raises BlockingIOError while too much waits."""
-        if len(self._out) >= MOST_UNSENT:
+        if len(self._out) >= MAX_UNSENT_BYTES:
             self.flush()
-            if len(self._out) >= MOST_UNSENT:
+            if len(self._out) >= MAX_UNSENT_BYTES:
                 raise BlockingIOError
         self._out += data
         return len(data)
@@ -77,7 +92,63 @@ class Wire:
 
 
 class BufferedPaho(Paho):
-    """A paho client over a `Wire`."""
+    """A paho client over a `Wire`, that says what paho keeps to itself: refusals, pongs, and why a read failed."""
+
+    error: Exception | None = None
+    """What ended the connection, where that was an error."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.on_refused: Callable[[int, ReasonCode], None] = lambda _mid, _code: None
+        """Called with the packet id of a publish that the broker does not accept, before it counts as acknowledged."""
+        self.on_pong: Callable[[], None] = lambda: None
+
+    def ping(self) -> None:
+        """Ask for a pong: when it comes, the broker has dealt with all that was sent before."""
+        # paho has pings for the keep-alive only.
+        self._send_pingreq()
+
+    def _handle_pingresp(self) -> MQTTErrorCode:
+        code = super()._handle_pingresp()
+        self.on_pong()
+        return code
+
+    def _do_on_publish(self, mid: int, reason_code: ReasonCode, properties: Properties) -> MQTTErrorCode:
+        # paho's own callback costs more than the message with QoS 0, and tells nothing then.
+        if reason_code.is_failure:
+            self.on_refused(mid, reason_code)
+        return super()._do_on_publish(mid, reason_code, properties)
+
+    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
+        # One that has a packet id and nothing else means success: no need to build what says so for each.
+        packet = self._in_packet["packet"]
+        if len(packet) != REASON_AT:
+            return super()._handle_pubackcomp(cmd)
+        mid = int.from_bytes(packet)
+        with self._out_message_mutex:
+            if mid in self._out_messages:
+                return self._do_on_publish(mid, *_SUCCESS[cmd])
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _handle_pubrec(self) -> MQTTErrorCode:
+        # paho goes on with a message that was refused, and its packet id is free at the broker already.
+        packet = self._in_packet["packet"]
+        if len(packet) > REASON_AT and packet[REASON_AT] >= FAILURE:
+            mid = int.from_bytes(packet[:REASON_AT])
+            with self._out_message_mutex:
+                if mid in self._out_messages:
+                    code = ReasonCode(PacketTypes.PUBREC, identifier=packet[REASON_AT])
+                    return self._do_on_publish(mid, code, Properties(PacketTypes.PUBREC))  # type: ignore[no-untyped-call]
+        return super()._handle_pubrec()
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        try:
+            return super()._sock_recv(bufsize)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.error = error
+            raise
 
     def _create_socket(self) -> Any:
         # paho's one place where connections of all kinds are opened, since its 2.0; there is no public one.

@@ -1,35 +1,36 @@
-"""One SEMS account over an Open API, as source, controller and historian."""
+"""One SEMS account over an Open API, as source, controller and history provider."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar, Final
-from zoneinfo import ZoneInfo
 
+from gateway.api.bridge import BridgeSettings, Context
 from gateway.bridges.open_api.control import Control
-from gateway.bridges.open_api.discovery import Discovery
+from gateway.bridges.open_api.discovery import PlantDiscovery
+from gateway.bridges.open_api.gaps.filler import METRICS as GAPS
+from gateway.bridges.open_api.gaps.filler import Filler
 from gateway.bridges.open_api.history import History
-from gateway.bridges.open_api.metrics import METRICS
-from gateway.bridges.open_api.planner import Wishes
-from gateway.bridges.open_api.polling import Poller
+from gateway.bridges.open_api.poller import PlantPoller
 from gateway.bridges.open_api.settings import OpenApiSettings
-from gateway.core.bridge import BridgeSettings, Context, Effort, Outcome
-from gateway.core.errors import GatewayError, NotSentError
-from gateway.core.model import Command, Outline, Page, Pause, Resolution, Value
+from gateway.core.controller import CallEstimate, Outcome
+from gateway.core.model import Command, HistoryPlan, Page, RateLimitWait, Resolution, Value
+from gateway.sems.account_times import AccountTimes
 from gateway.sems.budget import Budget
+from gateway.sems.listed import Listed
+from gateway.sems.plan import PollIntervals
 from gateway.sems.plants import Plants
+from gateway.sems.poller import polling_metrics
 from gateway.sems.session import Session
+from gateway.sems.unknown_fields import UnknownFields
 
-RETRY_FIRST: Final = 2.0
-RETRY_MOST: Final = 60.0
-RETRY_INCOMPLETE: Final = 300.0
-"""Seconds until plants are looked into again of which one could not be."""
+METRICS: Final = polling_metrics("sems_gateway_open_api")
 FIRST_SHARE: Final = 0.5
 """Of the calls for polling that the first discovery may use."""
 
 
 class OpenApiBridge:
-    """Source, controller and historian."""
+    """Source, controller and history provider."""
 
     Settings: ClassVar[type[BridgeSettings]] = OpenApiSettings
 
@@ -49,34 +50,56 @@ class OpenApiBridge:
             budget,
             context.name,
         )
-        self._plants = Plants()
-        self._discovery = Discovery(catalogue, self._session, context, self._plants, ZoneInfo(settings.time_zone))
+        self._session.answered = UnknownFields(context).look
+        self._times = AccountTimes(context, settings.date_format, settings.time_zone)
+        self._plants = Plants(self._times.dates)
+        listed = Listed(context.data_dir / f"{context.name}-listed.json", context.log)
+        self._discovery = PlantDiscovery(
+            catalogue,
+            self._session,
+            context,
+            self._plants,
+            self._times,
+            settings.given,
+            listed,
+            settings.discovery_interval,
+        )
         self._discovery.allowance.per_hour = max(1, int(FIRST_SHARE * budget.for_polling))
-        wishes = Wishes(settings.poll_interval, settings.pushed_poll_interval, settings.discovery_interval)
-        self._poller = Poller(catalogue, self._session, context, self._plants, self._discovery, wishes)
+        intervals = PollIntervals(settings.poll_interval, settings.pushed_poll_interval, settings.discovery_interval)
+        self._poller = PlantPoller(catalogue, self._session, context, self._discovery, intervals)
         self._discovery.on_found = self._poller.found
+        self._discovery.on_round = self._discovered
         self._control = Control(
             catalogue,
             self._session,
             context,
             self._plants,
             take_dispatch=settings.take_dispatch,
+            loggers=settings.loggers,
             read_back=settings.read_back,
-            unsettle=self._poller.unsettle,
+            invalidate=self._poller.invalidate,
         )
-        self._history = History(catalogue, self._session, context, self._plants)
+        self._history = History(catalogue, self._session, context, self._plants, self._times.dates)
+        self._filler = Filler(settings.fill_gaps_within, catalogue, context, self._history, self._plants, self)
+        self._poller.on_read = self._filler.read
 
     async def start(self) -> None:
         """Log in, discover and poll, in the background: SEMS may be away."""
+        self._times.restore()
         await self._session.start()
         METRICS.watch(self._context.name, self._poller)
         self._context.report(up=None, detail=f"connecting to SEMS at {self._settings.host}")
-        self._context.spawn(self._discover(), "discovery")
+        self._context.spawn(self._discovery.run(), "discovery")
         self._context.spawn(self._poller.run(), "polling")
+        self._context.spawn(self._times.run(), "times")
+        await self._filler.start(self._context.spawn)
+        GAPS.watch(self._context.name, self._filler)
 
     async def stop(self) -> None:
         """Close the session."""
         METRICS.forget(self._context.name)
+        GAPS.forget(self._context.name)
+        await self._filler.stop()
         await self._session.stop()
 
     def takes(self, serial: str, setpoint: str) -> bool:
@@ -84,16 +107,16 @@ class OpenApiBridge:
         return self._control.takes(serial, setpoint)
 
     def turn(self, command: Command) -> asyncio.Future[None]:
-        """See `Paced.turn`."""
+        """See `Admitting.turn`."""
         return self._control.turn(command)
 
     def leave(self, command: Command) -> None:
-        """See `Paced.leave`."""
+        """See `Admitting.leave`."""
         self._control.leave(command)
 
-    def effort(self, setpoint: str, serials: Sequence[str]) -> Effort:
-        """See `Estimator.effort`."""
-        return self._control.effort(setpoint, serials)
+    def call_estimate(self, setpoint: str, serials: Sequence[str]) -> CallEstimate:
+        """See `Estimator.call_estimate`."""
+        return self._control.call_estimate(setpoint, serials)
 
     async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:
         """See `Controller.send`."""
@@ -104,43 +127,20 @@ class OpenApiBridge:
         return await self._control.result(command, receipt)
 
     def keeps(self, serial: str) -> bool:
-        """See `Historian.keeps`."""
+        """See `HistoryProvider.keeps`."""
         return self._history.keeps(serial)
 
-    def outline(self, serial: str, start: datetime, end: datetime, resolution: Resolution) -> Outline:
-        """See `Historian.outline`."""
-        return self._history.outline(serial, start, end, resolution)
+    def history_plan(self, serial: str, start: datetime, end: datetime, resolution: Resolution) -> HistoryPlan:
+        """See `HistoryProvider.history_plan`."""
+        return self._history.history_plan(serial, start, end, resolution)
 
     def history(
         self, serial: str, start: datetime, end: datetime, resolution: Resolution
-    ) -> AsyncIterator[Page | Pause]:
-        """See `Historian.history`."""
+    ) -> AsyncIterator[Page | RateLimitWait]:
+        """See `HistoryProvider.history`."""
         return self._history.history(serial, start, end, resolution)
 
-    async def _discover(self) -> None:
-        """Look for plants and devices, again and again. No failure of SEMS ends this."""
-        clock = self._context.clock
-        pause, trouble = RETRY_FIRST, False
-        while True:
-            began = clock.monotonic()
-            try:
-                await self._discovery.round()
-            except GatewayError as error:
-                if not len(self._plants):
-                    self._context.report(up=False, detail=f"{error}; trying again")
-                elif not trouble:
-                    self._context.log.warning("devices can't be looked for", error=str(error))
-                trouble = True
-                wait = (error.retry_after or 0.0) if isinstance(error, NotSentError) else 0.0
-                await asyncio.sleep(max(pause, wait))
-                pause = min(pause * 2, RETRY_MOST)
-                continue
-            if trouble and len(self._plants):
-                self._context.log.info("devices can be looked for again")
-            pause, trouble = RETRY_FIRST, False
-            self._plants.looked_for = self._plants.looked_for or self._discovery.complete
-            self._poller.discovered()
-            every = self._settings.discovery_interval
-            if not self._discovery.complete:
-                every = min(every, RETRY_INCOMPLETE)
-            await asyncio.sleep(max(0.0, began + every - clock.monotonic()))
+    def _discovered(self) -> None:
+        """Take note that a look for devices has come to its end."""
+        self._plants.looked_for = self._plants.looked_for or self._discovery.complete
+        self._poller.discovered()

@@ -1,7 +1,6 @@
 """The hour's plan: which interfaces are called how often, for which plants and devices. Pure; no I/O.
 
-The sum of a plan never exceeds what polling may spend: intervals follow from the calls there are, not the other way
-round. In this order:
+In this order:
 
 1. Everything at the interval wanted, each device by its own live interface.
 2. Where that does not fit, devices whose plant has a list that brings live values along (`covers`) are read by that
@@ -10,115 +9,22 @@ round. In this order:
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from enum import StrEnum
 from math import ceil
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
 from gateway.sems.budget import HOUR
 from gateway.sems.calls import PLANT_ARGS, SERIAL_ARGS, by_plant
 from gateway.sems.catalogue import Catalogue, Interface, Use
+from gateway.sems.discovery import PAGE_SIZE
+from gateway.sems.plan import Plan, PollIntervals, Role, Row, Unit, reserve
 from gateway.sems.plants import PLANT, Target
+from gateway.sems.schedule import batched
 
-T = TypeVar("T")
-
-DISCOVERY_SHARE: Final = 0.1
-"""Of what polling may spend; discovery takes less where it needs less."""
-SOON_SHARE: Final = 0.03
-"""The same for what can't wait its turn: the alarms of a device that has a fault now, and reading back."""
-LOGIN_SHARE: Final = 0.1
-LOGINS: Final = 2.0
-"""Logins an hour: a token lasts one hour or two (SEMS.md, seen)."""
 DETAIL_SHARE: Final = 0.25
 """Of the calls for reading, kept for devices' own interfaces where plants' lists stand in for them."""
-LIST_PAGE: Final = 100
 HALVINGS: Final = 40
-
-
-class Role(StrEnum):
-    """What a row of the plan is for."""
-
-    LIVE = "live"
-    """Keeps devices fresh."""
-    SIDE = "side"
-    """Changes slowly: income, statistics, weather, details, alarms."""
-    DETAIL = "detail"
-    """Devices' own interfaces, where a list keeps them fresh."""
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One interface, and all its calls of one round."""
-
-    interface: str
-    role: Role
-    units: tuple[tuple[Target, ...], ...]
-    """What each call asks about: devices of one type, or plants."""
-    reaches: int
-    """How many plants and devices the calls bring values of, or alarms."""
-    interval: float
-    """Seconds from one call about a unit to the next."""
-    pushed: bool = False
-    """Whether it is for devices that another bridge brings fresh data of."""
-
-    @property
-    def calls(self) -> int:
-        """Calls a round."""
-        return len(self.units)
-
-    @property
-    def per_hour(self) -> float:
-        """Calls an hour."""
-        return self.calls * HOUR / self.interval
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What is called in an hour."""
-
-    rows: tuple[Row, ...]
-    limit: float
-    """Calls an hour that polling may spend."""
-    interval: float
-    """Seconds between live readings of a device."""
-    discovery_calls: int
-    """Of one look for new devices."""
-    discovery_interval: float
-    """Seconds from one look to the next; longer than wanted where it would cost too much."""
-    discovery_per_hour: float
-    logins: float
-    """Calls an hour kept for logging in."""
-    soon: int
-    """Calls an hour kept for what can't wait its turn."""
-    unreached: frozenset[str] = frozenset()
-    """Types of devices that no interface reads."""
-
-    @property
-    def per_hour(self) -> float:
-        """Calls an hour, of everything."""
-        return sum(row.per_hour for row in self.rows) + self.discovery_per_hour + self.logins + self.soon
-
-    @property
-    def at_once(self) -> bool:
-        """Whether the first round may be made at once: there are calls enough to make it besides the rest."""
-        return sum(row.calls for row in self.rows) + self.per_hour <= self.limit
-
-    @property
-    def oldest(self) -> float:
-        """Seconds that what is live is old at most, when polled."""
-        return max((row.interval for row in self.rows if row.role is Role.LIVE), default=self.interval)
-
-    @property
-    def detail_interval(self) -> float:
-        """Seconds between readings of a device by its own interface, where a list stands in; 0 where none does."""
-        return min((row.interval for row in self.rows if row.role is Role.DETAIL), default=0.0)
-
-
-class Wishes(msgspec.Struct, frozen=True):
-    """What the configuration asks for."""
-
-    interval: float = 60.0
-    pushed_interval: float = 900.0
-    discovery_interval: float = 3600.0
 
 
 class _Draft(msgspec.Struct, frozen=True):
@@ -126,7 +32,8 @@ class _Draft(msgspec.Struct, frozen=True):
 
     interface: Interface
     role: Role
-    units: tuple[tuple[Target, ...], ...]
+    type: str
+    units: tuple[Unit, ...]
     reaches: int
     pushed: bool = False
 
@@ -139,14 +46,14 @@ class _Draft(msgspec.Struct, frozen=True):
         every = interval * self.interface.rounds
         if self.pushed:
             every = max(every, pushed_interval)
-        return Row(self.interface.name, self.role, self.units, self.reaches, every, self.pushed)
+        return Row(self.interface.name, self.role, self.units, self.reaches, every, self.type, self.pushed)
 
 
 def plan(
     targets: Iterable[Target],
     catalogue: Catalogue,
     limit: float,
-    wishes: Wishes,
+    wanted: PollIntervals,
     pushed: Collection[str] = (),
     shelved: Collection[tuple[str, str]] = (),
     alone: Collection[tuple[str, str]] = (),
@@ -157,38 +64,25 @@ def plan(
     SEMS does not answer for this account; `alone` are interfaces, each with a serial that spoils a batch.
     """
     known = list(targets)
-    look = discovery_calls(known, catalogue)
-    look_per_hour = min(look * HOUR / wishes.discovery_interval, DISCOVERY_SHARE * limit)
-    logins = min(LOGINS, LOGIN_SHARE * limit)
-    soon = int(SOON_SHARE * limit)
-    free = limit - look_per_hour - logins - soon
+    made = reserve(limit, discovery_calls(known, catalogue), wanted.discovery_interval)
     ways = _Ways(known, catalogue, pushed, shelved, alone)
-    rows = _fit(ways, free, wishes)
-    return Plan(
-        rows=rows,
-        limit=limit,
-        interval=max([wishes.interval, *(_base(row, catalogue) for row in rows if row.role is Role.LIVE)]),
-        discovery_calls=look,
-        discovery_interval=max(wishes.discovery_interval, look * HOUR / look_per_hour),
-        discovery_per_hour=look_per_hour,
-        logins=logins,
-        soon=soon,
-        unreached=ways.unreached,
-    )
+    rows = _fit(ways, limit - made.per_hour, wanted)
+    interval = max([wanted.interval, *(_base(row, catalogue) for row in rows if row.live)])
+    return msgspec.structs.replace(made, rows=rows, interval=interval, unreached=ways.unreached)
 
 
 def discovery_calls(targets: Sequence[Target], catalogue: Catalogue) -> int:
     """Return how many calls one look for new devices takes."""
     plants = sum(target.type == PLANT for target in targets)
     devices = sum(target.type != PLANT and not target.carrier for target in targets)
-    calls = ceil(plants / LIST_PAGE) + 1
+    calls = ceil(plants / PAGE_SIZE) + 1
     details = next(catalogue.using(Use.DETAIL), None)
     for interface in [*catalogue.using(Use.DEVICES), *([details] if details else [])]:
         if interface.args & PLANT_ARGS:
             calls += ceil(plants / interface.batch)
         elif interface.args & SERIAL_ARGS:
             # In batches of one lot of plants each, so some are not full.
-            calls += ceil(devices / interface.batch) + plants // LIST_PAGE
+            calls += ceil(devices / interface.batch) + plants // PAGE_SIZE
     return calls
 
 
@@ -196,21 +90,21 @@ def _base(row: Row, catalogue: Catalogue) -> float:
     return 0.0 if row.pushed else row.interval / catalogue.interface(row.interface).rounds
 
 
-def _fit(ways: "_Ways", free: float, wishes: Wishes) -> tuple[Row, ...]:
+def _fit(ways: "_Ways", free: float, wanted: PollIntervals) -> tuple[Row, ...]:
     direct = ways.direct()
-    if _shortest(direct, free, wishes) <= wishes.interval:
-        return tuple(draft.row(wishes.interval, wishes.pushed_interval) for draft in direct)
+    if _shortest(direct, free, wanted) <= wanted.interval:
+        return tuple(draft.row(wanted.interval, wanted.pushed_interval) for draft in direct)
     kept_fresh, detail = ways.covered()
-    interval = max(wishes.interval, _shortest(kept_fresh, free * (1 - DETAIL_SHARE) if detail else free, wishes))
-    rows = [draft.row(interval, wishes.pushed_interval) for draft in kept_fresh]
+    interval = max(wanted.interval, _shortest(kept_fresh, free * (1 - DETAIL_SHARE) if detail else free, wanted))
+    rows = [draft.row(interval, wanted.pushed_interval) for draft in kept_fresh]
     if detail:
         left = free - sum(row.per_hour for row in rows)
         every = max(interval, HOUR * sum(draft.weight for draft in detail) / left)
-        rows += [draft.row(every, wishes.pushed_interval) for draft in detail]
+        rows += [draft.row(every, wanted.pushed_interval) for draft in detail]
     return tuple(rows)
 
 
-def _shortest(drafts: Sequence[_Draft], free: float, wishes: Wishes) -> float:
+def _shortest(drafts: Sequence[_Draft], free: float, wanted: PollIntervals) -> float:
     """Return the shortest interval at which these take no more than `free` calls an hour.
 
     Rows of pushed devices keep to an interval of their own, so what others take is found by halving.
@@ -221,7 +115,7 @@ def _shortest(drafts: Sequence[_Draft], free: float, wishes: Wishes) -> float:
     shortest = 0.0
     for _ in range(HALVINGS):
         middle = (shortest + longest) / 2
-        per_hour = sum(draft.row(middle, wishes.pushed_interval).per_hour for draft in drafts)
+        per_hour = sum(draft.row(middle, wanted.pushed_interval).per_hour for draft in drafts)
         shortest, longest = (middle, longest) if per_hour > free else (shortest, middle)
     return longest
 
@@ -295,7 +189,7 @@ class _Ways:
             carried = sum(self._carried.get(target.serial, 0) for target in some) if self._carried else 0
             for interface in self._live(type_) if some else ():
                 role = live if interface is own else others
-                yield _Draft(interface, role, self._batched(some, interface), len(some) + carried, pushed)
+                yield _Draft(interface, role, type_, self._batched(some, interface), len(some) + carried, pushed)
 
     # plants' lists
 
@@ -325,7 +219,7 @@ class _Ways:
                 ]
                 if some:
                     reaches = sum(self._members.get((plant.plant, type_), 0) for plant in some for type_ in covered)
-                    yield _Draft(interface, Role.LIVE, self._batched(some, interface), reaches, pushed)
+                    yield _Draft(interface, Role.LIVE, some[0].type, self._batched(some, interface), reaches, pushed)
 
     # what changes slowly
 
@@ -334,11 +228,11 @@ class _Ways:
         for interface in self._catalogue.using(Use.DETAIL):
             if self._plants and interface.points and (interface.name, PLANT) not in self._shelved:
                 units = self._batched(self._plants, interface)
-                yield _Draft(interface, Role.SIDE, units, len(self._plants))
+                yield _Draft(interface, Role.SIDE, PLANT, units, len(self._plants))
         of_plants = [i for i in self._catalogue.using(Use.ALARMS, PLANT) if (i.name, PLANT) not in self._shelved]
         if of_plants and self._plants:
             everything = sum(map(len, self._by_type.values())) + sum(self._carried.values())
-            yield _Draft(of_plants[0], Role.SIDE, self._batched(self._plants, of_plants[0]), everything)
+            yield _Draft(of_plants[0], Role.SIDE, PLANT, self._batched(self._plants, of_plants[0]), everything)
             return
         asked: set[str] = set()
         for interface in self._catalogue.using(Use.ALARMS):
@@ -346,7 +240,7 @@ class _Ways:
                 some = self._by_type.get(type_, [])
                 if some and type_ not in asked and (interface.name, type_) not in self._shelved:
                     asked.add(type_)
-                    yield _Draft(interface, Role.SIDE, self._batched(some, interface), len(some))
+                    yield _Draft(interface, Role.SIDE, type_, self._batched(some, interface), len(some))
 
     def _count_members(self, targets: Iterable[Target]) -> dict[tuple[str, str], int]:
         counts: dict[tuple[str, str], int] = {}
@@ -355,10 +249,10 @@ class _Ways:
             counts[key] = counts.get(key, 0) + 1
         return counts
 
-    def _batched(self, targets: Sequence[Target], interface: Interface) -> tuple[tuple[Target, ...], ...]:
+    def _batched(self, targets: Sequence[Target], interface: Interface) -> tuple[Unit, ...]:
         if interface.batch == 1:
-            return tuple((target,) for target in targets)
-        alone = [target for target in targets if (interface.name, target.serial) in self._alone] if self._alone else []
-        rest = [target for target in targets if target not in alone] if alone else targets
-        batches = (tuple(rest[start : start + interface.batch]) for start in range(0, len(rest), interface.batch))
-        return (*((target,) for target in alone), *batches)
+            return tuple((target.serial,) for target in targets)
+        serials = [target.serial for target in targets]
+        alone = [s for s in serials if (interface.name, s) in self._alone] if self._alone else []
+        rest = [s for s in serials if s not in alone] if alone else serials
+        return (*((serial,) for serial in alone), *batched(rest, interface.batch))

@@ -12,7 +12,7 @@ from gateway.sems.calls import Entry
 from gateway.sems.catalogue import Interface
 
 ASK_FIRST: Final = 0.5
-ASK_MOST: Final = 10.0
+MAX_ASK_SECONDS: Final = 10.0
 FEW: Final = 4
 """Tasks that are asked about at a time as if calls cost nothing."""
 ENDS: Final = ("succeeded", "failed")
@@ -67,6 +67,7 @@ class Results:
         finally:
             task.waiting.remove(waiter)
             if not task.waiting:
+                self._over(key, task)
                 task.worker.cancel()
 
     async def _follow(self, key: tuple[str, str], task: _Task, interface: Interface) -> None:
@@ -76,7 +77,7 @@ class Results:
             await asyncio.sleep(0)
             if len(self._tasks) > FEW:
                 # Each question is a call; of many tasks, those that come too early add up.
-                await asyncio.sleep(min(self._usual, ASK_MOST))
+                await asyncio.sleep(min(self._usual, MAX_ASK_SECONDS))
             asks = 0
             while asked := task.asked:
                 said = await self._ask(interface, key[1], asked)
@@ -85,17 +86,21 @@ class Results:
                     self._learn(self._clock.monotonic() - began, asks)
                 if task.asked:
                     await asyncio.sleep(pause)
-                    pause = min(pause * 1.5, ASK_MOST)
-        except Exception as error:  # noqa: BLE001 - who waits hears it
+                    pause = min(pause * 1.5, MAX_ASK_SECONDS)
+        except Exception as error:  # noqa: BLE001 - who waits gets it
             for waiter in task.waiting:
                 if not waiter.answer.done():
                     waiter.answer.set_exception(error)
         finally:
-            if self._tasks.get(key) is task:
-                del self._tasks[key]
+            self._over(key, task)
+
+    def _over(self, key: tuple[str, str], task: _Task) -> None:
+        """Have whoever comes later begin anew: the worker of this one answers nobody any more."""
+        if self._tasks.get(key) is task:
+            del self._tasks[key]
 
     def _take(self, task: _Task, said: Mapping[str, Entry]) -> bool:
-        """Tell each what is final. Returns whether anything was."""
+        """Pass on to each what is final. Returns whether anything was."""
         found = False
         for waiter in task.waiting:
             entry = said.get(waiter.command.serial)

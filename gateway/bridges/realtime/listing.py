@@ -1,63 +1,58 @@
 """Which numbers there are: those of the configuration or its file, or all that the cloud lists; and what they are."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import msgspec
-
-from gateway.bridges.realtime.plan import PAGE_SIZE
+from gateway.api.bridge import Context
+from gateway.bridges.realtime.licence import Licence
 from gateway.bridges.realtime.roster import Roster
 from gateway.bridges.realtime.settings import RealtimeSettings
-from gateway.core.bridge import Context
-from gateway.core.model import Device, DeviceKind
-from gateway.sems.budget import Priority
-from gateway.sems.calls import Entry, told
+from gateway.core.errors import GatewayError, RefusedError
+from gateway.core.model import DeviceKind
+from gateway.sems.account_times import AccountTimes
 from gateway.sems.catalogue import Catalogue, Use
+from gateway.sems.discovery import Discovery, Found
+from gateway.sems.errors import NoLicenceError
+from gateway.sems.normalise import Reading
 from gateway.sems.plants import Plants, Target
 from gateway.sems.session import Session
 from gateway.sems.whitelist import read_numbers
 
 FILE_LOOK: Final = 10.0
 """Seconds between looks whether the file of numbers has changed."""
-MAX_PAGES: Final = 1000
-TICK: Final = 0.01
+ZONE: Final = ("time_zone", "time_span")
+NOTHING_SAID: Final = (Found(), Reading({}, {}))
 
 
-class Described(msgspec.Struct, frozen=True):
-    """What the cloud's list says of a device."""
-
-    name: str = ""
-    model: str = ""
-    plant: str = ""
-    rated_power: float | None = None
-    time_zone: str = ""
-
-
-class Listing:
+class Listing(Discovery):
     """Keeps roster and devices in step with whitelist and list."""
 
+    refused_pause = 600.0
+    """Nothing else lists the numbers, but a list that is refused is no trouble of the moment."""
+
     def __init__(
-        self, settings: RealtimeSettings, catalogue: Catalogue, session: Session, context: Context, roster: Roster
+        self,
+        settings: RealtimeSettings,
+        catalogue: Catalogue,
+        session: Session,
+        context: Context,
+        roster: Roster,
+        licence: Licence,
     ) -> None:
+        times = AccountTimes(context, settings.date_format, settings.time_zone)
+        super().__init__(catalogue, session, context, Plants(times.dates), times)
         self._settings = settings
-        self._catalogue = catalogue
-        self._session = session
-        self._context = context
         self._roster = roster
+        self._licence = licence
         self._interface = next(catalogue.using(Use.DEVICES), None)
-        self._fallback = ZoneInfo(settings.time_zone)
-        self._nobody = Target(Device(serial="", kind=DeviceKind.INVERTER), "", self._fallback)
-        self._described: dict[str, Described] = {}
+        self._described: dict[str, tuple[Found, Reading]] = {}
+        """Serial → what the list says of a device, and of its zone."""
         self._kinds: dict[str, DeviceKind] = {}
-        """Serial → kind, where an answer told it better than the type."""
-        self._odd_zones: set[str] = set()
-        self.on_changed: Callable[[], None] = lambda: None
-        """Called when numbers may have come or gone."""
-        self.devices = Plants()
-        """What is announced."""
+        """Serial → kind, where an answer said it better than the type."""
+        self.plan_interval = 0.0
+        """Seconds between looks at the list that the plan has calls for."""
 
     # the whitelist
 
@@ -94,43 +89,57 @@ class Listing:
             self.devices.drop(serial)
             self._described.pop(serial, None)
             self._context.withdraw(serial)
-        self.on_changed()
+        self.on_found()
 
     # the list
 
     @property
-    def has_list(self) -> bool:
-        """Whether there is an interface that lists devices."""
-        return self._interface is not None
+    def interval(self) -> float:
+        """See `Discovery.interval`."""
+        return max(self._settings.list_interval, self.plan_interval)
+
+    @property
+    def blind(self) -> bool:
+        """See `Discovery.blind`."""
+        return self._settings.whitelist.everything and not len(self._roster)
+
+    @property
+    def hold(self) -> float:
+        """See `Discovery.hold`."""
+        return self._licence.wait
+
+    async def run(self) -> None:
+        """See `Discovery.run`. Without an interface that lists devices there is nothing to look at."""
+        if self._interface is None:
+            self.on_round()
+        else:
+            await super().run()
+
+    def explain(self, error: GatewayError) -> str:
+        """See `Discovery.explain`."""
+        if isinstance(error, NoLicenceError):
+            return f"{error.words}: {error}; {error.advice}"
+        if isinstance(error, RefusedError):
+            return f'{error}; SEMS lists no devices, so write the serial numbers in the place of whitelist: "*"'
+        return super().explain(error)
 
     async def round(self) -> None:
-        """Read the list once. Raises what stands in the way; then all stays as it was."""
-        listed: dict[str, tuple[str, Described]] = {}
-        for page in range(1, MAX_PAGES + 1):
-            entries = await self._page(page)
-            new = [entry for entry in entries if entry.serial and entry.serial not in listed]
-            for entry in new:
-                listed[entry.serial] = entry.type or "", _described(entry)
-            if not new:
-                break
+        """See `Discovery.round`."""
+        if self._interface is None:
+            return
+        listed = {entry.serial: entry async for page in self.pages(self._interface) for entry in page}
         if self._settings.whitelist.everything:
-            self._set(list(listed))
-        for serial, (type_, described) in listed.items():
+            gone = self._doubts.believe("", self._interface.name, list(self._roster), listed)
+            self._set(list(listed if gone else {**dict.fromkeys(self._roster), **listed}))
+        for serial, entry in listed.items():
             if serial in self._roster:
-                if type_:
-                    self._roster.found(serial, type_)
-                self._described[serial] = described
+                if entry.type:
+                    self._roster.found(serial, entry.type)
+                found, said = Found(), entry.reading.attributes
+                found.add(entry.reading)
+                self._described[serial] = found, Reading({}, {name: said.get(name) for name in ZONE})
                 if self.devices.get(serial) is not None:
                     self.know(serial)
-
-    async def _page(self, page: int) -> list[Entry]:
-        if self._interface is None:
-            return []
-        while wait := self._session.budget.wait(Priority.POLLING):
-            await asyncio.sleep(max(wait, TICK))
-        data = await self._session.call(self._interface.name, {"page": page, "page_size": PAGE_SIZE})
-        now = self._context.clock.now()
-        return [entry async for entry in told(self._interface, data, [self._nobody], self.devices, now)]
 
     # devices
 
@@ -153,43 +162,10 @@ class Listing:
         return target
 
     def _target(self, serial: str, type_: str) -> Target:
-        said = self._described.get(serial, Described())
-        zone, name = self._zone(said.time_zone)
+        found, said = self._described.get(serial, NOTHING_SAID)
+        zone, name = self.times.zone(found.plant or serial, said)
         kind = self._kinds.get(serial) or self._catalogue.kind_of(type_) or DeviceKind.INVERTER
-        device = Device(
-            serial=serial,
-            kind=kind,
-            name=said.name,
-            model=said.model,
-            plant=said.plant,
-            rated_power=said.rated_power,
-            time_zone=name,
-        )
-        return Target(device, type_, zone)
-
-    def _zone(self, name: str) -> tuple[ZoneInfo, str]:
-        """Return the zone of that name, and its name where somebody has said it."""
-        if name:
-            try:
-                return ZoneInfo(name), name
-            except (ZoneInfoNotFoundError, ValueError, OSError):
-                if name not in self._odd_zones:
-                    self._odd_zones.add(name)
-                    self._context.log.warning(
-                        "SEMS names a time zone that does not exist", zone=name, using=self._fallback.key
-                    )
-        return self._fallback, "" if self._fallback.key == "UTC" else self._fallback.key
-
-
-def _described(entry: Entry) -> Described:
-    reading = entry.reading
-    return Described(
-        name=reading.text("name"),
-        model=reading.text("model"),
-        plant=reading.text("plant"),
-        rated_power=reading.number("rated_power"),
-        time_zone=reading.text("time_zone"),
-    )
+        return Target(found.device(serial, kind, name, {}), type_, zone)
 
 
 def _mark(file: Path) -> tuple[int, int]:

@@ -1,88 +1,46 @@
-"""The hour's plan of calls: which data types are asked how often, for how many numbers. Pure; no I/O.
+"""The hour's plan of calls: which data types are asked how often, about which numbers. Pure; no I/O."""
 
-The interval follows from the calls there are: it becomes longer rather than that the account's calls are overrun.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
-from typing import Final
 
 import msgspec
 
+from gateway.bridges.realtime.apart import Apart
 from gateway.sems.budget import HOUR
 from gateway.sems.catalogue import Catalogue, Interface, Use
-
-LOGINS: Final = 2.0
-"""An hour: a token lasts an hour (SEMS.md, seen)."""
-SOON_SHARE: Final = 0.03
-"""Of the calls, kept for finding out types, refused numbers, and halves of a batch that was refused."""
-KEPT_MOST: Final = 0.25
-"""Of the calls, that all of this but reading may take."""
-PAGE_SIZE: Final = 100
+from gateway.sems.discovery import PAGE_SIZE
+from gateway.sems.plan import Plan, Role, Row, Unit, reserve
+from gateway.sems.schedule import batched
 
 
-class Row(msgspec.Struct, frozen=True):
-    """One data type."""
+def plan(
+    numbers: Mapping[str, Sequence[str]],
+    catalogue: Catalogue,
+    limit: float,
+    interval: float,
+    list_interval: float,
+    apart: Apart | None = None,
+) -> Plan:
+    """Return the plan for the numbers of each type within `limit` calls an hour, at `interval` if possible.
 
-    interface: str
-    calls: int
-    """A round."""
-    interval: float
-    """Seconds from one round to the next."""
-    numbers: int
-
-    @property
-    def per_hour(self) -> float:
-        """Calls an hour."""
-        return self.calls * HOUR / self.interval
-
-
-class Plan(msgspec.Struct, frozen=True):
-    """What is called in an hour."""
-
-    rows: tuple[Row, ...]
-    limit: float
-    """Calls an hour that may be planned with."""
-    interval: float
-    """Seconds between readings of a device; longer than wanted where the calls are too few."""
-    list_calls: int
-    """Of one look at the list of devices."""
-    list_per_hour: float
-    logins: float
-    soon: int
-    """Calls an hour kept for what is asked out of turn."""
-
-    @property
-    def list_interval(self) -> float:
-        """Seconds between looks at the list."""
-        return self.list_calls * HOUR / self.list_per_hour if self.list_per_hour else 0.0
-
-    @property
-    def per_hour(self) -> float:
-        """Calls an hour, of everything."""
-        return sum(row.per_hour for row in self.rows) + self.list_per_hour + self.logins + self.soon
-
-    @property
-    def round(self) -> int:
-        """Calls of one round of everything."""
-        return sum(row.calls for row in self.rows)
-
-
-def plan(counts: Mapping[str, int], catalogue: Catalogue, limit: float, interval: float, list_interval: float) -> Plan:
-    """Return the plan for so many numbers of each type within `limit` calls an hour, at `interval` if possible."""
+    `apart` says which numbers share no batch.
+    """
     lists = any(catalogue.using(Use.DEVICES))
-    list_calls = ceil(sum(counts.values()) / PAGE_SIZE) + 1 if lists else 0
-    most = limit * KEPT_MOST / 3
-    listing = min(list_calls * HOUR / list_interval, most)
-    logins, soon = min(LOGINS, most), int(min(limit * SOON_SHARE, most))
-    drafts = [(interface, numbers) for interface, numbers in _drafts(counts, catalogue) if numbers]
-    weight = sum(ceil(numbers / interface.batch) / interface.rounds for interface, numbers in drafts)
-    every = max(interval, HOUR * weight / (limit - listing - logins - soon))
+    made = reserve(limit, ceil(sum(map(len, numbers.values())) / PAGE_SIZE) + 1 if lists else 0, list_interval)
+    drafts = list(_drafts(numbers, catalogue, apart or Apart()))
+    weight = sum(len(units) / interface.rounds for interface, units in drafts)
+    every = max(interval, HOUR * weight / (limit - made.per_hour))
     rows = tuple(
-        Row(interface.name, ceil(numbers / interface.batch), every * interface.rounds, numbers)
-        for interface, numbers in drafts
+        Row(
+            interface.name,
+            Role.LIVE if interface.use is Use.LIVE else Role.SIDE,
+            units,
+            sum(map(len, units)),
+            every * interface.rounds,
+        )
+        for interface, units in drafts
     )
-    return Plan(rows, limit, every, list_calls, listing, logins, soon)
+    return msgspec.structs.replace(made, rows=rows, interval=every)
 
 
 def reading(catalogue: Catalogue, type_: str) -> Interface | None:
@@ -90,8 +48,12 @@ def reading(catalogue: Catalogue, type_: str) -> Interface | None:
     return next(catalogue.using(Use.LIVE, type_), None)
 
 
-def _drafts(counts: Mapping[str, int], catalogue: Catalogue) -> list[tuple[Interface, int]]:
-    reads = [(i, sum(n for type_, n in counts.items() if reading(catalogue, type_) is i))
-             for i in catalogue.using(Use.LIVE)]  # fmt: skip
-    tells = [(i, sum(n for type_, n in counts.items() if type_ in i.of)) for i in catalogue.using(Use.ALARMS)]
-    return [*reads, *tells]
+def _drafts(
+    numbers: Mapping[str, Sequence[str]], catalogue: Catalogue, apart: Apart
+) -> Iterator[tuple[Interface, tuple[Unit, ...]]]:
+    for interface in [*catalogue.using(Use.LIVE), *catalogue.using(Use.ALARMS)]:
+        live = interface.use is Use.LIVE
+        types = [t for t in numbers if (reading(catalogue, t) is interface if live else t in interface.of)]
+        lots = apart.lots(interface.name, (serial for type_ in types for serial in numbers[type_]))
+        if units := tuple(unit for lot in lots for unit in batched(lot, interface.batch)):
+            yield interface, units

@@ -1,10 +1,9 @@
 """The numbers of the whitelist, and what is known of each: by which data type it is read, or that it is refused.
 
-What the cloud has told is kept in `data_dir`: a restart asks no refused number before its day is over, and looks for no
+What the cloud has said is kept in `data_dir`: a restart asks no refused number before its day is over, and looks for no
 type that was found.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -15,8 +14,10 @@ from typing import Final
 import msgspec
 import structlog
 
-from gateway.core import files
+from gateway.bridges.realtime.apart import Apart
 from gateway.core.clock import Clock
+from gateway.core.kept_file import KeptFile
+from gateway.core.metrics import Metrics, gauge
 
 RETRY: Final = timedelta(days=1)
 """After which a refused number is asked about again."""
@@ -49,13 +50,20 @@ class _Kept(msgspec.Struct):
 
     types: dict[str, str] = {}
     refused: dict[str, Refusal] = {}
+    apart: Apart = msgspec.field(default_factory=Apart)
 
 
 class Roster:
     """The numbers."""
 
     def __init__(self, store: Path, given: Mapping[str, str], clock: Clock, log: structlog.stdlib.BoundLogger) -> None:
-        self._store = store
+        self._file = KeptFile(
+            store,
+            _Kept,
+            log,
+            unreadable="what was known of numbers can't be read",
+            unwritable="what is known of numbers can't be kept",
+        )
         self._given = given
         """Types as the configuration has them."""
         self._clock = clock
@@ -63,6 +71,8 @@ class Roster:
         self._numbers: dict[str, None] = {}
         self._types: dict[str, str] = {}
         self._refused: dict[str, Refusal] = {}
+        self.apart = Apart()
+        """Whoever changes it lets `revision` grow."""
         self._ruled_out: dict[str, set[str]] = {}
         """Serial → data types that were asked for it in vain."""
         self.revision = 0
@@ -141,7 +151,7 @@ class Roster:
         return gone
 
     def found(self, serial: str, type_: str) -> None:
-        """Take note of a type that the cloud has told, by a list or by data."""
+        """Take note of a type that the cloud has said, by a list or by data."""
         if serial not in self._given and self._types.get(serial) != type_:
             self._types[serial] = type_
             self.revision += 1
@@ -177,28 +187,22 @@ class Roster:
 
     def restore(self) -> None:
         """Read what was kept. A file that can't be read is logged; then all is found out anew."""
-        try:
-            kept = msgspec.json.decode(self._store.read_bytes(), type=_Kept)
-        except FileNotFoundError:
-            return
-        except (OSError, msgspec.MsgspecError) as error:
-            self._log.warning("what was known of numbers can't be read", file=str(self._store), error=str(error))
-            return
-        self._types, self._refused = kept.types, kept.refused
+        kept = self._file.read()
+        if kept is not None:
+            self._types, self._refused, self.apart = kept.types, kept.refused, kept.apart
 
     async def save(self) -> None:
         """Write what has changed, in a thread. A disk that does not take it is logged."""
         if self._written == self.revision:
             return
         revision = self.revision
+        self.apart.keep(self._numbers)
         kept = _Kept(
             {serial: type_ for serial, type_ in self._types.items() if serial in self._numbers},
             {serial: refusal for serial, refusal in self._refused.items() if serial in self._numbers},
+            self.apart,
         )
-        try:
-            await asyncio.to_thread(files.replace, self._store, msgspec.json.encode(kept), 0o600)
-        except OSError as error:
-            self._log.warning("what is known of numbers can't be kept", file=str(self._store), error=str(error))
+        await self._file.write(msgspec.json.encode(kept))
         self._written = revision
 
 
@@ -206,3 +210,13 @@ ADVICE: Final = {
     State.UNAUTHORISED: "have GoodWe put it on your whitelist, and the owner agree; or take it out. Next try in a day",
     State.UNKNOWN: "check the number; or take it out. Next try in a day",
 }
+
+
+METRICS: Final = Metrics[Roster](
+    gauge(
+        "sems_gateway_realtime_numbers",
+        "whitelisted serial numbers, by what is known of them",
+        lambda roster: {**dict.fromkeys(State, 0), **roster.counts()},
+        "state",
+    )
+)

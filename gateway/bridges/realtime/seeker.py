@@ -1,22 +1,21 @@
-"""Finds out what numbers are whose type nobody tells: each data type is asked, until one has data of them."""
+"""Finds out what numbers are whose type is unknown: each data type is asked, until one has data of them."""
 
 from collections.abc import Iterator
 
 from gateway.bridges.realtime.plan import reading
 from gateway.bridges.realtime.roster import Roster, State
-from gateway.bridges.realtime.schedule import Job, batched
-from gateway.core.clock import Clock
 from gateway.sems.allowance import Allowance
 from gateway.sems.catalogue import Catalogue, Interface, Use
+from gateway.sems.schedule import Job, batched
 
 
 class Seeker:
     """Asks about numbers out of turn, within calls that are kept for it."""
 
-    def __init__(self, catalogue: Catalogue, roster: Roster, clock: Clock) -> None:
+    def __init__(self, catalogue: Catalogue, roster: Roster, allowance: Allowance) -> None:
         self._catalogue = catalogue
         self._roster = roster
-        self.allowance = Allowance(0, clock)
+        self._allowance = allowance
         self._under_way: set[str] = set()
         """Numbers that are being asked about."""
 
@@ -34,16 +33,16 @@ class Seeker:
                 wanted.setdefault(interface.name, (interface, []))[1].append(serial)
         for interface, serials in wanted.values():
             for batch in batched(serials, interface.batch):
-                if self.allowance.wait() > 0:
+                if self._allowance.wait() > 0:
                     return
-                self.allowance.take()
+                self._allowance.take()
                 self._under_way.update(batch)
                 yield Job(interface, batch)
 
     def done(self, job: Job) -> None:
         """Say that a call has come to its end; what it has not found out goes on with the next data type."""
-        self._under_way.difference_update(job.batch)
-        for serial in job.batch:
+        self._under_way.difference_update(job.unit)
+        for serial in job.unit:
             if serial in self._roster and not self._roster.type_of(serial) and self._next(serial) is None:
                 self._roster.refuse(serial, State.UNKNOWN, "no data type has data of it")
 

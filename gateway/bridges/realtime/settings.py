@@ -4,17 +4,25 @@ from typing import Final
 
 from pydantic import Field, HttpUrl, ValidationInfo, field_validator, model_validator
 
-from gateway.core.bridge import BridgeSettings
-from gateway.core.document import nearest
-from gateway.core.secret import Secret
+from gateway.api.bridge import BridgeSettings
+from gateway.config.document import nearest
+from gateway.config.secret import Secret
 from gateway.sems.catalogue import Catalogue, Use, load
 from gateway.sems.overrides import NO_OVERRIDES, OVERRIDES_HELP, CatalogueOverrides, Overrides, checked, overridden
-from gateway.sems.platform import Platform, Region, ZoneName
+from gateway.sems.platform import (
+    DATE_FORMAT_HELP,
+    DEVELOPER,
+    TIME_ZONE_HELP,
+    DateFormat,
+    Region,
+    ZoneName,
+)
 from gateway.sems.session import Credentials
+from gateway.sems.times import AUTO
 from gateway.sems.whitelist import WHITELIST_HELP, Whitelist
 
 API: Final = "realtime"
-ACCOUNT_API: Final = Platform.DEVELOPER.api
+ACCOUNT_API: Final = DEVELOPER.api
 """Accounts are the newer gateway's: with the same client id, token and calls are shared with a bridge of that."""
 
 
@@ -35,7 +43,8 @@ class RealtimeSettings(BridgeSettings):
         default_factory=lambda: load(API).calls_per_hour, ge=10, description="what SEMS allows this account"
     )
     parallel: int = Field(default=4, ge=1, le=16, description="calls under way at a time")
-    time_zone: ZoneName = Field(default="UTC", description="for devices whose zone is not told, e.g. Europe/Berlin")
+    time_zone: ZoneName = Field(default="", description=TIME_ZONE_HELP)
+    date_format: DateFormat = Field(default=AUTO, description=DATE_FORMAT_HELP)
     overrides: Overrides = Field(default=NO_OVERRIDES, description=OVERRIDES_HELP)
 
     @field_validator("overrides")

@@ -9,15 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.api.bridge import Context
 from gateway.bridges.web import inventory, problems
+from gateway.bridges.web.access_policy import AccessPolicy
 from gateway.bridges.web.commands import Commands, body_of, reason_in
-from gateway.bridges.web.door import Door
 from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.replies import json_response
-from gateway.core.bridge import Context
-from gateway.core.journal.journal import JournalError
+from gateway.commands.policy.halt import HaltError
 from gateway.core.model import Reason, iso
-from gateway.core.policy.halt import HaltError
+from gateway.journal.journal import JournalError
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -28,9 +28,9 @@ _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed"}
 class Api:
     """Lets in who may, and answers everybody."""
 
-    def __init__(self, context: Context, door: Door, commands: Commands) -> None:
+    def __init__(self, context: Context, door: AccessPolicy, commands: Commands) -> None:
         self._context = context
-        self._door = door
+        self._access = door
         self._commands = commands
 
     def app(self, *others: Route) -> Starlette:
@@ -71,38 +71,38 @@ class Api:
         return answered
 
     async def _devices(self, request: Request) -> Response:
-        self._door.reader(request)
+        self._access.reader(request)
         return inventory.devices(self._context, request)
 
     async def _device(self, request: Request) -> Response:
-        caller = self._door.reader(request)
+        caller = self._access.reader(request)
         return inventory.device(self._context, caller, request.path_params["serial"])
 
     async def _set(self, request: Request) -> Response:
-        caller = self._door.writer(request)
+        caller = self._access.writer(request)
         return await self._commands.submit(caller, request.path_params["serial"], request)
 
     async def _command(self, request: Request) -> Response:
         id_ = request.path_params["id"]
         if request.method == "DELETE":
-            return await self._commands.cancel(self._door.writer(request), id_)
-        self._door.reader(request)
+            return await self._commands.cancel(self._access.writer(request), id_)
+        self._access.reader(request)
         return await self._commands.show(id_, request)
 
     async def _bridges(self, request: Request) -> Response:
-        self._door.reader(request)
+        self._access.reader(request)
         return inventory.bridges(self._context)
 
     async def _halt(self, request: Request) -> Response:
         if request.method == "POST":
-            caller = self._door.writer(request)
+            caller = self._access.writer(request)
             await self._context.halt(caller.origin, reason_in(await body_of(request)))
         else:
-            self._door.reader(request)
+            self._access.reader(request)
         return self._halted()
 
     async def _resume(self, request: Request) -> Response:
-        caller = self._door.writer(request)
+        caller = self._access.writer(request)
         await body_of(request)
         await self._context.resume(caller.origin)
         return self._halted()

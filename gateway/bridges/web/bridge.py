@@ -1,19 +1,30 @@
 """Serves the API, metrics and health over HTTP: to read, on loopback as it is; to command, with a token always."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from gateway.api.bridge import BridgeSettings, Context
+from gateway.bridges.web import problems
+from gateway.bridges.web.access_policy import AccessPolicy
 from gateway.bridges.web.api import Api
-from gateway.bridges.web.commands import Commands
-from gateway.bridges.web.door import Door
-from gateway.bridges.web.metrics import GatewayCollector
+from gateway.bridges.web.commands import Commands, takes
+from gateway.bridges.web.metrics import METRICS
+from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.settings import WebSettings
-from gateway.core.bridge import BridgeSettings, Context, Updates
-from gateway.http_server import HttpServer, is_loopback, listen, tls_context
+from gateway.core import shapes
+from gateway.core.mailbox import Updates
+from gateway.http.acceptor import Limits
+from gateway.http.origin import ForbiddenError, Gated, OriginPolicy
+from gateway.http.refused import METRICS as REFUSED
+from gateway.http.refused import Refused
+from gateway.http.server import HttpServer, is_loopback, listen, tls_context
+
+FORBIDDEN: Final = {"wrong_type": "not_json"}
+"""What the gate refuses, by the name that it has here."""
 
 
 class WebBridge:
@@ -25,39 +36,47 @@ class WebBridge:
     def __init__(self, settings: WebSettings, context: Context) -> None:
         self._settings = settings
         self._context = context
-        self._collector = GatewayCollector(context)
-        self._collecting = False
-        self._door = Door(settings, context)
+        self._refused = Refused(context.log)
+        self._access = AccessPolicy(settings, context, self._refused)
         self._commands = Commands(context, settings.ttl)
-        self._api = Api(context, self._door, self._commands)
+        self._api = Api(context, self._access, self._commands)
         self.port = 0
         """The port it listens on; 0 while it does not."""
+        self.http: HttpServer
+        """From `start` on."""
 
     async def start(self) -> None:
         """Listen. Raises OSError where the port is taken, or a file of `tls` can't be used."""
         settings = self._settings
         now = self._context.clock.now()
         tls = tls_context(settings.tls.certificate, settings.tls.key, now) if settings.tls else None
+        gate = OriginPolicy(settings.host, settings.hosts, takes, settings.tls.certificate if settings.tls else None)
         listener = listen(settings.host, settings.port, f"bridges.{self._context.name}.port")
         self.port = listener.getsockname()[1]
-        REGISTRY.register(self._collector)
-        self._collecting = True
+        METRICS.watch(self._context.name, self._context)
         app = self._api.app(
             Route("/metrics", self._api.guarded(self._metrics)),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
         )
-        server = HttpServer(app, tls, limit_concurrency=settings.max_connections)
-        self._context.spawn(server.run_on(listener), "http")
+        REFUSED.watch(self._context.name, self._refused)
+        self.http = HttpServer(
+            Gated(app, gate, self._forbid),
+            tls,
+            name=self._context.name,
+            log=self._context.log,
+            limits=Limits(settings.max_connections, settings.max_connections_per_address),
+            proxies=settings.trusted_proxies,
+        )
+        self._context.spawn(self.http.run_on(listener), "http")
         self._context.log.info("listening", host=settings.host, port=self.port, tls=tls is not None)
         if tls is None and not is_loopback(settings.host):
             self._context.log.warning("tokens go over the network in clear text; set tls, or use a proxy")
 
     async def stop(self) -> None:
         """Listen no more."""
-        if self._collecting:
-            REGISTRY.unregister(self._collector)
-            self._collecting = False
+        METRICS.forget(self._context.name)
+        REFUSED.forget(self._context.name)
         self.port = 0
 
     async def deliver(self, updates: Updates) -> None:
@@ -65,8 +84,14 @@ class WebBridge:
         for event in updates.events:
             self._commands.step(event)
 
+    def _forbid(self, request: Request, error: ForbiddenError) -> Response:
+        """Answer what the gate has refused."""
+        kind = FORBIDDEN.get(error.kind, error.kind)
+        self._refused.note(kind, str(error), request.client.host if request.client else "")
+        return problems.response(ProblemError(kind, str(error)))
+
     async def _metrics(self, request: Request) -> Response:
-        self._door.reader(request)
+        self._access.reader(request)
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     async def _healthz(self, _: Request) -> Response:
@@ -74,10 +99,21 @@ class WebBridge:
         return PlainTextResponse("ok\n")
 
     async def _readyz(self, _: Request) -> Response:
-        """Answer 200 when every bridge does its work, else 503 with the names of those that don't.
+        """Answer 200 when every bridge does its work and the journal can be written, else 503 with what does not.
 
-        A gateway whose control is halted is ready, and says so.
+        A gateway whose control is halted is ready, and says so; so is one whose bridges have findings.
         """
-        down = [status.name for status in self._context.bridges() if not status.up]
+        statuses = self._context.bridges()
+        down = [status.name for status in statuses if not status.up]
+        trouble = self._context.journal_trouble
+        ready = not down and not trouble
         halted = self._context.halted is not None
-        return JSONResponse({"ready": not down, "down": down, "halted": halted}, 503 if down else 200)
+        body = {"ready": ready, "down": down, "halted": halted} | ({"journal": trouble} if trouble else {})
+        findings = [
+            {"bridge": status.name, "code": each.code, "subject": each.subject, "text": each.text}
+            for status in statuses
+            for each in status.findings
+            if each.is_trouble
+        ]
+        body |= {"findings": findings[: shapes.MAX_FINDINGS]} if findings else {}
+        return JSONResponse(body, 200 if ready else 503)

@@ -11,14 +11,14 @@ import msgspec
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from gateway.bridges.web.door import Caller
+from gateway.api.contexts import OriginContext
+from gateway.bridges.web.access_policy import Caller
 from gateway.bridges.web.problems import ProblemError, worst
 from gateway.bridges.web.replies import json_response
-from gateway.core import shapes
-from gateway.core.bridge import Context
+from gateway.commands.requests import Request, RequestError, parse_object
+from gateway.core import shapes, strict
 from gateway.core.model import Command, CommandEvent, CommandState, Reason, iso, new_command_id
-from gateway.core.requests import Request, RequestError, parse_object
-from gateway.http_body import BodyError, read_body
+from gateway.http.body import BodyError, read_body
 
 BODY_LIMIT: Final = 64 * 1024
 BODY_TIMEOUT: Final = 10.0
@@ -31,7 +31,7 @@ BODY_KINDS: Final = {408: "timed_out", 413: "too_large"}
 class Commands:
     """Submits what is asked for, and answers for it."""
 
-    def __init__(self, context: Context, ttl: float) -> None:
+    def __init__(self, context: OriginContext, ttl: float) -> None:
         self._context = context
         self._ttl = ttl
         self._waiting: dict[str, list[asyncio.Event]] = {}
@@ -85,7 +85,8 @@ class Commands:
                 await _all(ends, BODY_TIMEOUT)
                 return json_response(_told(await self._known(id_)))
         last = (await self._known(id_))[-1]
-        raise ProblemError("not_cancellable", f"it is {last.state} already", commands=[shapes.step(last)])
+        why = f"it is {last.state} already" if last.state is not CommandState.ACCEPTED else "it may have left already"
+        raise ProblemError("not_cancellable", why, commands=[shapes.step(last)])
 
     async def _known(self, id_: str) -> list[CommandEvent]:
         steps = await self._context.steps(id_)
@@ -97,12 +98,14 @@ class Commands:
         try:
             return parse_object(await body_of(http))
         except RequestError as error:
-            raise ProblemError(error.reason, error.detail, id=error.id, setpoint=error.setpoint) from None
+            raise _problem(error) from None
 
     def _commands(self, caller: Caller, serial: str, request: Request) -> list[Command]:
         now = self._context.clock.now()
-        # A clock ahead of ours must not make a wish live longer.
-        said = min(request.time or now, now)
+        try:
+            said = request.said(now)
+        except RequestError as error:
+            raise _problem(error) from None
         expires = said + timedelta(seconds=self._ttl if request.ttl is None else request.ttl)
         ids = request.ids() or [new_command_id() for _ in request.values]
         return [
@@ -135,15 +138,17 @@ class Commands:
                     del self._waiting[id_]
 
 
-async def body_of(http: HttpRequest) -> bytes:
-    """Return a body that says of itself that it is JSON. Raises ProblemError.
+def _problem(error: RequestError) -> ProblemError:
+    return ProblemError(error.reason, error.detail, id=error.id, setpoint=error.setpoint)
 
-    What a web page can have a browser send without asking us first is never called JSON (Fetch, CORS-safelisted
-    request-header), so no page can make a browser's user command anything.
-    """
-    content = http.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content != "application/json":
-        raise ProblemError("not_json", f"it says Content-Type: {content[:64] or 'nothing'}")
+
+def takes(media_type: str) -> bool:
+    """Return whether a body of this type is taken. See `gateway.http.origin`."""
+    return media_type == "application/json"
+
+
+async def body_of(http: HttpRequest) -> bytes:
+    """Return a body, whose type was looked at before. Raises ProblemError."""
     if http.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise ProblemError("not_json", "it is packed; send it plain")
     try:
@@ -157,7 +162,7 @@ def reason_in(body: bytes) -> str:
     if not body.strip():
         return ""
     try:
-        said = msgspec.json.decode(body, type=_Halting)
+        said: _Halting = strict.decode(body, _Halting)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError(Reason.BAD_REQUEST, f'it takes {{"reason": "…"}}: {error}') from None
     return said.reason
@@ -171,7 +176,7 @@ def _wait_in(http: HttpRequest) -> float:
     """Return the seconds that the caller wants to wait for the end."""
     text = http.query_params.get("wait", "0")
     try:
-        seconds = float(text)
+        seconds = strict.number(text)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= WAIT_LIMIT:
@@ -201,7 +206,7 @@ def _told(steps: list[CommandEvent]) -> dict[str, Any]:
         "serial": command.serial,
         "setpoint": command.setpoint,
         "value": command.value,
-        "origin": command.origin,
+        "origin": str(command.origin),
         "created": iso(command.created),
         "expires": iso(command.expires),
         "revert_after": command.revert_after,

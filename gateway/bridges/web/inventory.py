@@ -6,11 +6,11 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.bridges.web.door import Caller
+from gateway.api.bridge import Context
+from gateway.bridges.web.access_policy import Caller
 from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.replies import json_response
 from gateway.core import shapes
-from gateway.core.bridge import Context
 from gateway.core.model import DeviceKind, DeviceState, Range, Reason, iso
 
 PAGE: Final = 1_000

@@ -1,60 +1,75 @@
-"""What Prometheus is told of the gateway as a whole. Each bridge brings metrics of its own."""
+"""The metrics of the gateway as a whole. Each bridge brings metrics of its own."""
 
 from collections import Counter
-from collections.abc import Iterable
-
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+from typing import Final
 
 from gateway import __version__
-from gateway.core.bridge import Context
-from gateway.core.model import Quality, Severity
+from gateway.api.contexts import SinkContext
+from gateway.core.metrics import Metrics, counter, gauge
+from gateway.core.model import Quality, Severity, day_of
 
 
-class GatewayCollector(Collector):
-    """Reads the router when it is asked; keeps nothing."""
+def _today(context: SinkContext) -> Counter[str]:
+    today: Counter[str] = Counter()
+    day = day_of(context.clock.now())
+    for written in context.writes():
+        today[written.serial] += written.today if written.day == day else 0
+    return today
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
 
-    def describe(self) -> Iterable[Metric]:
-        """Say nothing in advance: there is nothing to read before the gateway runs."""
-        return []
+def _ages(context: SinkContext) -> dict[tuple[str, str], float]:
+    now = context.clock.now()
+    return {
+        (state.device.serial, state.device.kind): (now - state.time).total_seconds()
+        for state in context.states()
+        if state.time is not None
+    }
 
-    def collect(self) -> Iterable[Metric]:
-        """Return the samples of now."""
-        info = GaugeMetricFamily("sems_gateway_info", "Always 1", labels=["gateway", "version"])
-        info.add_metric([self._context.gateway_id, __version__], 1)
-        yield info
 
-        bridges = GaugeMetricFamily("sems_gateway_bridge_up", "1 while the bridge works", labels=["bridge", "type"])
-        for status in self._context.bridges():
-            bridges.add_metric([status.name, status.type], status.up)
-        yield bridges
-
-        halted = GaugeMetricFamily("sems_gateway_halted", "1 while control is halted")
-        halted.add_metric([], self._context.halted is not None)
-        yield halted
-
-        states = self._context.states()
-        counts = Counter(state.quality for state in states)
-        devices = GaugeMetricFamily("sems_gateway_devices", "Devices by quality of their data", labels=["quality"])
-        for quality in Quality:
-            devices.add_metric([quality], counts[quality])
-        yield devices
-
-        active = Counter(alarm.severity for alarm in self._context.active_alarms())
-        alarms = GaugeMetricFamily("sems_gateway_alarms", "Active alarms by severity", labels=["severity"])
-        for severity in Severity:
-            alarms.add_metric([severity], active[severity])
-        yield alarms
-
-        now = self._context.clock.now()
-        ages = GaugeMetricFamily(
-            "sems_gateway_data_age_seconds", "Age of a device's newest data", labels=["serial", "kind"]
-        )
-        for state in states:
-            if state.time is not None:
-                ages.add_metric([state.device.serial, state.device.kind], (now - state.time).total_seconds())
-        yield ages
+METRICS: Final = Metrics[SinkContext](
+    gauge(
+        "sems_gateway_info", "Always 1", lambda context: {(context.gateway_id, __version__): 1}, "gateway", "version"
+    ),
+    gauge(
+        "sems_gateway_bridge_up",
+        "1 while the bridge works",
+        lambda context: {(status.name, status.type): status.up for status in context.bridges()},
+        "bridge",
+        "type",
+    ),
+    gauge("sems_gateway_halted", "1 while control is halted", lambda context: context.halted is not None),
+    gauge(
+        "sems_gateway_journal_up",
+        "1 while the command journal can be written",
+        lambda context: not context.journal_trouble,
+    ),
+    gauge(
+        "sems_gateway_findings",
+        "What is doubted, or was found out, about the data",
+        lambda context: Counter((s.name, f.code) for s in context.bridges() for f in s.findings),
+        "bridge",
+        "code",
+    ),
+    counter(
+        "sems_gateway_setpoint_writes",
+        "Writes that a device's memory has taken",
+        lambda context: {(written.serial, written.setpoint): written.life for written in context.writes()},
+        "serial",
+        "setpoint",
+    ),
+    gauge("sems_gateway_device_writes_today", "Writes a device has taken since midnight UTC", _today, "serial"),
+    gauge(
+        "sems_gateway_devices",
+        "Devices by quality of their data",
+        lambda context: {**dict.fromkeys(Quality, 0), **Counter(state.quality for state in context.states())},
+        "quality",
+    ),
+    gauge(
+        "sems_gateway_alarms",
+        "Active alarms by severity",
+        lambda context: {**dict.fromkeys(Severity, 0), **Counter(a.severity for a in context.active_alarms())},
+        "severity",
+    ),
+    gauge("sems_gateway_data_age_seconds", "Age of a device's newest data", _ages, "serial", "kind"),
+    whole=True,
+)

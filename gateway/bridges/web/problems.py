@@ -7,6 +7,7 @@ import msgspec
 from starlette.responses import Response
 
 from gateway.core.model import Reason
+from gateway.core.text import MAX_DETAIL, plain
 
 MEDIA_TYPE: Final = "application/problem+json"
 URN: Final = "urn:sems-gateway:problem:"
@@ -51,8 +52,14 @@ KINDS: Final[Mapping[str, Kind]] = {
     # a request is no command yet, or is none
     "unauthorized": Kind(401, "A token is needed", "send Authorization: Bearer and a token of bridges.<name>.tokens"),
     "read_only_token": Kind(403, "This token only reads", "use a token of tokens: that has write: true"),
+    "doubled_header": Kind(400, "A header that decides comes twice", "send it once"),
     "foreign_host": Kind(
-        403, "The Host header names another machine", "ask for 127.0.0.1 or localhost by name, or send a token"
+        403,
+        "The Host header names another machine",
+        "ask for an address or localhost, or name it in hosts of the bridge",
+    ),
+    "foreign_origin": Kind(
+        403, "A web page of another origin may not", "behind a proxy, name the page's host in hosts of the bridge"
     ),
     "guessing": Kind(429, "Too many wrong tokens from there", "wait as long as Retry-After says"),
     "not_found": Kind(404, "Nothing is here", "docs/http.md lists the paths"),
@@ -89,7 +96,7 @@ def response(error: ProblemError, headers: Mapping[str, str] = {}) -> Response:
         "title": row.title,
         "status": row.status,
         "reason": error.kind,
-        "detail": str(error),
+        "detail": plain(str(error), MAX_DETAIL),
         "do": row.do,
     }
     sent = dict(headers)

@@ -4,12 +4,12 @@ from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from gateway.core.bridge import BridgeSettings
-from gateway.core.secret import Secret
-from gateway.http_server import is_loopback
-from gateway.http_settings import TlsSettings
+from gateway.api.bridge import BridgeSettings
+from gateway.config.secret import Secret
+from gateway.http.server import is_loopback
+from gateway.http.settings import HOSTS_HELP, HostName, Network, TlsSettings
 
-SECRET_LEAST: Final = 16
+MIN_SECRET_CHARS: Final = 16
 
 TokenName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
@@ -25,8 +25,8 @@ class TokenSettings(BaseModel):
     @field_validator("token")
     @classmethod
     def _hard_to_guess(cls, token: Secret) -> Secret:
-        if len(token.get_secret_value()) < SECRET_LEAST:
-            raise ValueError(f"the token is too short; take {SECRET_LEAST} random characters at least")
+        if len(token.get_secret_value()) < MIN_SECRET_CHARS:
+            raise ValueError(f"the token is too short; take {MIN_SECRET_CHARS} random characters at least")
         return token
 
 
@@ -42,8 +42,22 @@ class WebSettings(BridgeSettings):
         default={}, description="name → {token, write}; commands need one with write: true"
     )
     tls: TlsSettings | None = Field(default=None, description="{certificate, key}; leave out behind a proxy")
+    hosts: list[HostName] = Field(default=[], description=HOSTS_HELP)
+    trusted_proxies: list[Network] = Field(
+        default=[], description="networks of proxies whose X-Forwarded-For is believed"
+    )
     ttl: float = Field(default=60, gt=0, le=86_400, description="seconds until an unsent command expires")
-    max_connections: int = Field(default=200, ge=1, le=100_000, description="connections at a time")
+    max_connections: int = Field(
+        default=200, ge=1, le=100_000, description="connections at a time; further ones are closed at once"
+    )
+    max_connections_per_address: int = Field(
+        default=64, ge=1, le=100_000, description="of one address (an IPv6 /64), unless a trusted proxy's"
+    )
+
+    @property
+    def connections(self) -> int:
+        """See `BridgeSettings.connections`."""
+        return self.max_connections
 
     @property
     def roles(self) -> frozenset[str]:
@@ -59,8 +73,11 @@ class WebSettings(BridgeSettings):
 
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> Self:
-        if self.token is None and not self.tokens and not is_loopback(self.host):
-            raise ValueError(f"host {self.host} is open to others; set token or tokens, or listen on 127.0.0.1")
+        if self.token is None and not self.tokens:
+            if not is_loopback(self.host):
+                raise ValueError(f"host {self.host} is open to others; set token or tokens, or listen on 127.0.0.1")
+            if self.trusted_proxies:
+                raise ValueError("through a proxy others can reach it; set token or tokens, or no trusted_proxies")
         return self
 
     @model_validator(mode="after")

@@ -1,53 +1,79 @@
-"""The devices that pushes tell of: which are taken, what they are, and where they stand."""
+"""The devices that pushes are about: which are taken, what they are, and where they stand."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import tzinfo
 from fnmatch import fnmatchcase
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from gateway.core.bridge import Context
+from gateway.api.contexts import SourceContext
+from gateway.core.findings import FindingCode
 from gateway.core.model import Device, DeviceKind, Value
+from gateway.core.zones import zone_name, zone_named
+from gateway.sems.account_times import AccountTimes
 from gateway.sems.catalogue import Catalogue, Use
 from gateway.sems.composite import Composite
 from gateway.sems.normalise import Reading
 from gateway.sems.pushed.message import SHOWN, Message, is_serial
 from gateway.sems.pushed.outcome import BadPushError
 from gateway.sems.pushed.settings import IntakeSettings
+from gateway.sems.zones import said_zone
 
-DEVICES_MOST: Final = 20_000
+MAX_DEVICES: Final = 20_000
 """Who has the secret may still make up serial numbers; beyond this many they are refused."""
 
+Admit = Callable[[str], None]
+"""Returns where a device may be announced. Raises BadPushError."""
+
 INVERTERS: Final = frozenset({"inverter", "storage"})
-"""Types between which a battery tells; an interface for more of them may be telling of a battery itself."""
+"""Types between which a battery decides; an interface for more of them may be about a battery itself."""
 
 
 class Fleet:
-    """What the pushes themselves have told of devices, beside what other bridges know of them."""
+    """What the pushes themselves have said of devices, beside what other bridges know of them."""
 
-    def __init__(self, settings: IntakeSettings, catalogue: Catalogue, context: Context) -> None:
+    def __init__(
+        self,
+        settings: IntakeSettings,
+        catalogue: Catalogue,
+        context: SourceContext,
+        times: AccountTimes,
+        admit: Admit = lambda _: None,
+    ) -> None:
         self._patterns = settings.devices
         self._catalogue = catalogue
         self._context = context
-        self._fallback = ZoneInfo(settings.time_zone)
+        self._admit = admit
+        self._given = zone_named(settings.time_zone)
+        self._times = times
+        times.on_inferred = self._move
         self._devices: dict[str, Device] = {}
         self._certain: set[str] = set()
         """Serials of those of which a push has said what they are."""
         self._composites: dict[str, Composite] = {}
 
-    def zone(self, *serials: str) -> ZoneInfo:
-        """Return the zone of the first of these, or of its plant, that has one; else that of the settings."""
+    def zone(self, *serials: str) -> tzinfo | None:
+        """Return the zone of the first of these, or of its plant, that has one; else that of the settings, if any."""
         for serial in serials:
             state = self._context.state(serial) if serial else None
             if state is None:
                 continue
-            zone = _zone(state.device.time_zone)
+            zone = zone_named(state.device.time_zone)
             if zone is None and state.device.plant not in ("", *serials):
                 zone = self.zone(state.device.plant)
             if zone is not None:
                 return zone
-        return self._fallback
+        return self._given
+
+    def device(self, serial: str, plant: str) -> Device:
+        """Return a device that is known, with what is known of its plant and zone, whoever said it."""
+        state = self._context.state(serial)
+        known = self._devices[serial] if state is None else state.device
+        zone = self.zone(serial, plant)
+        return msgspec.structs.replace(
+            known, plant=known.plant or ("" if plant == serial else plant), time_zone=zone_name(zone) if zone else ""
+        )
 
     def composite(self, serial: str) -> Composite:
         """Return what was pushed of a device, interface by interface."""
@@ -56,9 +82,19 @@ class Fleet:
             found = self._composites[serial] = Composite(serial, self._context.name)
         return found
 
+    def says_nothing(self, serial: str, interface: str) -> None:
+        """Say that a push about a device that is known had no value in it: then nothing was measured."""
+        if serial in self._devices:
+            self._context.find(
+                FindingCode.NO_DATA,
+                serial,
+                f"what is pushed of {serial} ({interface}) has no value in it, so nothing of it is shown",
+                "see in the portal whether the device has data; where it has, see overrides in docs/sems.md",
+            )
+
     def of_plant(self, plant: str) -> list[str]:
         """Return the devices of a plant that are known, the plant itself among them."""
-        devices = (state.device for state in self._context.states())
+        devices = (state.device for state in self._context.announced())
         return [device.serial for device in devices if plant in (device.serial, device.plant)]
 
     def announce(self, serial: str, message: Message, reading: Reading) -> None:
@@ -76,7 +112,7 @@ class Fleet:
             name=reading.text("name") or known.name,
             model=reading.text("model") or known.model,
             plant=self._plant(serial, message, reading) or known.plant,
-            time_zone=_name(_zone(reading.text("time_zone"))) or known.time_zone,
+            time_zone=self._zone_of(serial, reading) or known.time_zone,
             rated_power=_rated(kind, reading) or known.rated_power,
         )
         if said != self._devices.get(serial):
@@ -85,11 +121,24 @@ class Fleet:
         elif self._context.state(serial) is None:
             self._context.announce(said)
 
+    def _zone_of(self, serial: str, reading: Reading) -> str:
+        """Return the name of the zone that a push says something is in; empty where it does not."""
+        return "" if said_zone(reading) is None else self._times.zone(serial, reading)[1]
+
+    def _move(self, plant: str) -> None:
+        """Put a plant into the zone that was found by its times."""
+        found = self._times.inferred(plant)
+        for serial, device in list(self._devices.items()) if found else ():
+            if found and plant in (serial, self.device(serial, "").plant):
+                self._devices[serial] = msgspec.structs.replace(device, time_zone=found[1])
+                self._context.announce(self._devices[serial])
+
     def _check(self, serial: str) -> None:
         if not any(fnmatchcase(serial, pattern) for pattern in self._patterns):
             raise BadPushError("device not taken", f"{serial[:SHOWN]} is not among the devices that are taken")
-        if len(self._devices) >= DEVICES_MOST:
-            raise BadPushError("too many devices", f"{serial[:SHOWN]} is one device too many; {DEVICES_MOST} are taken")
+        if len(self._devices) >= MAX_DEVICES:
+            raise BadPushError("too many devices", f"{serial[:SHOWN]} is one device too many; {MAX_DEVICES} are taken")
+        self._admit(serial)
 
     @staticmethod
     def _plant(serial: str, message: Message, reading: Reading) -> str:
@@ -130,14 +179,3 @@ def _rated(kind: DeviceKind | None, reading: Reading) -> float | None:
     if kind is DeviceKind.PLANT and isinstance(capacity, float):
         return capacity * 1000
     return reading.number("rated_power")
-
-
-def _zone(name: str) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name) if name else None
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
-
-
-def _name(zone: ZoneInfo | None) -> str:
-    return zone.key if zone else ""

@@ -1,26 +1,32 @@
 """From pushed objects to the router: states, histories and alarms, each once, and none older over a newer one."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Final
 
 import msgspec
 
-from gateway.core.bridge import Context
+from gateway.api.contexts import SourceContext
+from gateway.core.findings import FindingCode
 from gateway.core.model import Alarm, Severity, Snapshot
+from gateway.sems import signs
+from gateway.sems.account_times import AccountTimes
 from gateway.sems.catalogue import Json, Use
-from gateway.sems.normalise import Reading, entries, read
-from gateway.sems.pushed.fleet import Fleet, type_of
+from gateway.sems.normalise import Reading, entries, has_list, read
+from gateway.sems.pushed.fleet import Admit, Fleet, type_of
 from gateway.sems.pushed.memory import STORED, Memory
-from gateway.sems.pushed.message import Message, Reader, has_list
+from gateway.sems.pushed.message import Message, Reader
 from gateway.sems.pushed.outcome import BadPushError, Outcome
 from gateway.sems.pushed.settings import IntakeSettings
+from gateway.sems.times import AHEAD
+from gateway.sems.unknown_fields import UnknownFields
+from gateway.sems.unreadable import Unreadable
 
-AT_ONCE: Final = 10
+YIELD_AFTER_ENTRIES: Final = 10
 """Entries after which others get their turn: about two milliseconds."""
-FUTURE_TOLERANCE: Final = timedelta(minutes=2)
-"""What is from further ahead than this was measured when it came, or nothing newer would ever be taken."""
+ADDRESS: Final = frozenset({"sn", "plant_id", "plantId", "date", "code", "msg"})
+"""Fields of a pushed object that say whose answer it is, and stand among the answer's own."""
 SAME_WITHIN: Final = 0.5
 """Without a time, the same content is the same push when it comes again within this many intervals."""
 
@@ -40,18 +46,34 @@ class Taken(msgspec.Struct):
 class Intake:
     """Takes pushes, one after another or several at a time."""
 
-    def __init__(self, settings: IntakeSettings, context: Context) -> None:
+    def __init__(
+        self, settings: IntakeSettings, context: SourceContext, *place: str, admit: Admit = lambda _: None
+    ) -> None:
+        """`place` is where the configuration of the bridge has the settings, but for the top.
+
+        `admit` is asked before a device is announced for the first time; raises BadPushError where it may not be.
+        """
         self._context = context
+        self._place = ("bridges", context.name, *place)
         self._interval = settings.interval
-        catalogue = settings.catalogue
+        catalogue = self._catalogue = settings.catalogue
         self._reader = Reader(catalogue)
-        self._fleet = Fleet(settings, catalogue, context)
+        self._times = AccountTimes(context, settings.date_format, settings.time_zone)
+        self._fleet = Fleet(settings, catalogue, context, self._times, admit)
         self._memory = Memory()
+        self._unreadable = Unreadable(context)
+        self._unknown_fields = UnknownFields(context)
         self._handled = 0
+
+    def begin(self) -> None:
+        """Go by what was found out before, and keep what will be."""
+        self._times.restore()
+        self._context.spawn(self._times.run(), "times")
 
     async def take(self, pushed: Json) -> Taken:
         """Hand an object's data to the router. Raises BadPushError when nothing of it can be used."""
         message = self._reader.read(pushed)
+        self._unknown_fields.look(message.interface, message.data, ADDRESS)
         match message.interface.use:
             case Use.ALARMS:
                 return self._alarms(message)
@@ -93,22 +115,28 @@ class Intake:
 
     def _entry(self, message: Message, entry: dict[str, Json], taken: Taken) -> Outcome:
         interface, now = message.interface, self._context.clock.now()
-        zone = self._fleet.zone(message.subject, message.plant)
-        reading = read(interface, entry, zone, now, message.day)
+        zone = self._fleet.zone(message.subject, message.plant) or UTC
+        reading = read(interface, entry, zone, now, message.day, dates=self._times.dates)
         serial = reading.text("serial") or message.subject
-        if not reading.values and interface.use in (Use.LIVE, Use.PARAMETERS):
-            raise BadPushError(f"unknown {interface.name}", f"no field of this {interface.name} is known")
+        if reading.empty and interface.use in (Use.LIVE, Use.PARAMETERS):
+            self._unreadable.note(interface.name, serial, reading.unreadable)
+            self._fleet.says_nothing(serial, interface.name)
+            raise BadPushError(f"unknown {interface.name}", f"{interface.name} has no value of a known field")
         self._fleet.announce(serial, message, reading)
-        own = self._fleet.zone(serial, message.plant)
+        own = self._fleet.zone(serial, message.plant) or UTC
         if own is not zone:
-            reading = read(interface, entry, own, now, message.day)
+            reading = read(interface, entry, own, now, message.day, dates=self._times.dates)
+        self._times.dates.note(interface.name, serial, reading.unread)
+        self._unreadable.note(interface.name, serial, reading.unreadable)
         if not _is_live(serial, message, reading):
             # What a device is was said, and nothing else.
             return Outcome.TAKEN
         mark = self._memory.mark(interface.name, serial, reading.time, entry)
         if self._is_known(mark, timed=reading.time is not None, taken=taken):
             return Outcome.DUPLICATE
-        time = _not_ahead(reading.time or now, now)
+        self._context.settle(FindingCode.NO_DATA, serial)
+        device = self._fleet.device(serial, message.plant)
+        time = self._times.measured(device, interface.name, reading, self._interval)
         composite = self._fleet.composite(serial)
         is_news = composite.put(interface.name, reading.values, time, self._interval)
         state = composite.snapshot(now) if is_news else None
@@ -119,6 +147,8 @@ class Intake:
         if state is not None:
             number = self._context.publish(state)
             first = first or number
+        if is_news and signs.has_powers(interface):
+            self._context.weigh(signs.flows(self._catalogue, interface, serial, time, reading, self._place))
         self._note(mark, first, taken)
         return Outcome.TAKEN if is_news else Outcome.LATE
 
@@ -135,10 +165,15 @@ class Intake:
             raise BadPushError(
                 f"statistics {interface.name}", f"{interface.name} are sums of days; only measurements are taken"
             )
-        serial, zone = message.subject, self._fleet.zone(message.subject, message.plant)
-        found = [read(interface, entry, zone, now, message.day) for entry in entries(interface, message.data)]
-        samples = [(reading.time, reading) for reading in found if reading.time is not None and reading.values]
-        samples = sorted((s for s in samples if s[0] <= now + FUTURE_TOLERANCE), key=itemgetter(0))
+        serial, zone = message.subject, self._fleet.zone(message.subject, message.plant) or UTC
+        dates = self._times.dates
+        found = [
+            read(interface, entry, zone, now, message.day, dates=dates) for entry in entries(interface, message.data)
+        ]
+        unread = next((reading.unread for reading in found if reading.unread), {})
+        dates.note(interface.name, serial, {} if any(reading.time for reading in found) else unread)
+        samples = [(reading.time, reading) for reading in found if reading.time is not None and not reading.empty]
+        samples = sorted((s for s in samples if s[0] <= now + AHEAD), key=itemgetter(0))
         if not samples:
             raise BadPushError(f"empty {interface.name}", f"{interface.name} holds no measurement with a time")
         self._fleet.announce(serial, message, _NOTHING)
@@ -159,13 +194,15 @@ class Intake:
 
     def _alarms(self, message: Message) -> Taken:
         interface, now = message.interface, self._context.clock.now()
-        if not has_list(message):
+        if not has_list(interface, message.data):
             raise BadPushError(f"empty {interface.name}", f"{interface.name} holds no list, so nothing is known")
         subject, of_plant = message.subject, "plant" in interface.of
         listed: dict[str, list[Alarm]] = {subject: []} if subject and not of_plant else {}
         for entry in entries(interface, message.data):
-            serial = read(interface, entry, self._fleet.zone(subject), now).text("serial") or subject
-            reading = read(interface, entry, self._fleet.zone(serial, message.plant), now)
+            serial = read(interface, entry, UTC, now).text("serial") or subject
+            zone = self._fleet.zone(serial, message.plant) or UTC
+            reading = read(interface, entry, zone, now, dates=self._times.dates)
+            self._times.dates.note(interface.name, serial, reading.unread)
             listed.setdefault(serial, []).extend(_alarms_in(serial, reading, now))
         dropped: list[str] = []
         for serial in list(listed):
@@ -212,7 +249,7 @@ class Intake:
 
     async def _breathe(self) -> None:
         self._handled += 1
-        if self._handled % AT_ONCE == 0:
+        if self._handled % YIELD_AFTER_ENTRIES == 0:
             await asyncio.sleep(0)
 
 
@@ -221,12 +258,10 @@ _NOTHING: Final = Reading({}, {})
 
 def _alarms_in(serial: str, reading: Reading, now: datetime) -> list[Alarm]:
     """Return the alarm of an entry; nothing where the entry says nothing."""
-    id_, code, text, raised = (
-        reading.text("alarm"),
-        reading.text("code"),
-        reading.text("text"),
-        reading.times.get("raised"),
-    )
+    id_, code, text = reading.text("alarm"), reading.text("code"), reading.text("text")
+    raised, cleared = reading.times.get("raised"), reading.times.get("cleared")
+    if raised is not None and raised > now + AHEAD:
+        raised = None
     if not (id_ or code or text):
         return []
     severity = next((severity for severity in Severity if severity == reading.text("severity")), Severity.FAULT)
@@ -239,7 +274,7 @@ def _alarms_in(serial: str, reading: Reading, now: datetime) -> list[Alarm]:
             text=text,
             severity=severity,
             raised=raised or now,
-            cleared=reading.times.get("cleared"),
+            cleared=cleared and min(cleared, now),
         )
     ]
 
@@ -248,8 +283,8 @@ def _is_live(serial: str, message: Message, reading: Reading) -> bool:
     """Return whether values are worth showing: a list of devices has those of some types alone."""
     if message.interface.use is Use.DEVICES:
         covered = message.interface.covers
-        return (type_of(serial, message, reading) or "inverter") in covered and bool(reading.values)
-    return bool(reading.values)
+        return (type_of(serial, message, reading) or "inverter") in covered and not reading.empty
+    return not reading.empty
 
 
 def _shows(state: Snapshot, reading: Reading, time: datetime) -> bool:
@@ -257,7 +292,3 @@ def _shows(state: Snapshot, reading: Reading, time: datetime) -> bool:
     return state.time == time and all(
         value is None or state.values.get(point) == value for point, value in reading.values.items()
     )
-
-
-def _not_ahead(time: datetime, now: datetime) -> datetime:
-    return time if time <= now + FUTURE_TOLERANCE else now

@@ -36,7 +36,7 @@ class Memory:
 
     @staticmethod
     def mark(interface: str, serial: str, time: datetime | None, content: Json) -> bytes:
-        """Return what tells a push from every other one: interface, serial number, time and content."""
+        """Return what identifies a push: interface, serial number, time and content."""
         return blake2b(_encode([interface, serial, time, content]), digest_size=16).digest()
 
     def get(self, mark: bytes) -> Known | None:

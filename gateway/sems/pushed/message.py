@@ -15,7 +15,7 @@ from gateway.sems.pushed.outcome import BadPushError
 
 USES: Final = frozenset({Use.PLANTS, Use.DEVICES, Use.DETAIL, Use.LIVE, Use.ALARMS, Use.SERIES, Use.PARAMETERS})
 """What brings data. The others are for a client's own calls."""
-SERIAL_MOST: Final = 64
+MAX_SERIAL_CHARS: Final = 64
 SHOWN: Final = 40
 """Characters of what somebody sent that an answer or a log repeats."""
 
@@ -76,20 +76,9 @@ class Reader:
         return pushed["data"]
 
 
-def has_list(message: Message) -> bool:
-    """Return whether an answer holds one of its interface's lists, be it empty: no list says nothing."""
-    for path in message.interface.lists:
-        place = message.data
-        for key in path.split(".") if path else ():
-            place = place.get(key) if isinstance(place, dict) else None
-        if isinstance(place, list):
-            return True
-    return False
-
-
 def is_serial(text: str) -> bool:
     """Return whether this may name a device."""
-    return 0 < len(text) <= SERIAL_MOST and text.isprintable()
+    return 0 < len(text) <= MAX_SERIAL_CHARS and text.isprintable()
 
 
 def _names(interface: Interface, arg: str) -> Iterator[str]:
@@ -103,7 +92,7 @@ def _serial(pushed: Mapping[str, Json], names: tuple[str, ...]) -> str:
         if isinstance(value, (str, int)) and not isinstance(value, bool):
             serial = str(value).strip()
             if not is_serial(serial):
-                raise BadPushError("odd serial", f"`{name}` must have 1 to {SERIAL_MOST} printable characters")
+                raise BadPushError("odd serial", f"`{name}` must have 1 to {MAX_SERIAL_CHARS} printable characters")
             return serial
     return ""
 

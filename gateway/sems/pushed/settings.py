@@ -21,7 +21,12 @@ class IntakeSettings(Protocol):
 
     @property
     def time_zone(self) -> str:
-        """For plants that do not say theirs."""
+        """For plants that do not say theirs; empty where it is found out."""
+        ...
+
+    @property
+    def date_format(self) -> str:
+        """How dates are written, or `auto`."""
         ...
 
     @property

@@ -6,11 +6,11 @@ import uuid
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from gateway.bridges.batch import BatchBridge, BatchSettings
+from gateway.commands.policy.policy import ControlSettings, Rule
 from gateway.core.model import CommandState, Device, DeviceKind, Range
 from gateway.core.points import SETPOINTS
-from gateway.core.policy.policy import ControlSettings, Rule
-from gateway.core.supervisor import Runner
 from gateway.kafka import KafkaConnection
+from gateway.run.supervisor import Runner
 from gateway.sems.catalogue import load
 from gateway.simulator import Simulator, SimulatorSettings
 from gateway.simulator.batch import BatchSettings as CloudSettings
@@ -70,13 +70,11 @@ class Plant(Bench):
     def status(self, name="batch"):
         return next((s for s in self.router.bridges() if s.name == name), None)
 
-    async def up(self, name="batch", timeout=20):
-        return await until(lambda: (s := self.status(name)) and s.up and s, "the bridge is up", timeout)
+    async def up(self, name="batch"):
+        return await until(lambda: (s := self.status(name)) and s.up and s, "the bridge is up")
 
-    async def down(self, words, name="batch", timeout=20):
-        return await until(
-            lambda: (s := self.status(name)) and not s.up and words in s.detail and s, f"down: {words}", timeout
-        )
+    async def down(self, words, name="batch"):
+        return await until(lambda: (s := self.status(name)) and not s.up and words in s.detail and s, f"down: {words}")
 
     def topic(self, interface="active_power", kind="command"):
         return f"{self.prefix}.{SUPPLIER}.{interface}.{kind}"
@@ -89,12 +87,12 @@ class Plant(Bench):
     def steps(self, command):
         return [e for e in self.events if e.command.id == command.id]
 
-    async def ended(self, *commands, timeout=20):
+    async def ended(self, *commands):
         def ends():
             found = {e.command.id: e for e in self.events if e.state.final and not e.correction}
             return [found[c.id] for c in commands] if all(c.id in found for c in commands) else None
 
-        return await until(ends, "the commands end", timeout)
+        return await until(ends, "the commands end")
 
     async def done(self, *commands):
         """Send commands and return their ends; of one its end."""
@@ -169,7 +167,7 @@ async def goodwe(servers, prefix, **fields):
         whitelist=whitelist,
     )
     fields = {"port": 0, "start": NOON, "device_delay": 0} | fields
-    simulator = Simulator(SimulatorSettings(batch=settings, **fields))
+    simulator = Simulator(SimulatorSettings(**fields), batch=settings)
     await simulator.start()
     try:
         yield simulator

@@ -7,13 +7,15 @@ import sys
 
 import pytest
 
-import gateway.core.control.carry as carry_module
-from gateway.core.bridge import Outcome
+import gateway.bridges.batch.sender as sender_module
+import gateway.commands.executor as carry_module
+import gateway.kafka.renewal as renewal_module
+from gateway.core.controller import Outcome
 from gateway.core.model import CommandState
 from gateway.simulator.results import Mishap
-from tests.bridges.batch.kit import HOUSE, INTERFACES, ROOF, plant, result
+from tests.bridges.batch.kit import HOUSE, INTERFACES, ROOF, make_topics, plant, result
 from tests.kit.bench import until
-from tests.kit.kafka import Kafka
+from tests.kit.kafka import REAUTH_MS, Kafka
 from tests.kit.process import ROOT
 
 DOWN = float(os.environ.get("SEMS_GATEWAY_SOAK_OUTAGE", "3"))
@@ -89,7 +91,111 @@ async def test_a_producer_that_may_not_write_idempotently_begins_anew_until_it_m
         it.join(connection=secured(kafka, "plain"))
         await it.down("does not let us")
         allow(kafka, it)
-        await it.up(timeout=30)
+        await it.up()
+        assert (await it.done(it.command(serial=HOUSE))).state is CommandState.SUCCEEDED
+
+
+async def test_commands_are_divided_until_the_topic_takes_them_and_the_size_is_learned(
+    kafka, tmp_path, capsys, monkeypatch
+):
+    # Not by trying again later, in smaller messages.
+    monkeypatch.setattr(sender_module, "RETRY_REFUSED", 3600.0)
+    serials = [f"SN{number:04}" for number in range(200)]
+    async with plant(
+        tmp_path / "data", kafka, simulated=False, before=lambda it: make_topics(it, max_message_bytes=2000)
+    ) as it:
+        for serial in serials:
+            it.announce(it.router.state(HOUSE).device, serial=serial)
+        it.join(whitelist=serials, linger_ms=100, items_most=500, result_within=0.1)
+        await it.up()
+        for round_ in range(2):
+            commands = [it.command(value=round_, serial=serial, ttl=600) for serial in serials]
+            ends = await it.ended(*await it.send(*commands))
+            assert {end.state for end in ends} == {CommandState.UNKNOWN}, "they left, and nobody answers"
+        text = capsys.readouterr().out
+        assert text.count("commands are divided among more of them") == 1
+        wanted = 2 * len(serials)
+        count = it.figures().messages
+        sent = await it.commands(count)
+        assert sum(len(body["items"]) for body in sent) == wanted
+        assert len({body["requestId"] for body in sent}) == count
+
+
+async def test_a_password_that_is_renewed_while_it_runs_lets_it_in(kafka, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(renewal_module, "LOOK", 0.1)
+    file = tmp_path / "password"
+    file.write_text("the-old-one")
+    async with plant(tmp_path / "data", kafka) as it:
+        allow(kafka, it)
+        connection = secured(kafka, "scram-256")
+        it.join(connection=connection | {"sasl": connection["sasl"] | {"password": {"file": str(file)}}})
+        await it.down("refuses our login")
+        file.write_text(f"{kafka.password}\n")
+        await it.up()
+        assert (await it.done(it.command(serial=HOUSE))).state is CommandState.SUCCEEDED
+        text = capsys.readouterr().out
+        assert "the file of the SASL password has changed; connecting anew" in text
+        assert "the-old-one" not in text
+
+
+async def test_a_login_that_expires_on_an_open_connection_is_renewed_and_loses_or_doubles_nothing(
+    kafka, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(renewal_module, "LOOK", 0.1)
+    monkeypatch.setattr(carry_module, "MAX_RETRY_SECONDS", 1.0)
+    file = tmp_path / "password"
+    file.write_text("first-word")
+    await asyncio.to_thread(kafka.set_password, "first-word")
+    async with plant(tmp_path / "data", kafka) as it:
+        allow(kafka, it)
+        sasl = {"username": kafka.expiring, "password": {"file": str(file)}, "mechanism": "SCRAM-SHA-512"}
+        runner = it.join(connection={"bootstrap_servers": kafka.sasl_plaintext, "sasl": sasl})
+        await it.up()
+        first = runner.bridge._producer._raw
+        values, over = [], asyncio.get_running_loop().time() + 3 * REAUTH_MS / 1000
+        while asyncio.get_running_loop().time() < over:
+            values.append(len(values) % 50)
+            assert (await it.done(it.command(serial=HOUSE, value=values[-1], ttl=300))).state is CommandState.SUCCEEDED
+            await asyncio.sleep(0.05)  # a device may be written to 200 times a day
+        assert runner.bridge._producer._raw is first, "the connection was kept"
+        assert not runner.bridge._health.counts["authentication"]
+        # Whoever logs in anew, also where he is connected, needs the new one.
+        await asyncio.to_thread(kafka.set_password, "second-word")
+        await it.down("refuses our login")
+        # Until none of its connections is left: each has a time of its own.
+        await until(lambda: not runner.bridge._producer.up and not runner.bridge._consumer.meter.connected)
+        late = {HOUSE: 99, ROOF: 98}
+        commands = await it.send(*(it.command(serial=sn, value=value, ttl=300) for sn, value in late.items()))
+        file.write_text("second-word")
+        assert [end.state for end in await it.ended(*commands)] == [CommandState.SUCCEEDED] * 2
+        await it.up()
+        told = [control.setpoints["active_power_limit"] for control in it.goodwe.cloud.controls]
+        assert sorted(told) == sorted([*values, 98, 99]), "each was executed, and once"
+    text = capsys.readouterr().out
+    assert "the file of the SASL password has changed; connecting anew" in text
+    assert not {word for word in ("first-word", "second-word") if word in text}
+
+
+async def test_certificates_that_are_renewed_while_it_runs_are_taken(kafka, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(renewal_module, "LOOK", 0.1)
+    ours = {name: tmp_path / f"{name}.pem" for name in ("certificate", "key")}
+    for name, path in ours.items():
+        path.write_bytes(getattr(kafka, name).read_bytes())
+    async with plant(tmp_path / "data", kafka) as it:
+        allow(kafka, it)
+        connection = secured(kafka, "mtls")
+        runner = it.join(connection=connection | {"tls": connection["tls"] | ours})
+        await it.up()
+        before = runner.bridge._producer._raw
+        ours["certificate"].write_text("half of it")
+        out = []
+        await until(
+            lambda: out.append(capsys.readouterr().out) or "can't be used; the connection stays" in "".join(out)
+        )
+        assert runner.bridge._producer._raw is before
+        ours["certificate"].write_bytes(kafka.certificate.read_bytes())
+        await until(lambda: runner.bridge._producer._raw not in (None, before))
+        await it.up()
         assert (await it.done(it.command(serial=HOUSE))).state is CommandState.SUCCEEDED
 
 
@@ -114,7 +220,7 @@ async def test_topics_that_we_may_not_use_are_named_and_left_alone(kafka, tmp_pa
 
 
 async def test_a_broker_away_for_a_while_under_load_loses_and_repeats_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(carry_module, "RETRY_MOST", 1.0)
+    monkeypatch.setattr(carry_module, "MAX_RETRY_SECONDS", 1.0)
     (tmp_path / "kafka").mkdir()
     async with Kafka(tmp_path / "kafka") as kafka, plant(tmp_path / "data", kafka) as it:
         it.join(send_within=1, result_within=DOWN + 5)
@@ -136,12 +242,12 @@ async def test_a_broker_away_for_a_while_under_load_loses_and_repeats_nothing(tm
         assert "Kafka cluster" in status.detail
         await asyncio.sleep(DOWN)
         await kafka.start()
-        await it.up(timeout=60)
+        await it.up()
         before = sum(e.state is CommandState.SUCCEEDED for e in it.events)
-        await until(lambda: sum(e.state is CommandState.SUCCEEDED for e in it.events) > before + 20, timeout=60)
+        await until(lambda: sum(e.state is CommandState.SUCCEEDED for e in it.events) > before + 20)
         over.set()
         await task
-        ends = await it.ended(*commands, timeout=DOWN + 70)
+        ends = await it.ended(*commands)
         counts = {state: sum(e.state is state for e in ends) for state in {e.state for e in ends}}
         # One that was under way when the broker went may be unsure, never lost; what had to wait was overtaken.
         assert counts.keys() <= {CommandState.SUCCEEDED, CommandState.SUPERSEDED, CommandState.UNKNOWN}, counts
@@ -201,7 +307,7 @@ async def test_killed_the_next_run_takes_over_at_once_and_goes_on_where_the_firs
         try:
             line = ""
             while not line.startswith("sent "):
-                line = (await asyncio.wait_for(child.stdout.readline(), 30)).decode()
+                line = (await asyncio.wait_for(child.stdout.readline(), 120)).decode()
                 assert line, "it ended"
         finally:
             child.kill()
@@ -212,5 +318,5 @@ async def test_killed_the_next_run_takes_over_at_once_and_goes_on_where_the_firs
         await it.answer(result(sent["requestId"], (HOUSE, "00000")))
     async with plant(data, kafka, simulated=False, prefix=prefix, before=lambda it: it.prepare()) as it:
         it.runners[0].start()
-        end = await until(lambda: next((e for e in it.events if e.state.final), None), timeout=8)
+        end = await until(lambda: next((e for e in it.events if e.state.final), None))
         assert (end.command.id, end.state) == (command_id, CommandState.SUCCEEDED)

@@ -5,10 +5,21 @@ from contextlib import asynccontextmanager
 from typing import ClassVar
 
 import msgspec
+import pytest
 
+import gateway.kafka.consumer as consumer_module
+import gateway.kafka.producer as producer_module
+from gateway.api.bridge import BridgeSettings
 from gateway.bridges.kafka import KafkaBridge, KafkaSettings
-from gateway.core.bridge import BridgeSettings
 from tests.kit.bench import Bench
+
+
+@pytest.fixture
+def look_often(monkeypatch):
+    """Look again and again what has become of topics."""
+    monkeypatch.setattr(consumer_module, "LOOK", 0.3)
+    monkeypatch.setattr(consumer_module, "LOOK_SOON", 0.1)
+    monkeypatch.setattr(producer_module, "REFRESH", 0.3)
 
 
 class Archive:
@@ -47,8 +58,8 @@ class Gateway:
         self.archive = bench.run(Archive, BridgeSettings(), self.archive_name).bridge
         self.runner = None
 
-    def run(self, server, **settings):
-        made = KafkaSettings(connection={"bootstrap_servers": [server]}, **settings)
+    def run(self, server, *, options=None, **settings):
+        made = KafkaSettings(connection={"bootstrap_servers": [server], "options": options or {}}, **settings)
         self.runner = self.bench.run(KafkaBridge, made, f"kafka-{self.name}")
         return self.runner
 

@@ -1,13 +1,15 @@
 """What another gateway asks for by topic: judged here like any other wish, and never carried out late."""
 
+import asyncio
 import json
 import uuid
 from datetime import timedelta
 
 import pytest
+import structlog
 
+from gateway.commands.policy.policy import ControlSettings, Rule
 from gateway.core.model import CommandState, iso, new_command_id
-from gateway.core.policy.policy import ControlSettings, Rule
 from tests.bridges.kafka.conftest import gateway
 from tests.kit.bench import INVERTER, collected, until
 
@@ -59,9 +61,7 @@ async def test_the_same_command_twice_is_carried_out_once(poller, kafka, prefix)
     first = wish(poller)
     async with collected(poller.bench.router) as (events, _):
         ask(kafka, prefix, first, first, wish(poller, 60))
-        await until(
-            lambda: [e for e in events if e.state is CommandState.SUCCEEDED and e.command.value == 60], timeout=20
-        )
+        await until(lambda: [e for e in events if e.state is CommandState.SUCCEEDED and e.command.value == 60])
     assert len([c for c in poller.bench.controller.sent if c.id == first["id"]]) <= 1
     assert len({(e.command.id, e.state) for e in events}) == len(events)
 
@@ -70,7 +70,7 @@ async def test_one_that_has_expired_is_refused_and_nothing_is_carried_out(poller
     poller.bench.announce()
     async with collected(poller.bench.router) as (events, _):
         ask(kafka, prefix, wish(poller, age=100))
-        await until(lambda: events, timeout=20)
+        await until(lambda: events)
     assert (events[0].state, events[0].reason) == (CommandState.REJECTED, "expired")
     assert not poller.bench.controller.sent
 
@@ -79,11 +79,49 @@ async def test_a_far_clock_that_is_ahead_gives_no_more_time(poller, kafka, prefi
     poller.bench.announce()
     async with collected(poller.bench.router) as (events, _):
         ask(kafka, prefix, wish(poller, age=-3600, ttl=30), wish(poller, 60, age=-3600, ttl=9000))
-        await until(lambda: len({e.command.id for e in events}) == 2, timeout=20)
+        await until(lambda: len({e.command.id for e in events}) == 2)
     now = poller.bench.clock.now()
     bounds = {e.command.value: e.command.expires - now for e in events}
     assert bounds[50] <= timedelta(seconds=30)
     assert bounds[60] <= timedelta(seconds=100)
+
+
+@pytest.mark.usefixtures("look_often")
+async def test_a_topic_made_anew_is_read_from_its_beginning_and_each_command_executed_once(poller, kafka, prefix):
+    poller.bench.announce()
+    await until(lambda: poller.is_up)
+    sent = poller.bench.controller.sent
+    first = [wish(poller, value) for value in (1, 2, 3)]
+    for command in first:
+        ask(kafka, prefix, command)
+        await until(lambda command=command: sent and sent[-1].value == command["value"])
+    group = f"{prefix}.poller.kafka-poller.commands"
+    await until(lambda: kafka.committed(group, f"{prefix}.commands") == 3)
+    await asyncio.to_thread(kafka.make_again, f"{prefix}.commands")
+    # The old ones among them, as somebody has it who copies a topic.
+    ask(kafka, prefix, *first, wish(poller, 4))
+    await until(lambda: kafka.committed(group, f"{prefix}.commands") == 4)
+    await until(lambda: sent[-1].value == 4)
+    assert [command.value for command in sent] == [1, 2, 3, 4]
+
+
+async def test_after_retention_it_goes_on_at_what_is_left_and_executes_nothing_late(poller, kafka, prefix):
+    poller.bench.announce()
+    await until(lambda: poller.is_up)
+    poller.bench.runners.remove(poller.runner)
+    await poller.runner.stop()
+    topic, group = f"{prefix}.commands", f"{prefix}.poller.kafka-poller.commands"
+    kafka.place(group, topic, 0)
+    ask(kafka, prefix, *(wish(poller, value) for value in (1, 2, 3)), wish(poller, 4, age=100), wish(poller, 5))
+    await asyncio.to_thread(kafka.delete_before, topic, 3)
+    with structlog.testing.capture_logs() as logs:
+        async with collected(poller.bench.router) as (events, _):
+            run(poller, kafka, prefix)
+            await until(lambda: any(e.state is CommandState.SUCCEEDED for e in events))
+            await until(lambda: kafka.committed(group, topic) == 5)
+    assert [command.value for command in poller.bench.controller.sent] == [5]
+    assert [e.reason for e in events if e.command.value == 4] == ["expired"]
+    assert [entry["count"] for entry in logs if "retention" in entry["event"]] == [3]
 
 
 async def test_policy_of_the_polling_side_judges_the_far_bridge(tmp_path, kafka, prefix):
@@ -92,7 +130,7 @@ async def test_policy_of_the_polling_side_judges_the_far_bridge(tmp_path, kafka,
         poller.bench.announce()
         async with collected(poller.bench.router) as (events, _):
             ask(kafka, prefix, wish(poller, origin="modbus/operator:1.2.3.4"), wish(poller, 60))
-            await until(lambda: any(e.state is CommandState.SUCCEEDED for e in events), timeout=20)
+            await until(lambda: any(e.state is CommandState.SUCCEEDED for e in events))
         refused = next(e for e in events if e.state is CommandState.REJECTED)
         assert refused.reason == "not_permitted"
         assert refused.command.origin == "kafka-poller/modbus:far modbus/operator:1.2.3.4"
@@ -101,19 +139,27 @@ async def test_policy_of_the_polling_side_judges_the_far_bridge(tmp_path, kafka,
 
 async def test_one_that_comes_before_its_device_was_found_waits_for_it(poller, kafka, prefix):
     ask(kafka, prefix, wish(poller))
-    await until(lambda: poller.runner.bridge._answering._early, timeout=20)
+    await until(lambda: poller.runner.bridge._answering._early)
     poller.bench.announce()
     await until(lambda: poller.bench.controller.sent)
 
 
 async def test_rubbish_is_passed_over(poller, kafka, prefix):
     poller.bench.announce()
-    odd = [b"{", wish(poller, serial="other"), wish(poller, v=9), wish(poller, value=[1]), wish(poller, created="now")]
+    twice = json.dumps(wish(poller)).replace('"value": 50', '"value": 50, "value": 60').encode()
+    odd = [
+        b"{",
+        twice,
+        wish(poller, serial="other"),
+        wish(poller, v=9),
+        wish(poller, value=[1]),
+        wish(poller, created="now"),
+    ]
     async with collected(poller.bench.router) as (events, _):
         ask(kafka, prefix, *odd, b"", wish(poller, value="all"), wish(poller, setpoint="warp"), wish(poller, 70))
-        await until(lambda: any(e.state is CommandState.SUCCEEDED for e in events), timeout=20)
+        await until(lambda: any(e.state is CommandState.SUCCEEDED for e in events))
     assert [c.value for c in poller.bench.controller.sent] == [70]
-    assert poller.runner.bridge._skipped.counts[f"{prefix}.commands"] == 6
+    assert poller.runner.bridge._skipped.counts[f"{prefix}.commands"] == 7
     assert {e.reason for e in events if e.state is CommandState.REJECTED} >= {"bad_value", "unknown_setpoint"}
 
 

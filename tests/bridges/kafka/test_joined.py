@@ -1,13 +1,16 @@
 """Two gateways joined by topics: one polls, members of a group serve what it publishes. Against Apache Kafka."""
 
+import asyncio
+import json
 import uuid
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
 
+import gateway.kafka.producer as producer_module
 from gateway.bridges.kafka import schema
-from gateway.core.bridge import Outcome
+from gateway.core.controller import Outcome
 from gateway.core.model import Alarm, CommandState, Quality
 from tests.bridges.kafka.conftest import gateway
 from tests.kit.bench import INVERTER, collected, until
@@ -18,6 +21,10 @@ async def joined(tmp_path, kafka):
     """A gateway that polls; `serve` starts one that serves."""
     async with AsyncExitStack() as stack:
         yield await stack.enter_async_context(Pair(tmp_path, kafka, stack))
+
+
+SOON = {"topic.metadata.refresh.interval.ms": 500}
+"""Notice soon what becomes of topics."""
 
 
 class Pair:
@@ -41,7 +48,8 @@ class Pair:
     async def serve(self, name, **settings):
         found = await self.stack.enter_async_context(gateway(self.directory / name, name))
         join = {"topics": {"prefix": self.prefix}, "commands": True} | settings.pop("join", {})
-        found.run(self.kafka.plaintext, group=self.prefix, session_timeout=1, join=join, **settings)
+        settings = {"group": self.prefix, "session_timeout": 1, "options": SOON} | settings
+        found.run(self.kafka.plaintext, join=join, **settings)
         found.bench.dispatcher.use({"kafka": found.runner.bridge})
         return found
 
@@ -73,7 +81,7 @@ async def two_members(joined, count=20):
         poller.announce(serial=serial)
         poller.publish(serial, pv_power=float(n), interval=60.0)
     members = [await joined.serve("far-1"), await joined.serve("far-2")]
-    await until(lambda: all(served(members)) and not set.intersection(*served(members)), timeout=20)
+    await until(lambda: all(served(members)) and not set.intersection(*served(members)))
     await until(lambda: set.union(*served(members)) == set(serials(count)))
     return members
 
@@ -86,8 +94,72 @@ async def test_members_share_the_devices_and_take_over_what_one_leaves(joined):
     await first.runner.stop()
     assert not first.bench.router.states()  # nothing is shown twice
     # Nothing new is published: what shows is read again from before the group's place.
-    await until(lambda: all(second.value(serial, "pv_power") == value for serial, value in last.items()), timeout=20)
+    await until(lambda: all(second.value(serial, "pv_power") == value for serial, value in last.items()))
     assert set.union(*served([second])) == set(serials(20))
+
+
+async def test_after_topics_were_given_more_partitions_each_device_has_one_owner_and_moving_values(
+    joined, kafka, monkeypatch
+):
+    monkeypatch.setattr(producer_module, "REFRESH", 0.2)
+    members = await two_members(joined)
+    kinds = ("devices", "alarms", "snapshots", "events", "commands")
+    await asyncio.to_thread(kafka.more_partitions, 6, *(f"{joined.prefix}.{kind}" for kind in kinds))
+    poller = joined.poller
+    poller.bench.runners.remove(poller.runner)
+    await poller.runner.stop()
+    poller.run(
+        kafka.plaintext,
+        group=f"{joined.prefix}-poller",
+        session_timeout=1,
+        publish={"topics": {"prefix": joined.prefix}, "linger_ms": 0, "commands": True},
+    )
+    wanted = set(serials(20))
+    power = 1000.0
+
+    def settled():
+        nonlocal power
+        power += 1
+        for serial in wanted:
+            poller.bench.publish(serial, pv_power=power)
+        first, second = served(members)
+        owner = {s: m for m in members for s in wanted if m.state(s) is not None}
+        moving = all((owner[s].value(s, "pv_power") or 0) > 1000 for s in owner)
+        return first | second == wanted and not first & second and moving and len(owner) == 20
+
+    async with asyncio.timeout(240):
+        while not settled():
+            await asyncio.sleep(0.5)
+
+
+@pytest.mark.usefixtures("look_often")
+async def test_topics_made_anew_are_written_anew_and_read_from_their_beginning(joined, kafka, capsys):
+    poller = joined.poller.bench
+    poller.announce()
+    poller.publish(pv_power=1.0, interval=60.0)
+    far = await joined.serve("far")
+    for power in range(2, 12):
+        poller.publish(pv_power=float(power), interval=60.0)
+    await until(lambda: 11.0 in far.archive.values("pv_power", INVERTER.serial))
+    await until(lambda: len(joined.poller.runner.bridge._clients["publisher"]._topic_ids) == 4)
+    for kind in ("devices", "snapshots", "alarms"):
+        await asyncio.to_thread(kafka.make_again, f"{joined.prefix}.{kind}", 4)
+    power = 1000.0
+
+    def moves():
+        nonlocal power
+        power += 1
+        poller.publish(pv_power=power, interval=60.0)
+        stored = far.archive.values("pv_power", INVERTER.serial)
+        return (far.value(INVERTER.serial, "pv_power") or 0) > 1000 and stored[-1] > 1000
+
+    async with asyncio.timeout(240):
+        while not moves():
+            await asyncio.sleep(0.2)
+    # Who joins later knows the device from what was written anew.
+    later = await joined.serve("later", group=f"{joined.prefix}-later")
+    await until(lambda: later.state(INVERTER.serial))
+    assert "was made anew, and is written anew" in capsys.readouterr().out
 
 
 def shown(member, wanted):
@@ -186,30 +258,30 @@ KEY = INVERTER.serial.encode()
 
 async def test_topics_with_unlike_partitions_are_refused_in_words(alone, kafka):
     alone.start(await far_topics(kafka, alarms=2))
-    await until(lambda: alone.status and "must have the same number of partitions" in alone.status.detail, timeout=20)
+    await until(lambda: alone.status and "must have the same number of partitions" in alone.status.detail)
 
 
 async def test_a_snapshot_that_comes_before_its_device_waits_for_it(alone, kafka):
     alone.start()
     kafka.send(f"{alone.prefix}.snapshots", KEY, snapshot(alone, 1.0, age=10), snapshot(alone, 2.0))
-    await until(lambda: alone.runner.bridge._joined._partitions, timeout=20)
-    await until(lambda: any(p.early for p in alone.runner.bridge._joined._partitions.values()), timeout=20)
+    await until(lambda: alone.runner.bridge._joined._partitions)
+    await until(lambda: any(p.early for p in alone.runner.bridge._joined._partitions.values()))
     kafka.send(f"{alone.prefix}.devices", KEY, DESCRIPTION)
-    await until(lambda: alone.archive.values("pv_power", INVERTER.serial) == [1.0, 2.0], timeout=20)
+    await until(lambda: alone.archive.values("pv_power", INVERTER.serial) == [1.0, 2.0])
 
 
 async def test_a_member_that_was_away_brings_its_histories_what_it_missed(alone, kafka):
     kafka.send(f"{alone.prefix}.devices", KEY, DESCRIPTION)
     kafka.send(f"{alone.prefix}.snapshots", KEY, snapshot(alone, 1.0, age=50))
     alone.start()
-    await until(lambda: kafka.committed(alone.prefix, f"{alone.prefix}.snapshots") == 1, timeout=20)
+    await until(lambda: kafka.committed(alone.prefix, f"{alone.prefix}.snapshots") == 1)
     alone.bench.runners.remove(alone.runner)
     await alone.runner.stop()
     kafka.send(f"{alone.prefix}.snapshots", KEY, *(snapshot(alone, float(n), age=50 - n) for n in range(2, 10)))
     alone.start()
     # The one before is shown again, for it might have been another member's.
     wanted = [1.0, *(float(n) for n in range(1, 10))]
-    await until(lambda: alone.archive.values("pv_power", INVERTER.serial) == wanted, timeout=20)
+    await until(lambda: alone.archive.values("pv_power", INVERTER.serial) == wanted)
 
 
 async def test_two_sources_of_a_device_add_up_and_an_older_one_is_for_histories_alone(alone, kafka):
@@ -220,8 +292,43 @@ async def test_two_sources_of_a_device_add_up_and_an_older_one_is_for_histories_
     )  # fmt: skip
     kafka.send(f"{alone.prefix}.snapshots", KEY, snapshot(alone, 3.0, age=5), other, snapshot(alone, 2.0, age=30))
     alone.start()
-    await until(lambda: 2.0 in alone.archive.values("pv_power", INVERTER.serial), timeout=20)
+    await until(lambda: 2.0 in alone.archive.values("pv_power", INVERTER.serial))
     assert (alone.value(INVERTER.serial, "pv_power"), alone.value(INVERTER.serial, "battery_soc")) == (3.0, 55.0)
+
+
+async def test_what_a_gateway_says_is_held_against_the_point_table(alone, kafka):
+    """Each of these once kept out, or broke, all that was right after it."""
+
+    def spoilt(**changes):
+        return json.dumps(json.loads(snapshot(alone, 1.0)) | changes).encode()
+
+    odd = [
+        spoilt(interval=1e300),
+        spoilt(interval=-5),
+        spoilt(time="9999-12-31T23:59:59Z"),
+        spoilt(time="2199-01-01T00:00:00Z"),
+        spoilt(time="0001-01-01T00:00:00+14:00"),
+        spoilt(values={"pv_power": "abc", "warp": 5, "battery_soc": 300, "status": "sleepy"}),
+        spoilt(values={"pv_power": True}),
+        spoilt(values={"pv_power": 10**400}),
+        spoilt(values={"warp": 5}),
+        spoilt(gateway="x" * 500),
+        spoilt(source="s" * 500),
+    ]
+    described = json.loads(DESCRIPTION)
+    described["device"] |= {
+        "rated_power": -1e300,
+        "setpoints": {"active_power_limit": {"low": 9, "high": 1}, "warp": {}},
+    }
+    kafka.send(f"{alone.prefix}.devices", KEY, json.dumps(described).encode())
+    kafka.send(f"{alone.prefix}.snapshots", KEY, *odd)
+    alone.start()
+    await until(lambda: kafka.committed(alone.prefix, f"{alone.prefix}.snapshots") == len(odd))
+    kafka.send(f"{alone.prefix}.snapshots", KEY, snapshot(alone, 4.0))
+    await until(lambda: alone.value(INVERTER.serial, "pv_power") == 4.0)
+    state = alone.state(INVERTER.serial)
+    assert (state.device.rated_power, dict(state.device.setpoints)) == (None, {})
+    assert not {"warp", "battery_soc", "status"} & {p for p, value in state.values.items() if value is not None}
 
 
 async def test_bad_messages_and_those_of_unknown_devices_are_passed_over(alone, kafka):
@@ -230,6 +337,6 @@ async def test_bad_messages_and_those_of_unknown_devices_are_passed_over(alone, 
     kafka.send(f"{alone.prefix}.snapshots", b"other", snapshot(alone, 1.0, serial="other"))
     kafka.send(f"{alone.prefix}.snapshots", KEY, b"{", b"7", snapshot(alone, 4.0))
     alone.start()
-    await until(lambda: alone.value(INVERTER.serial, "pv_power") == 4.0, timeout=20)
+    await until(lambda: alone.value(INVERTER.serial, "pv_power") == 4.0)
     await until(lambda: sum(alone.runner.bridge._skipped.counts.values()) == 4)
     assert alone.state("other") is None

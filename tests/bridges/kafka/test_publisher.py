@@ -6,9 +6,15 @@ import uuid
 
 import pytest
 
-from gateway.core.model import Alarm
+from gateway.bridges.kafka import KafkaBridge, KafkaSettings
+from gateway.bridges.kafka.publisher import Publisher
+from gateway.bridges.kafka.settings import PublishSettings
+from gateway.bridges.kafka.skipped import Skipped
+from gateway.core.mailbox import Updates
+from gateway.core.model import Alarm, DeviceState, Quality
+from gateway.kafka import Health, KafkaConnection, Producer
 from tests.bridges.kafka.conftest import gateway
-from tests.kit.bench import INVERTER, until
+from tests.kit.bench import INVERTER, Silent, until
 from tests.kit.kafka import Kafka
 
 SN = INVERTER.serial
@@ -78,6 +84,7 @@ async def test_alarms_and_steps_of_commands_are_written(ours, kafka, prefix):
     run(ours, kafka, prefix)
     ours.bench.announce()
     await until(lambda: ours.is_up)
+    await read(kafka, f"{prefix}.alarms", 1)
     alarm = Alarm(serial=SN, id="a1", code="F42", raised=ours.bench.clock.now())
     ours.bench.router.alarms("scripted", SN, [alarm])
     _, bodies = await read(kafka, f"{prefix}.alarms", 2)
@@ -100,11 +107,47 @@ async def test_what_was_measured_while_the_cluster_was_away_comes_after_it_is_ba
     ours.bench.announce()
     for n in range(10):
         ours.bench.publish(pv_power=float(n))
-    await until(lambda: ours.status is not None and "can't be" in ours.status.detail, timeout=20)
+    await until(lambda: ours.status is not None and "can't be" in ours.status.detail)
     async with broker:
-        await until(lambda: ours.is_up, timeout=30)
+        await until(lambda: ours.is_up)
         _, bodies = await read(broker, f"{prefix}.snapshots", 10)
         assert [b["values"]["pv_power"] for b in bodies] == [float(n) for n in range(10)]
+
+
+async def test_who_may_write_only_later_publishes_from_then_on(tmp_path, kafka, ours, prefix):
+    """An idempotent producer without a right fails for good; it was not seen, and nothing ever came."""
+    sasl = {"mechanism": "PLAIN", "username": kafka.user, "password": kafka.password}
+    kafka.make(*(f"{prefix}.{kind}" for kind in ("devices", "snapshots", "alarms", "events")))
+    made = KafkaSettings(
+        connection={"bootstrap_servers": [kafka.sasl_plaintext], "sasl": sasl}, publish={"topics": {"prefix": prefix}}
+    )
+    ours.runner = ours.bench.run(KafkaBridge, made, "kafka-late")
+    ours.bench.announce()
+    ours.bench.publish(pv_power=1.0)
+    await until(lambda: ours.status and not ours.status.up and "does not let us" in ours.status.detail)
+    for kind in ("devices", "snapshots", "alarms", "events"):
+        kafka.allow(f"{prefix}.{kind}", "WRITE", "DESCRIBE")
+    await until(lambda: ours.is_up)
+    ours.bench.publish(pv_power=2.0)
+    assert len(await asyncio.to_thread(kafka.messages, f"{prefix}.snapshots", 2)) >= 2
+
+
+async def test_what_is_delivered_first_of_all_is_kept_with_how_the_topics_were_divided(ours, kafka, prefix):
+    """Else a gateway that was stopped after it would not see that they were given more partitions meanwhile."""
+    settings = PublishSettings(topics={"prefix": prefix})
+    context = ours.bench.run(Silent, Silent.Settings(), "silent").bridge.context
+    publisher = Publisher(settings, context, Skipped(context.log, context.clock))
+    kafka.make(*publisher.topics, partitions=2)
+    where = KafkaConnection(bootstrap_servers=[kafka.plaintext])
+    health = Health(lambda **_: None)
+    out = Producer(where, "out", publisher.topics, client_id="test", health=health, log=context.log)
+    await out.start()
+    try:
+        state = DeviceState(device=INVERTER, quality=Quality.GOOD, time=None, source="test", values={})
+        await asyncio.wait_for(publisher.deliver(Updates(states={SN: state}), out), 120)
+    finally:
+        await out.stop()
+    assert json.loads((ours.bench.data_dir / "silent-partitions.json").read_text()) == 2
 
 
 async def test_a_topic_has_the_name_that_was_set(ours, kafka, prefix):
@@ -112,5 +155,5 @@ async def test_a_topic_has_the_name_that_was_set(ours, kafka, prefix):
     run(ours, kafka, prefix, create=None, topics={"prefix": f"{prefix}-x", "snapshots": f"{prefix}.mine"})
     ours.bench.announce()
     ours.bench.publish(pv_power=1.0)
-    await until(lambda: ours.is_up, timeout=20)
+    await until(lambda: ours.is_up)
     assert len((await read(kafka, f"{prefix}.mine", 1))[0]) == 1

@@ -52,7 +52,7 @@ def restarted(ours, **changes):
 async def test_a_message_is_taken_like_a_push_and_committed(ours, kafka, topic):
     send(kafka, topic, inverter(ours, 1500))
     run(ours, kafka, topic)
-    await until(lambda: ours.value(SN, "ac_power") == 1500.0, timeout=20)
+    await until(lambda: ours.value(SN, "ac_power") == 1500.0)
     await until(lambda: ours.archive.values("ac_power", SN) == [1500.0])
     await until(lambda: kafka.committed(topic, topic) == 1)
 
@@ -60,18 +60,18 @@ async def test_a_message_is_taken_like_a_push_and_committed(ours, kafka, topic):
 async def test_what_came_while_it_was_away_is_read_and_goes_to_the_history_in_order(ours, kafka, topic):
     run(ours, kafka, topic)
     send(kafka, topic, inverter(ours, 1, age=50))
-    await until(lambda: ours.archive.values("ac_power", SN) == [1.0], timeout=20)
+    await until(lambda: ours.archive.values("ac_power", SN) == [1.0])
     await restarted(ours)
     send(kafka, topic, *(inverter(ours, n, age=50 - n) for n in range(2, 20)))
     run(ours, kafka, topic)
-    await until(lambda: ours.archive.values("ac_power", SN) == [float(n) for n in range(1, 20)], timeout=20)
+    await until(lambda: ours.archive.values("ac_power", SN) == [float(n) for n in range(1, 20)])
     assert ours.value(SN, "ac_power") == 19.0
 
 
 async def test_an_older_measurement_is_for_histories_alone(ours, kafka, topic):
     send(kafka, topic, inverter(ours, 2), inverter(ours, 1, age=40))
     run(ours, kafka, topic)
-    await until(lambda: sorted(ours.archive.values("ac_power", SN)) == [1.0, 2.0], timeout=20)
+    await until(lambda: sorted(ours.archive.values("ac_power", SN)) == [1.0, 2.0])
     assert ours.value(SN, "ac_power") == 2.0
 
 
@@ -79,13 +79,13 @@ async def test_nothing_is_committed_before_it_is_stored_and_others_see_it_all_th
     ours.archive.open.clear()
     run(ours, kafka, topic)
     send(kafka, topic, inverter(ours, 7))
-    await until(lambda: ours.value(SN, "ac_power") == 7.0, timeout=20)
+    await until(lambda: ours.value(SN, "ac_power") == 7.0)
     await asyncio.sleep(0)
     await restarted(ours)
     assert kafka.committed(topic, topic) is None
     ours.archive.open.set()
     run(ours, kafka, topic)
-    await until(lambda: kafka.committed(topic, topic) == 1, timeout=20)
+    await until(lambda: kafka.committed(topic, topic) == 1)
     assert set(ours.archive.values("ac_power", SN)) == {7.0}
 
 
@@ -94,7 +94,7 @@ async def test_bad_messages_are_counted_said_once_and_passed_over(ours, kafka, t
         run(ours, kafka, topic, max_bytes=2000)
         bad = [b"\xff", b"{", b"[" * 900, b"x" * 3000, b'{"interface": "Nothing"}', b"[]", b"7", b'{"interface": 5}']
         send(kafka, topic, *bad, *bad, inverter(ours, 9))
-        await until(lambda: ours.value(SN, "ac_power") == 9.0, timeout=20)
+        await until(lambda: ours.value(SN, "ac_power") == 9.0)
     told = [entry for entry in logs if entry["event"].startswith("a message can't be used")]
     assert 3 <= len(told) <= 6
     labels = {"bridge": ours.runner.name}
@@ -115,7 +115,7 @@ async def test_the_simulated_cloud_sends_telemetry_to_a_topic(ours, kafka, topic
         assert done.given_up == 0
         assert done.acknowledged == done.pushes > 20
         everything = {push.serial for push in simulator.pusher.pushes}
-        await until(lambda: everything <= {s.device.serial for s in ours.bench.router.states()}, timeout=20)
+        await until(lambda: everything <= {s.device.serial for s in ours.bench.router.states()})
     finally:
         await simulator.stop()
 
@@ -126,8 +126,30 @@ async def test_what_a_history_has_dropped_is_read_again_once_it_takes_anything(o
     # More than the archive has room for.
     ours.bench.router._mailboxes[ours.archive_name].backlog = 5
     send(kafka, topic, *(inverter(ours, n, age=50 - n) for n in range(20)))
-    await until(lambda: ours.value(SN, "ac_power") == 19.0, timeout=20)
+    await until(lambda: ours.value(SN, "ac_power") == 19.0)
     ours.bench.router._mailboxes[ours.archive_name].backlog = 5_000
     ours.archive.open.set()
-    await until(lambda: set(ours.archive.values("ac_power", SN)) == {float(n) for n in range(20)}, timeout=30)
-    await until(lambda: kafka.committed(topic, topic) == 20, timeout=20)
+    await until(lambda: set(ours.archive.values("ac_power", SN)) == {float(n) for n in range(20)})
+    await until(lambda: kafka.committed(topic, topic) == 20)
+
+
+@pytest.mark.usefixtures("look_often")
+async def test_a_topic_made_anew_brings_all_that_it_holds(ours, kafka, topic):
+    run(ours, kafka, topic, options={"topic.metadata.refresh.interval.ms": 500})
+    send(kafka, topic, *(inverter(ours, n, age=100 - n) for n in range(1, 6)))
+    await until(lambda: kafka.committed(topic, topic) == 5)
+    await asyncio.to_thread(kafka.make_again, topic)
+    # More than stood in the old one: the place in it would be one in the new one, too.
+    send(kafka, topic, *(inverter(ours, n, age=100 - n) for n in range(50, 70)))
+    await until(lambda: {float(n) for n in range(50, 70)} <= set(ours.archive.values("ac_power", SN)))
+    await until(lambda: kafka.committed(topic, topic) == 20)
+
+
+async def test_what_retention_deleted_is_said_once_and_the_rest_is_stored(ours, kafka, topic):
+    kafka.place(topic, topic, 1)
+    send(kafka, topic, *(inverter(ours, n, age=50 - n) for n in range(10)))
+    await asyncio.to_thread(kafka.delete_before, topic, 6)
+    with structlog.testing.capture_logs() as logs:
+        run(ours, kafka, topic)
+        await until(lambda: ours.archive.values("ac_power", SN) == [6.0, 7.0, 8.0, 9.0])
+    assert [entry["count"] for entry in logs if "retention" in entry["event"]] == [5]

@@ -4,18 +4,19 @@ import asyncio
 import io
 import os
 import signal
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from structlog.testing import capture_logs
 
-from gateway import fleet
 from gateway.bridges.local import LocalBridge, LocalSettings, NotRunningError
 from gateway.bridges.local.protocol import SendFleet
-from gateway.core.bridge import Effort
+from gateway.cli import fleet
+from gateway.core.controller import CallEstimate
 from gateway.core.errors import NotSentError, RefusedError
-from gateway.core.model import DeviceKind
+from gateway.core.model import BridgeStatus, DeviceKind
 from tests.kit.bench import Bench, until
+from tests.kit.clock import NOON
 
 LIMIT = "active_power_limit"
 
@@ -25,18 +26,17 @@ class Cli:
 
     def __init__(self, bench):
         self.bench = bench
-        self.config = SimpleNamespace(data_dir=bench.data_dir)
         self.text = io.StringIO()
         self.out = Console(file=self.text, width=200)
 
     async def plan(self, **changes):
         request = SendFleet(**{"setpoint": LIMIT, "value": "60", "user": "ann"} | changes)
-        return request, await fleet.plan_fleet(self.config, request)
+        return request, await fleet.plan_fleet(self.bench.data_dir, request)
 
     async def send(self, *, wait=True, **changes):
         request, plan = await self.plan(**changes)
         fleet.show_plan(plan, request, self.out)
-        return await fleet.carry_out(self.config, request, plan, self.out, wait=wait)
+        return await fleet.carry_out(self.bench.data_dir, request, plan, self.out, wait=wait)
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ async def cli(tmp_path):
             bench.announce(serial=f"s{n}", plant=f"p{n % 2}")
         bench.announce(serial="m1", kind=DeviceKind.METER, setpoints={})
         runner = bench.run(LocalBridge, LocalSettings(), "cli")
-        await until(lambda: (tmp_path / "control.sock").exists() and runner.bridge._server)
+        await until(lambda: (tmp_path / "control.sock").exists() and runner.bridge._acceptor)
         yield Cli(bench)
 
 
 async def test_each_device_that_takes_it_gets_a_command_of_its_own(cli):
-    cli.bench.controller.effort = lambda setpoint, serials: Effort(len(serials), 5, 600.0, 3)
+    cli.bench.controller.call_estimate = lambda setpoint, serials: CallEstimate(len(serials), 5, 600.0, 3)
     assert await cli.send() is fleet.Ending.DONE
     assert sorted(c.serial for c in cli.bench.controller.sent) == [f"s{n}" for n in range(5)]
     assert {(c.value, c.origin) for c in cli.bench.controller.sent} == {(60.0, "cli:ann")}
@@ -127,10 +127,44 @@ async def test_other_devices_than_were_asked_about_are_not_commanded(cli):
     request, plan = await cli.plan()
     cli.bench.announce(serial="s9")
     with pytest.raises(fleet.FleetRefusedError, match="other devices match by now"):
-        await fleet.carry_out(cli.config, request, plan, cli.out, wait=True)
+        await fleet.carry_out(cli.bench.data_dir, request, plan, cli.out, wait=True)
     assert not cli.bench.controller.sent
 
 
 async def test_without_a_gateway_it_says_so(tmp_path):
     with pytest.raises(NotRunningError):
-        await fleet.plan_fleet(SimpleNamespace(data_dir=tmp_path), SendFleet(LIMIT, 1, "ann"))
+        await fleet.plan_fleet(tmp_path, SendFleet(LIMIT, 1, "ann"))
+
+
+async def test_a_bridge_that_is_down_is_named_and_that_nothing_can_leave_is_no_success(cli):
+    status = BridgeStatus(name="scripted", type="scripted", up=False, detail="the cluster is away", since=NOON)
+    cli.bench.router.bridge_status(status)
+    cli.bench.controller.gate.clear()
+    _, plan = await cli.plan()
+    assert plan.reached == {"scripted": 5}
+    assert (plan.outage.down, plan.outage.stranded) == ({"scripted": "the cluster is away"}, 5)
+    assert await cli.send(wait=False) is fleet.Ending.NOT_ALL
+    fleet.show_outage(plan.outage, cli.out)
+    assert "by scripted: it is down: the cluster is away" in cli.text.getvalue()
+    cli.bench.controller.gate.set()
+    assert await cli.send() is fleet.Ending.DONE  # it is up again before they expire
+
+
+async def test_where_another_bridge_reaches_the_device_it_is_not_stranded(cli):
+    cli.bench.dispatcher.use({"scripted": cli.bench.controller, "other": cli.bench.controller})
+    status = BridgeStatus(name="scripted", type="scripted", up=False, detail="away", since=NOON)
+    cli.bench.router.bridge_status(status)
+    _, plan = await cli.plan()
+    assert (plan.outage.down, plan.outage.stranded) == ({"scripted": "away"}, 0)
+
+
+async def test_how_it_ended_is_logged_once_also_where_nobody_waited(cli):
+    with capture_logs() as logs:
+        cli.bench.controller.gate.clear()
+        assert await cli.send(wait=False) is fleet.Ending.DONE
+        cli.bench.controller.gate.set()
+        await until(lambda: any(line["event"] == "fleet command ended" for line in logs))
+    told = [line for line in logs if line["event"].startswith("fleet command")]
+    assert [line["event"] for line in told] == ["fleet command accepted", "fleet command ended"]
+    assert (told[0]["accepted"], told[0]["by"]) == (5, {"scripted": 5})
+    assert told[1]["succeeded"] == 5

@@ -12,20 +12,21 @@ from gateway.bridges.local.protocol import (
     Failed,
     History,
     HistoryEnd,
-    HistoryOutline,
     HistoryPage,
-    HistoryPause,
+    HistoryPlanned,
+    HistoryWait,
     Refused,
 )
+from gateway.core.clock import Clock
 from gateway.core.errors import RefusedError, UnsureError
-from gateway.core.model import DeviceKind, Outline, Page, Pause, Resolution, Sample
+from gateway.core.model import DeviceKind, HistoryPlan, Page, RateLimitWait, Resolution, Sample
 from tests.kit.bench import INVERTER, Bench, until
 from tests.kit.clock import NOON
 
 SN = INVERTER.serial
 
 
-class Now:
+class Now(Clock):
     """It is noon of the longest day."""
 
     def now(self):
@@ -45,15 +46,15 @@ class Past:
     def keeps(self, serial):
         return serial == SN
 
-    def outline(self, serial, start, end, resolution):
+    def history_plan(self, serial, start, end, resolution):
         if resolution is Resolution.MONTH:
             raise RefusedError("there is none by month")
         self.asked.append((start, end))
-        return Outline(2, ("ac_power",))
+        return HistoryPlan(2, ("ac_power",))
 
     async def history(self, serial, start, end, resolution):
         yield Page(start, end, [Sample(start, {"ac_power": 1.5})])
-        yield Pause(end, "used up")
+        yield RateLimitWait(end, "used up")
         if self.trouble:
             raise self.trouble
 
@@ -75,11 +76,11 @@ async def ask(tmp_path, start="2026-06-01", end="2026-06-02", serial=SN, **more)
 
 async def test_outline_pages_pauses_and_the_end(tmp_path):
     async with door(tmp_path) as (_, past):
-        outline, page, pause, end = await ask(tmp_path)
-        assert outline == HistoryOutline(Outline(2, ("ac_power",)))
+        history_plan, page, pause, end = await ask(tmp_path)
+        assert history_plan == HistoryPlanned(HistoryPlan(2, ("ac_power",)))
         assert isinstance(page, HistoryPage)
         assert page.page.samples == [Sample(datetime(2026, 5, 31, 22, tzinfo=UTC), {"ac_power": 1.5})]
-        assert pause == HistoryPause(Pause(page.page.end, "used up"))
+        assert pause == HistoryWait(RateLimitWait(page.page.end, "used up"))
         assert end == HistoryEnd()
         assert past.asked == [(datetime(2026, 5, 31, 22, tzinfo=UTC), datetime(2026, 6, 2, 22, tzinfo=UTC))]
 
@@ -164,8 +165,8 @@ async def test_a_gateway_that_stops_hangs_up(tmp_path):
         asking = asyncio.create_task(ask(tmp_path))
         await held.wait()
         await bench.runners[0].stop()
-        (outline,) = await asyncio.wait_for(asking, 5)
-        assert isinstance(outline, HistoryOutline)
+        (history_plan,) = await asyncio.wait_for(asking, 120)
+        assert isinstance(history_plan, HistoryPlanned)
 
 
 def test_pages_go_over_the_socket_as_they_are():

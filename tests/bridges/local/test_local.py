@@ -137,3 +137,38 @@ async def test_a_client_that_hangs_up_does_not_stop_the_command(tmp_path):
 
 def test_a_refusal_has_words():
     assert Refused("why").detail == "why"
+
+
+async def test_above_the_limit_the_oldest_that_has_not_asked_makes_room_and_then_the_oldest(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.bridges.local.bridge.MAX_CONNECTIONS", 3)
+    async with Bench(tmp_path) as bench:
+        bench.announce()
+        bench.controller.gate.clear()
+        runner = running(bench)
+        await up(bench)
+        followers = []
+
+        async def follow():
+            followers.append(LocalClient(tmp_path).ask(send()))
+            assert isinstance(await anext(followers[-1]), Step)
+
+        async def inventory():
+            assert [type(reply) for reply in await replies(tmp_path, Devices())] == [Inventory]
+
+        await follow()
+        silent = [await asyncio.open_unix_connection(str(tmp_path / SOCKET_NAME)) for _ in range(2)]
+        await inventory()
+        assert await silent[0][0].read() == b""
+        await follow()
+        await follow()
+        assert await silent[1][0].read() == b""
+        await inventory()
+        assert not [step async for step in followers[0] if step.event.state.final]
+        assert len(runner.bridge._acceptor.seats) <= 3
+        bench.controller.gate.set()
+        # What it followed went on without it.
+        for follower in followers[1:]:
+            assert [step.event.state async for step in follower][-1].final
+        await until(lambda: not runner.bridge._followers)
+        for _, writer in silent:
+            writer.close()

@@ -53,7 +53,7 @@ class RawClient:
 
     async def answer(self):
         """Return the next answer: transaction id, unit, PDU."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             transaction, protocol, length = struct.unpack(">HHH", await self.reader.readexactly(6))
             assert protocol == 0
             body = await self.reader.readexactly(length)
@@ -61,7 +61,7 @@ class RawClient:
 
     async def closed(self):
         """Wait until the server closes the connection; return what came before."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             try:
                 return await self.reader.read()
             except ConnectionResetError:

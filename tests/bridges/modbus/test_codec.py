@@ -83,5 +83,5 @@ def test_a_float_is_taken_with_the_digits_it_has():
 
 @pytest.mark.parametrize("raw", ["7fc00000", "7f800000", "ff800000", "7fa00000"])
 def test_nan_and_infinity_are_no_values(raw):
-    with pytest.raises(NotAValueError, match="no value"):
+    with pytest.raises(NotAValueError, match=r"no value|not there"):
         decoder(Encoding.FLOAT32, 0, ABCD)(bytes.fromhex(raw))

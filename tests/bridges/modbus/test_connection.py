@@ -8,7 +8,9 @@ import pytest
 import structlog
 
 from gateway.bridges.modbus import ModbusBridge, ModbusSettings
-from gateway.bridges.modbus.connection import MOST_QUEUED
+from gateway.bridges.modbus.connection import MAX_QUEUED_REQUESTS
+from gateway.bridges.modbus.counts import Refused
+from gateway.http.acceptor import Limits
 from tests.bridges.modbus.client import RawClient, frame, read, write_one
 from tests.bridges.modbus.conftest import serving
 from tests.kit.bench import INVERTER, Bench, until
@@ -28,6 +30,12 @@ def slow(served, monkeypatch):
 
     monkeypatch.setattr(served.bench.dispatcher, "submit", later)
     return gate
+
+
+def limit(served, connections):
+    acceptor = served.bridge.listeners[0]._acceptor
+    acceptor._limits = Limits(connections)
+    acceptor._room.enter(acceptor, connections, 1)
 
 
 @pytest.fixture
@@ -138,6 +146,10 @@ async def test_fc43_names_the_gateway(client):
     answer = await client.ask(b"\x2b\x0e\x01\x00")
     assert b"sems-gateway" in answer
     assert await client.ask(b"\x2b\x0e\x04\x06") == b"\x2b\x0e\x04\x83\0\0\1\x06\x0ctest-gateway"
+    basic = await client.ask(b"\x2b\x0e\x01\x05")
+    assert basic == answer, "an object that is none of these: all of them"
+    assert (await client.ask(b"\x2b\x0e\x02\x00"))[6] == 6
+    assert await client.ask(b"\x2b\x0e\x03\x06") == b"\x2b\x0e\x03\x83\0\0\1\x06\x0ctest-gateway"
     assert await client.refused(b"\x2b\x0e\x04\x42") == 2
     assert await client.refused(b"\x2b\x0e\x05\x00") == 3
     assert await client.refused(b"\x2b\x0d\x00\x00") == 1
@@ -150,9 +162,9 @@ async def test_behind_a_slow_write_16_requests_wait_and_the_rest_stays_in_the_so
     client.send(frame(write_one(5801, 10), transaction=0))
     await until(lambda: served.begun)
     client.send(b"".join(frame(read(0, 100), transaction=n) for n in range(1, 2000)))
-    (connection,) = served.bridge.listeners[0].active_connections.values()
+    (connection,) = served.bridge.listeners[0].connections
     await until(lambda: connection._held)
-    assert len(connection._queue) == MOST_QUEUED
+    assert len(connection._queue) == MAX_QUEUED_REQUESTS
     slow.set()
     for n in range(2000):
         assert (await client.answer())[0] == n
@@ -173,21 +185,22 @@ async def test_a_client_that_does_not_read_is_answered_no_more_until_it_does(ser
         wanted = 40_000
         requests = b"".join(frame(read(0, 125), transaction=n) for n in range(wanted))
         sending = asyncio.create_task(loop.sock_sendall(lazy, requests))
-        await until(lambda: served.bridge.listeners[0].active_connections)
-        (connection,) = served.bridge.listeners[0].active_connections.values()
+        await until(lambda: served.bridge.listeners[0].connections)
+        (connection,) = served.bridge.listeners[0].connections
         await until(lambda: connection._clogged)
         async with served.client() as other:
             assert await other.words(0) == [1]
         assert connection.transport.get_write_buffer_size() < 200_000
         received = bytearray()
         while len(received) < wanted * 259:
-            received += await asyncio.wait_for(loop.sock_recv(lazy, 1 << 20), 10)
+            received += await asyncio.wait_for(loop.sock_recv(lazy, 1 << 20), 120)
         await sending
         for n in range(wanted):
             assert received[n * 259 : n * 259 + 2] == n.to_bytes(2, "big")
 
 
 async def test_a_hundred_clients_at_once(served):
+    limit(served, 100)
     clients = [await RawClient.connect(served.port) for _ in range(100)]
 
     async def work(n):
@@ -198,28 +211,62 @@ async def test_a_hundred_clients_at_once(served):
 
     await asyncio.gather(*(work(n) for n in range(100)))
     await asyncio.gather(*(client.close() for client in clients))
-    await until(lambda: not served.bridge.listeners[0].active_connections)
+    await until(lambda: not served.bridge.listeners[0].seats)
 
 
-async def test_connections_beyond_the_limit_are_closed_at_once(tmp_path, logged):
+async def test_beyond_the_limit_the_connection_that_is_idle_longest_makes_room(tmp_path, logged):
     async with serving(tmp_path, max_connections=2) as served:
-        clients = [await RawClient.connect(served.port) for _ in range(2)]
-        for client in clients:
+        first, second = [await RawClient.connect(served.port) for _ in range(2)]
+        for client in (second, first):
+            await asyncio.sleep(0.01)  # uvloop's clock has milliseconds
             assert await client.words(0) == [1]
-        for _ in range(3):
-            third = await RawClient.connect(served.port)
-            assert await third.closed() == b""
-            await third.close()
-        assert served.bridge.counts.refused_connections == 3
-        await clients[0].close()
-        await until(lambda: len(served.bridge.listeners[0].active_connections) == 1)
-        async with served.client() as client:
-            assert await client.words(0) == [1]
-        await clients[1].close()
-    assert [entry["event"] for entry in logged if "connections" in entry["event"]] == [
-        "too many connections, further ones are closed at once",
-        "connections are accepted again",
-    ]
+        third = await RawClient.connect(served.port)
+        assert await third.words(0) == [1]
+        assert await second.closed() == b""
+        assert await first.words(0) == [1]
+        assert served.bridge.counts.displaced[Refused.LIMIT] == 1
+        await asyncio.sleep(0.01)
+        assert await first.words(0) == [1]
+        fourth = await RawClient.connect(served.port)
+        assert await fourth.words(0) == [1]
+        assert await third.closed() == b""
+        for client in (first, second, third, fourth):
+            await client.close()
+    (line,) = [entry for entry in logged if "connections" in entry["event"]]
+    assert (line["client"], line["limit"], line["setting"]) == (second.name, 2, "bridges.modbus.max_connections")
+
+
+async def test_who_waits_for_an_answer_makes_room_for_nobody(served, slow):
+    limit(served, 1)
+    async with served.client() as client:
+        client.send(frame(write_one(5801, 10), transaction=1))
+        await until(lambda: served.begun)
+        async with served.client() as other:
+            assert await other.closed() == b""
+        slow.set()
+        assert (await client.answer())[0] == 1
+    assert served.bridge.counts.refused[Refused.LIMIT] == 1
+
+
+async def test_128_silent_connections_of_one_host_leave_room_for_others_and_for_itself(tmp_path):
+    """TRIALS D4."""
+    async with serving(tmp_path, max_connections=128) as served:
+        async with served.client() as old:
+            assert await old.words(0) == [1]
+            silent = [
+                await asyncio.open_connection("127.0.0.1", served.port, local_addr=("127.0.0.2", 0)) for _ in range(128)
+            ]
+            assert await old.words(0) == [1]
+            async with served.client() as new:
+                assert await new.words(0) == [1]
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port, local_addr=("127.0.0.2", 0))
+            same = RawClient(_, writer)
+            assert await same.words(0) == [1]
+            assert len(served.bridge.listeners[0].seats) <= 16 + 2
+            await same.close()
+        assert served.bridge.counts.displaced[Refused.HOST] == 128 + 1 - 16
+        for _, writer in silent:
+            writer.close()
 
 
 async def test_a_silent_client_is_disconnected(tmp_path):
@@ -228,7 +275,7 @@ async def test_a_silent_client_is_disconnected(tmp_path):
 
 
 async def test_a_client_that_talks_or_waits_is_not_idle(tmp_path, monkeypatch):
-    async with serving(tmp_path, idle_timeout=0.2) as served, served.client() as client:
+    async with serving(tmp_path, idle_timeout=1.5) as served, served.client() as client:
         gate = asyncio.Event()
         submit = served.bench.dispatcher.submit
 
@@ -239,24 +286,24 @@ async def test_a_client_that_talks_or_waits_is_not_idle(tmp_path, monkeypatch):
         monkeypatch.setattr(served.bench.dispatcher, "submit", later)
         client.send(frame(write_one(5801, 10)))
         listener = served.bridge.listeners[0]
-        await until(lambda: listener.pulse > 20)
+        await until(lambda: listener.looks > 12)
         gate.set()
         assert await client.answer() == (1, 1, write_one(5801, 10))
-        while listener.pulse < 60:
+        while listener.looks < 25:
             assert await client.words(0) == [1]
 
 
 async def test_without_an_idle_time_out_clients_may_be_silent(tmp_path):
     async with serving(tmp_path, idle_timeout=None) as served, served.client() as client:
         assert await client.words(0) == [1]
-        assert served.bridge.listeners[0].pulse == 0
+        assert served.bridge.listeners[0].looks == 0
 
 
 async def test_a_client_that_closes_its_side_still_gets_its_answers(served, client, slow):
     client.send(frame(write_one(5801, 10), transaction=1) + frame(read(0, 1), transaction=2))
     client.writer.write_eof()
     await until(lambda: served.begun)
-    (connection,) = served.bridge.listeners[0].active_connections.values()
+    (connection,) = served.bridge.listeners[0].connections
     await until(lambda: connection._half_closed)
     slow.set()
     assert (await client.answer())[0] == 1
@@ -272,7 +319,7 @@ async def test_a_client_that_goes_while_its_write_waits_does_no_harm(served, slo
         client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         client.writer.transport.abort()
     listener = served.bridge.listeners[0]
-    await until(lambda: not listener.active_connections)
+    await until(lambda: not listener.seats)
     slow.set()
     await until(lambda: served.bench.controller.sent)
     async with served.client() as client:
@@ -308,10 +355,10 @@ async def test_stopping_does_not_wait_for_a_client_that_does_not_read(tmp_path):
             requests = b"".join(frame(read(0, 125)) for _ in range(40_000))
             loop = asyncio.get_running_loop()
             sending = asyncio.create_task(loop.sock_sendall(lazy, requests))
-            await until(lambda: served.bridge.listeners[0].active_connections)
-            (connection,) = served.bridge.listeners[0].active_connections.values()
+            await until(lambda: served.bridge.listeners[0].connections)
+            (connection,) = served.bridge.listeners[0].connections
             await until(lambda: connection._clogged)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(120):
                 await served.runner.stop()
             await asyncio.gather(sending, return_exceptions=True)
             with pytest.raises(ConnectionResetError):
@@ -319,7 +366,7 @@ async def test_stopping_does_not_wait_for_a_client_that_does_not_read(tmp_path):
 
 
 async def drained(sock):
-    while await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 1 << 20), 10):
+    while await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 1 << 20), 120):
         pass
 
 

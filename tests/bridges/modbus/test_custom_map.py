@@ -2,20 +2,27 @@
 
 import csv
 import io
+from collections import Counter
+from importlib.metadata import EntryPoint
 
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from gateway.api.registry import installed
 from gateway.bridges.modbus import ModbusSettings
 from gateway.bridges.modbus.codec import WordOrder
-from gateway.bridges.modbus.maps import FAMILIES
-from gateway.bridges.modbus.maps.chosen import Choice, MapsError, build, tables
+from gateway.bridges.modbus.image import Layout
+from gateway.bridges.modbus.maps import found
+from gateway.bridges.modbus.maps.chosen import Choice, MapsError, build
+from gateway.bridges.modbus.maps.native import NATIVE
 from gateway.bridges.modbus.maps.native_family import NativeFamily
-from gateway.bridges.modbus.maps.row import Block, RegisterMap
-from gateway.bridges.modbus.registers import Format, configured, render
+from gateway.bridges.modbus.maps.row import RegisterMap
+from gateway.bridges.modbus.printed import PRINTERS
+from gateway.bridges.modbus.printed import served as served_lines
+from gateway.bridges.modbus.registers import COLUMNS
+from gateway.bridges.modbus.units import Place
 from gateway.core.model import DeviceKind
-from gateway.core.registry import installed
-from gateway.settings import Config, ConfigError
+from gateway.run.settings import Config, ConfigError
 from tests.bridges.modbus.client import read, write_many, write_one
 from tests.bridges.modbus.conftest import serving
 from tests.kit.bench import INVERTER, until
@@ -64,7 +71,7 @@ async def test_it_is_served_beside_the_native_map_and_setpoints_are_writable(tmp
         assert await client.number("i", 1020) == 1234
         assert await client.number("I", 220) < 5
         assert len(await client.words(200, 13)) == 13
-        for address, count in ((199, 1), (200, 14), (213, 1), (222, 1)):
+        for address, count in ((199, 1), (213, 1), (222, 1), (221, 2)):
             assert await client.refused(read(address, count)) == 0x02
         await client.ask(write_one(204, 50))
         await until(lambda: [command.value for command in served.bench.controller.sent] == [50])
@@ -105,11 +112,16 @@ def test_as_spreadsheets_save_it(write, text):
     assert [row.address for row in family.layout(INVERTER).map.rows] == [200, 201, 202, 204, 205, 212, 220]
 
 
+def printed(*maps):
+    """What `sems-gateway registers --format csv` prints of one unit."""
+    lines = served_lines("scada", ModbusSettings(maps=maps), {"A": Place(0, 1)}, {}, "gw")
+    return PRINTERS["csv"]([line for line in lines if line.unit == 1], COLUMNS)
+
+
 def test_what_registers_prints_is_a_map(write):
-    path = write(render(Format.CSV))
-    (family,) = build([Choice(map=str(path))], WordOrder.ABCD)
-    lines = list(csv.DictReader(io.StringIO(render(Format.CSV, maps=tables([family])))))
-    native = list(csv.DictReader(io.StringIO(render(Format.CSV))))
+    path = write(printed("native"))
+    lines = list(csv.DictReader(io.StringIO(printed(str(path)))))
+    native = list(csv.DictReader(io.StringIO(printed("native"))))
     assert [{**line, "map": ""} for line in lines] == [{**line, "map": ""} for line in native]
     assert {line["map"] for line in lines} == {"plant.csv"}
 
@@ -128,6 +140,8 @@ def test_what_registers_prints_is_a_map(write):
         ("1,,int16,0.5,ac_power,R", "scale: '0.5' is no power of ten; write e.g. 0.01"),
         ("1,,int16,-1,ac_power,R", "scale: '-1' is no power of ten"),
         ("1,,int16,big,ac_power,R", "scale: 'big' is no power of ten"),
+        ("1,,int16,1_0,ac_power,R", "scale: '1_0' is no power of ten"),
+        ("1,,int16,\u0660.\u0661,ac_power,R", "scale: '\u0660.\u0661' is no power of ten"),
         ("1,,int16,1,ac_power,RW", "access: ac_power is no setpoint; write R"),
         ("1,,int16,1,ac_power,W", "access: 'W' is neither R nor RW"),
         ("1,4,string,,work_mode,RW", "access: work_mode can't be written as text"),
@@ -200,6 +214,7 @@ class Options(BaseModel):
 
 
 class Shifted(NativeFamily):
+    api_version = "1.0"
     Options = Options
 
     def __init__(self, order, **options):
@@ -207,9 +222,15 @@ class Shifted(NativeFamily):
         self.options = options
 
 
+def have(monkeypatch, name, what):
+    """Have a map installed, as if by a package of its own."""
+    entry = EntryPoint(name, f"{__name__}:{what}", found.MAP.group)
+    monkeypatch.setitem(found.installed()._found, name, [entry])
+
+
 @pytest.fixture
 def shifted(monkeypatch):
-    monkeypatch.setitem(FAMILIES, "shifted", Shifted)
+    have(monkeypatch, "shifted", "Shifted")
 
 
 def test_options_reach_the_map(shifted):
@@ -221,7 +242,7 @@ def test_options_reach_the_map(shifted):
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ("natve", "there is no map 'natve'; there are native"),
+        ("natve", "there is no register map 'natve'; did you mean 'native'?"),
         ({"map": "native", "float": True}, "the map native has no option 'float'; it has none"),
         ({"map": "shifted", "shfit": 1}, "the map shifted has no option 'shfit'; did you mean 'shift'?"),
         ({"map": "shifted", "shift": "much"}, "option 'shift' of the map shifted: input should be a valid integer"),
@@ -236,20 +257,20 @@ def test_wrong_entries_are_told(shifted, entry, says):
     assert says in str(caught.value)
 
 
+class ByKind(NativeFamily):
+    api_version = "1.0"
+
+    def layout(self, device):
+        meter = Layout(RegisterMap("native", NATIVE.blocks[:1], NATIVE.rows[:1]), WordOrder.ABCD)
+        return {DeviceKind.METER: meter, DeviceKind.PLANT: None}.get(device.kind, self._layout)
+
+
 def test_maps_that_differ_by_kind_are_printed_apart(monkeypatch):
-    from gateway.bridges.modbus.image import Layout
-
-    meter = Layout(RegisterMap("native", (Block(start=0, count=1, title="Meter"),), ()), WordOrder.ABCD)
-
-    class ByKind(NativeFamily):
-        def layout(self, device):
-            special = {DeviceKind.METER: meter, DeviceKind.PLANT: None}
-            return special.get(device.kind, self._layout)
-
-    first, second = tables([ByKind(WordOrder.ABCD)])
-    assert first.name.startswith("native (inverter, storage")
-    assert "plant" not in first.name
-    assert second.name == "native (meter)"
+    have(monkeypatch, "native", "ByKind")
+    lines = served_lines("scada", ModbusSettings(maps=["native"]), {}, {}, "gw")
+    counts = Counter(line.kind for line in lines if line.map == "native")
+    assert (counts["inverter"], counts["storage"]) == (len(NATIVE.rows), len(NATIVE.rows))
+    assert (counts["meter"], counts["plant"]) == (1, 0)
 
 
 # In a configuration
@@ -265,7 +286,8 @@ def test_files_lie_beside_the_configuration_and_errors_have_both_lines(tmp_path,
     assert line.startswith(f"{config}:4: bridges.scada.maps: {tmp_path}/plant.csv:2: point: there is no 'ac_powr'")
     write(GOOD)
     (bridge,) = Config.load(config, installed()).bridges
-    assert [map_.name for map_ in configured(bridge.settings)] == ["native", "plant.csv", "gateway"]
-    printed = render(Format.CSV, maps=configured(bridge.settings))
-    assert "200,40201,1,int16,100,W,R,ac_power" in printed
-    assert printed.startswith(render(Format.CSV))
+    lines = list(served_lines(bridge.name, bridge.settings, {"A": Place(0, 1)}, {}, "gw"))
+    assert [*dict.fromkeys(line.map for line in lines)] == ["native", "plant.csv", "gateway"]
+    text = PRINTERS["csv"](lines, COLUMNS)
+    assert "200,40201,1,int16,100,W,R,ac_power" in text
+    assert text.startswith(printed("native"))

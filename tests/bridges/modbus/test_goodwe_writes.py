@@ -5,12 +5,12 @@ import struct
 import msgspec
 import pytest
 
-from gateway.bridges.modbus.maps.goodwe.panel import Panel
-from gateway.core.bridge import Outcome
+from gateway.bridges.modbus.maps.goodwe.panel import Panel, Sequence
+from gateway.commands.policy.policy import ControlSettings
+from gateway.core.controller import Outcome
 from gateway.core.errors import RefusedError
 from gateway.core.model import CommandState, DeviceState, Quality, Range
 from gateway.core.points import SETPOINTS
-from gateway.core.policy.policy import ControlSettings
 from tests.bridges.modbus.client import write_many, write_one
 from tests.bridges.modbus.conftest import serving
 from tests.bridges.modbus.test_writes import ALLOW_ALL, sent
@@ -43,6 +43,10 @@ class Panelled:
         if len(words) == 1:
             return await self.client.ask(write_one(address, *words), unit=UNIT)
         return await self.client.ask(write_many(address, struct.pack(f">{len(words)}H", *words)), unit=UNIT)
+
+    async def settled(self):
+        """Wait until nothing that was written is still to become a command."""
+        await until(lambda: not self.served.bridge._writer._pending)
 
     async def write_hex(self, address, text):
         await self.client.ask(write_many(address, bytes.fromhex(text)), unit=UNIT)
@@ -122,13 +126,11 @@ async def test_a_setting_asks_for_its_setpoint_and_reads_back_at_once(unit, regi
         (47010, [2]),
         (45484, [1001]),
         (47509, [2]),
-        (47509, [1]),
-        (47510, [10_001]),
         (47510, [0xFFFF]),
         (47511, [0]),
         (47511, [4]),
-        (47511, [11, 5001]),
-        (47512, [5001]),
+        (47511, [6, 100]),
+        (47511, [0xFFFE, 100]),
         (47533, [0]),
     ],
 )
@@ -146,7 +148,7 @@ async def test_what_is_no_setting_is_02(unit, register):
 
 
 async def test_a_request_is_done_as_a_whole_or_not_at_all(unit):
-    assert await unit.refused(47509, 1, 5000, 11, 5001) == 0x03
+    assert await unit.refused(47509, 1, 5000, 4, 1000) == 0x03
     assert await unit.refused(47511, 11, 1000, 1) == 0x02
     assert not unit.served.bench.controller.sent
     await unit.write(47509, 1, 5000, 11, 1000)
@@ -157,14 +159,16 @@ async def test_the_export_limit_acts_while_its_switch_is_on(unit):
     await unit.write(47509, 1, 3000)
     await unit.sent(("export_limit", 3000))
     await unit.write(47509, 0)
-    await unit.sent(("export_limit", 10_000))
+    await unit.sent(("export_limit", "none"))
     assert await unit.words(47509, 2) == [0, 3000]
     await unit.write(47510, 2000)
     assert await unit.words(47509, 2) == [0, 2000]
-    assert await unit.refused(47510, 10_001) == 0x03
     await unit.write(47509, 1)
     await unit.sent(("export_limit", 2000))
     assert await unit.words(47509, 2) == [1, 2000]
+    await unit.write(47510, 12_000)
+    await unit.sent(("export_limit", 10_000))
+    assert await unit.words(47509, 2) == [1, 12_000]
 
 
 async def test_the_export_limit_of_others_shows(unit):
@@ -172,23 +176,24 @@ async def test_the_export_limit_of_others_shows(unit):
     assert await unit.words(47509, 2) == [1, 4000]
     await unit.write(47510, 3000)
     await unit.sent(("export_limit", 3000))
+    await unit.publish(export_limit=3000)
+    await until(lambda: not unit.served.bench.dispatcher._open)
     await unit.publish(export_limit=10_000)
-    assert await unit.words(47509, 2) == [0, 10_000]
+    assert await unit.words(47509, 2) == [1, 10_000]
+    await unit.publish(export_limit="none")
+    assert await unit.words(47509) == [0]
 
 
-async def test_without_a_highest_limit_the_rated_power_is_no_limit(tmp_path):
-    device = msgspec.structs.replace(ABLE, setpoints={"export_limit": Range()}, rated_power=8000.0)
+async def test_switching_the_limit_off_needs_no_rated_power(tmp_path):
+    device = msgspec.structs.replace(ABLE, setpoints={"export_limit": Range()}, rated_power=None)
     async with await panelled(tmp_path, device) as served, served.client() as client:
         unit = Panelled(served, client)
         await unit.write(47509, 0)
-        await unit.sent(("export_limit", 8000))
-    device = msgspec.structs.replace(device, rated_power=None)
-    (tmp_path / "other").mkdir()
-    async with await panelled(tmp_path / "other", device) as served, served.client() as client:
-        unit = Panelled(served, client)
-        assert await unit.refused(47509, 0) == 0x03
-        await unit.publish(export_limit=8000)
-        assert await unit.words(47509) == [1]
+        await unit.sent(("export_limit", "none"))
+        await unit.write(47509, 1)  # there is no limit yet to switch on, but it may follow
+        await unit.settled()
+        assert await unit.words(47509) == [0]
+        await unit.sent()
 
 
 async def test_power_waits_for_the_mode(unit):
@@ -198,7 +203,7 @@ async def test_power_waits_for_the_mode(unit):
     await unit.write(47511, 11)
     await unit.sent(("battery_mode", "charge"), ("battery_power_target", 2500))
     await unit.write(47512, 1000)
-    await unit.sent(("battery_power_target", 1000))
+    await unit.sent(("battery_mode", "charge"), ("battery_power_target", 1000))
     assert await unit.words(47511, 2) == [11, 1000]
 
 
@@ -206,9 +211,40 @@ async def test_mode_and_then_power(unit):
     await unit.write(47511, 12)
     await unit.write(47512, 1000)
     await unit.sent(("battery_mode", "discharge"), ("battery_power_target", 1000))
+    await unit.write(47512, 2000)
+    await unit.sent(("battery_mode", "discharge"), ("battery_power_target", 2000))
     await unit.write(47511, 1)
+    await unit.sent(("battery_mode", "auto"))
+    assert await unit.words(47511, 2) == [1, 2000]
+
+
+@pytest.mark.parametrize("mode", [2, 3, 11, 12])
+async def test_a_mode_that_moves_nothing_holds_the_battery(unit, mode):
+    """As the library has it: 2 takes from PV alone, the others 0 W."""
+    await unit.write(47511, mode)
+    await unit.write(47512, 0)
     await unit.sent(("battery_mode", "idle"))
+    await unit.publish(battery_mode="idle")
+    assert await unit.words(47511, 2) == [mode, 0]
+
+
+@pytest.mark.parametrize(("mode", "order"), [(2, "charge"), (3, "discharge"), (11, "charge"), (12, "discharge")])
+async def test_more_power_than_the_battery_has_is_all_it_has(unit, mode, order):
+    await unit.write(47511, mode)
+    await unit.write(47512, 10_000)
+    await unit.sent(("battery_mode", order), ("battery_power_target", 5000))
+    assert await unit.words(47511, 2) == [mode, 10_000]
+
+
+async def test_what_was_read_can_be_written_back_with_one_value_changed(unit):
+    await unit.publish(export_limit="none")
+    words = await unit.words(47509, 4)
+    assert words[:2] == [0, 0xFFFF]
+    words[3] = 1000
+    await unit.write(47509, *words)
+    await unit.settled()
     assert await unit.words(47511, 2) == [1, 1000]
+    await unit.sent(("export_limit", "none"))
 
 
 async def test_the_same_order_again_is_asked_for_again(unit):
@@ -221,19 +257,20 @@ async def test_automatic_ends_an_order_and_else_does_nothing(unit):
     for mode in (1, 7):
         await unit.write(47511, mode, 0)
         assert await unit.words(47511, 2) == [mode, 0]
+        await unit.settled()
     await unit.publish(battery_mode="discharge", battery_power_target=500)
     assert await unit.words(47511, 2) == [12, 500]
     assert not unit.served.bench.controller.sent
     await unit.write(47511, 1, 0)
-    await unit.sent(("battery_mode", "idle"))
+    await unit.sent(("battery_mode", "auto"))
 
 
 async def test_an_order_does_not_end_at_the_charge_that_another_was_to_reach(unit):
     await unit.publish(battery_target_soc=80)
     await unit.write(47511, 12, 500)
-    await unit.sent(("battery_mode", "discharge"), ("battery_power_target", 500), ("battery_target_soc", 10))
-    await unit.write(47511, 11)
-    await unit.sent(("battery_mode", "charge"), ("battery_target_soc", 100))  # the power is in force
+    await unit.sent(("battery_mode", "discharge"), ("battery_power_target", 500), ("battery_target_soc", "none"))
+    await unit.write(47511, 11, 500)
+    await unit.sent(("battery_mode", "charge"), ("battery_power_target", 500))
 
 
 async def test_a_whole_day_of_eco_is_an_order(unit):
@@ -248,10 +285,10 @@ async def test_a_whole_day_of_eco_is_an_order(unit):
     )
     await unit.write(47511, 1, 0)
     await unit.write_hex(47547, f"{ALL_DAY}f97f00c800640fff")
-    await unit.sent(("battery_mode", "discharge"), ("battery_power_target", 2000), ("battery_target_soc", 10))
+    await unit.sent(("battery_mode", "discharge"), ("battery_power_target", 2000), ("battery_target_soc", "none"))
     assert await unit.words(47547, 6) == [0, 0x173B, 0xF97F, 200, 100, 0x0FFF]
     await unit.write(47533, 1)
-    await unit.sent(("battery_mode", "idle"))
+    await unit.sent(("battery_mode", "auto"))
     assert await unit.words(47547, 3) == [0x3000, 0x3000, 0]
     assert await unit.words(47533) == [0]
 
@@ -261,7 +298,7 @@ async def test_leaving_eco_ends_its_order(unit):
     await unit.write(47000, 3)
     await unit.sent(("work_mode", "eco"), ("battery_mode", "charge"), ("battery_power_target", 5000))
     await unit.write(47000, 0)
-    await unit.sent(("work_mode", "general"), ("battery_mode", "idle"))
+    await unit.sent(("work_mode", "general"), ("battery_mode", "auto"))
 
 
 @pytest.mark.parametrize(
@@ -295,7 +332,7 @@ async def test_a_device_without_work_modes_takes_the_order_of_a_schedule(battery
         await battery.sent(("battery_mode", "charge"), ("battery_power_target", 5000))
     assert await battery.words(47000) == [3]
     await battery.write(47000, 0)
-    await battery.sent(("battery_mode", "idle"))
+    await battery.sent(("battery_mode", "auto"))
     assert await battery.refused(47000, 2) == 0x02
 
 
@@ -304,7 +341,8 @@ async def test_an_order_of_somebody_else_ends_the_schedule(battery):
     await battery.write(47000, 3)
     await battery.sent(("battery_mode", "charge"), ("battery_power_target", 5000))
     await battery.publish(battery_mode="discharge")
-    assert await battery.words(47547) == [0x3000]
+    while await battery.words(47547) != [0x3000]:
+        pass  # until the end of our own command is known
     assert await battery.words(47511) == [12]
 
 
@@ -371,7 +409,7 @@ def test_a_panel_keeps_what_is_written_until_something_else_is_in_force():
     learn()
     assert not panel.takes("fuel")
     assert panel.takes("running")
-    panel.keep({47000: 2})
+    panel.keep(Sequence().then({47000: 2}))
     learn(work_mode=None)
     assert panel.words[47000] == 2
     learn(work_mode="backup")

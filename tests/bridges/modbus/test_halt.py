@@ -4,9 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.bridges.modbus import ModbusSettings
+from gateway.commands.policy.policy import Rule
 from gateway.core import files
 from gateway.core.model import CommandState, Reason
-from gateway.core.policy.policy import Rule
 from tests.bridges.modbus.client import RawClient, write_many, write_one
 from tests.bridges.modbus.conftest import serving
 from tests.kit.bench import EVERYTHING, until
@@ -90,7 +90,7 @@ async def test_a_listeners_role_is_the_role_of_all_its_clients(tmp_path):
         await operator.ask(write_one(LIMIT, 500))
         await until(lambda: served.bench.controller.sent)
         assert served.bench.controller.sent[0].origin == f"modbus/operator:{operator.name}"
-        assert plain.gate.role == ""
+        assert plain.service.policy.role == ""
         await operator.close()
 
 

@@ -9,14 +9,17 @@ from prometheus_client import REGISTRY, generate_latest
 from pydantic import ValidationError
 from pymodbus.client import AsyncModbusTcpClient
 
+from gateway.api.registry import installed
 from gateway.bridges.modbus import ModbusBridge, ModbusSettings
-from gateway.bridges.modbus.registers import Format, assigned_ports, assigned_units, render
-from gateway.bridges.modbus.server import MOST_TOLD, Gate, Refused
+from gateway.bridges.modbus.access_policy import AccessPolicy
+from gateway.bridges.modbus.counts import Refused
+from gateway.bridges.modbus.printed import served as served_lines
+from gateway.bridges.modbus.registers import assigned
+from gateway.bridges.modbus.server import MAX_LOGGED_HOSTS
 from gateway.bridges.modbus.settings import ModbusSettings as Settings
 from gateway.bridges.modbus.units import Place, UnitBook, UnitsError, units_path
 from gateway.core.model import Device, DeviceKind
-from gateway.core.registry import installed
-from gateway.settings import Config, ConfigError
+from gateway.run.settings import Config, ConfigError
 from tests.bridges.modbus.client import RawClient, read, write_one
 from tests.bridges.modbus.conftest import serving
 from tests.kit.bench import INVERTER, Bench, until
@@ -62,10 +65,17 @@ async def test_places_are_kept_over_restarts_and_a_move_of_the_range(tmp_path):
     units_path(tmp_path, "modbus").write_text('{"version":1,"units":{"SN001":7,"SN000":7},"ports":{"SN000":1}}')
     async with serving(tmp_path, devices=meters(3), ports=2) as served:
         await until(lambda: len(served.bridge.units) == 3)
-        assert served.bridge.places == {"SN000": Place(1, 7), "SN001": Place(0, 7), "SN002": Place(0, 1)}
+        wanted = {"SN000": Place(1, 7), "SN001": Place(0, 7), "SN002": Place(0, 1)}
+        await until(lambda: served.bridge.places == wanted)
     settings = Settings(port=6020, ports=2)
-    assert assigned_ports(tmp_path, "modbus", settings) == {"SN000": 6021, "SN001": 6020, "SN002": 6020}
-    assert assigned_units(tmp_path, "modbus", settings) == {"SN000": 7, "SN001": 7, "SN002": 1}
+    places = {"SN000": Place(1, 7), "SN001": Place(0, 7), "SN002": Place(0, 1)}
+    assert assigned(tmp_path, "modbus", settings) == places
+    printed = {
+        line.serial: (line.port, line.unit)
+        for line in served_lines("modbus", settings, places, {}, "gw")
+        if line.serial
+    }
+    assert printed == {"SN000": (6021, 7), "SN001": (6020, 7), "SN002": (6020, 1)}
 
 
 async def test_a_pin_may_name_the_port(tmp_path):
@@ -81,7 +91,7 @@ async def test_a_pin_may_name_the_port(tmp_path):
 async def test_devices_on_a_port_that_is_gone_are_counted_and_keep_their_place(tmp_path):
     path = units_path(tmp_path, "modbus")
     path.write_text('{"version":1,"units":{"SN000":1,"SN001":1},"ports":{"SN001":1}}')
-    async with serving(tmp_path, devices=meters(1)) as served:
+    async with serving(tmp_path, devices=meters(1), ports=1) as served:
         served.bench.announce(Device(serial="SN001", kind=DeviceKind.METER))
         await until(lambda: served.bridge.left_out == {"SN001"})
         assert "raise `ports`" in served.bench.router.bridges()[0].detail
@@ -155,7 +165,7 @@ async def test_further_listeners_serve_the_same_devices_by_their_own_rules(tmp_p
 
 async def test_pymodbus_reads_from_a_further_listener(tmp_path):
     async with serving(tmp_path, listeners=[{"port": 0}]) as served:
-        client = AsyncModbusTcpClient("127.0.0.1", port=served.bridge.listeners[1].port, timeout=5, retries=0)
+        client = AsyncModbusTcpClient("127.0.0.1", port=served.bridge.listeners[1].port, timeout=120, retries=0)
         assert await client.connect()
         assert (await client.read_holding_registers(0, count=1, device_id=1)).registers == [1]
         client.close()
@@ -168,7 +178,7 @@ async def test_strangers_are_closed_at_once_counted_and_logged_once(tmp_path):
                 async with served.client() as client:
                     assert await client.closed() == b""
             assert served.bridge.counts.refused[Refused.ALLOW] == 3
-            assert not served.bridge.listeners[0].active_connections
+            assert not served.bridge.listeners[0].seats
     (line,) = [entry for entry in entries if "refused" in entry["event"]]
     assert (line["setting"], line["client"].rpartition(":")[0]) == ("allow", "127.0.0.1")
 
@@ -183,11 +193,11 @@ async def test_refusals_of_many_hosts_are_remembered_up_to_a_limit(tmp_path):
         assert await client.words(0) == [1]
         (connection,) = served.bridge.listeners[0].connections
         listener = served.bridge.listeners[0]
-        for n in range(MOST_TOLD + 1):
+        for n in range(MAX_LOGGED_HOSTS + 1):
             connection.peer = f"10.0.{n // 256}.{n % 256}:1"
-            listener.refuse(connection, Refused.ALLOW, "a test")
-        assert len(listener._told) == 1
-        assert listener.counts.refused_connections == MOST_TOLD + 1
+            listener.refuse(connection.peer, Refused.ALLOW, "a test")
+        assert len(listener._logged) == 1
+        assert listener.counts.refused_connections == MAX_LOGGED_HOSTS + 1
 
 
 @pytest.mark.parametrize(
@@ -195,7 +205,7 @@ async def test_refusals_of_many_hosts_are_remembered_up_to_a_limit(tmp_path):
     [("10.1.2.3", True), ("::ffff:10.1.2.3", True), ("fe80::1%eth0", True), ("11.0.0.1", False), ("?", False)],
 )
 def test_addresses_are_matched_in_all_their_forms(host, let_in):
-    gate = Gate(1, allow=Settings(allow=["10.0.0.0/8", "fe80::/10"]).allow)
+    gate = AccessPolicy(1, allow=Settings(allow=["10.0.0.0/8", "fe80::/10"]).allow)
     assert gate.lets_in(host) is let_in
 
 
@@ -226,19 +236,23 @@ async def test_metrics_show_every_listener_and_every_connection(tmp_path):
             assert await client.words(0) == [1]
             assert await client.refused(read(999, 1)) == 0x02
             await client.ask(write_one(5801, 500))
-            for port in (served.port, served.bridge.listeners[1].port):
-                other = await RawClient.connect(port)
-                await other.closed()
-                await other.close()
+            stranger = await RawClient.connect(served.bridge.listeners[1].port)
+            await stranger.closed()
+            await stranger.close()
             assert samples("connections") == {("modbus", own): 1, ("modbus", further): 0}
             assert samples("requests_total") == {("modbus", own): 3, ("modbus", further): 0}
             assert samples("exceptions_total") == {("modbus", own): 1, ("modbus", further): 0}
             refused = {place: count for place, count in samples("connections_refused_total").items() if count}
-            assert refused == {("modbus", own, "max_connections"): 1, ("modbus", further, "allow"): 1}
+            assert refused == {("modbus", further, "allow"): 1}
             assert samples("connection_requests_total") == {("modbus", own, client.name, ""): 3}
             ((labels, seconds),) = samples("connection_seconds").items()
             assert labels == ("modbus", own, client.name, "")
             assert 0 <= seconds < 60
+            newer = await RawClient.connect(served.port)
+            assert await newer.words(0) == [1]
+            displaced = {place: count for place, count in samples("connections_displaced_total").items() if count}
+            assert displaced == {("modbus", own, "max_connections"): 1}
+            await newer.close()
         await until(lambda: samples("connections")["modbus", own] == 0)
         assert not samples("connection_seconds")
 
@@ -279,7 +293,13 @@ async def test_two_bridges_share_the_metrics_and_leave_nothing_behind(tmp_path):
         ({"ports": 2, "listeners": [{"port": 802}, {"port": 803}]}, "listeners", "of listeners[0].port"),
         ({"ports": 3, "listeners": [{"port": 65_534}]}, "listeners", "3 ports from 65534 on end above"),
         ({"listeners": [{"port": 0}, {"port": 0}], "port": 0}, "", ""),
-        ({"units": {"a": {"unit": 1, "port": 5021}}}, "units", "port 5021 of a is not among port 5020; choose one"),
+        ({"units": {"a": {"unit": 1, "port": 5021}}}, "", ""),
+        ({"units": {"a": {"unit": 1, "port": 5019}}}, "units", "port 5019 of a is not among ports 5020 to 5275"),
+        (
+            {"units": {"a": {"unit": 1, "port": 5021}}, "ports": 1},
+            "units",
+            "port 5021 of a is not among port 5020; choose one",
+        ),
         ({"units": {"a": {"unit": 1, "port": 5021}}, "port": 0}, "units", "give `port` a number"),
         ({"units": {"a": {"unit": 1, "port": 5021}, "b": 1}, "ports": 2}, "", ""),
         ({"units": {"a": {"unit": 1, "port": 5020}, "b": 1}}, "units", "1 is given to both a and b"),
@@ -320,15 +340,6 @@ def test_check_names_line_and_remedy_and_finds_files_beside_the_configuration(tm
     lines = caught.value.lines()
     assert any(line.startswith(f"{config}:7: ") and "write 10.0.0.0/24 for the network" in line for line in lines)
     assert any(line.startswith(f"{config}:8: ") and f"{tmp_path}/server.pem can't be read" in line for line in lines)
-
-
-def test_where_devices_are_is_printed_with_their_ports():
-    units, ports = {"B": 1, "A": 2}, {"B": 5021, "A": 5020}
-    assert "| port | unit | device |\n| --- | --- | --- |\n| 5020 | 2 | A |\n| 5021 | 1 | B |" in render(
-        Format.MARKDOWN, units, ports
-    )
-    assert json.loads(render(Format.JSON, units, ports))["ports"] == ports
-    assert "ports" not in json.loads(render(Format.JSON, units))
 
 
 def test_free_ports_are_free():

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.core.bridge import Outcome
+from gateway.core.controller import Outcome
 from gateway.core.errors import RefusedError
 from gateway.core.model import CommandState
 from tests.bridges.modbus.client import frame, read, write_many, write_one
@@ -46,12 +46,12 @@ async def test_a_command_of_which_nobody_knows_the_end_is_answered_with_0b(patie
 async def test_what_takes_longer_is_acknowledged_with_05_and_goes_on(patient):
     patient.bench.controller.gate.clear()
     async with patient.client() as client:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             assert await client.refused(write_one(5801, 500)) == 0x05
         assert await client.words(6104) == [2]
         patient.bench.controller.gate.set()
         await until(lambda: patient.bridge._devices[patient.bench.controller.sent[0].serial].commands)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             while await client.words(6104) != [3]:
                 await asyncio.sleep(0)
     assert patient.bridge._writer._ends == {}

@@ -125,7 +125,7 @@ async def test_a_damaged_file_keeps_the_bridge_down_and_says_so(tmp_path, path):
 
 async def test_devices_beyond_247_are_counted_and_shown(tmp_path):
     devices = [type(INVERTER)(serial=f"SN{n:03}", kind=INVERTER.kind) for n in range(250)]
-    async with serving(tmp_path, devices=devices, units={"SN249": 1}) as served, served.client() as client:
+    async with serving(tmp_path, devices=devices, units={"SN249": 1}, ports=1) as served, served.client() as client:
         await until(lambda: served.bridge.left_out)
         assert served.bridge.left_out == {"SN246", "SN247", "SN248"}
         assert await client.text(4, 16, unit=1) == "SN249"

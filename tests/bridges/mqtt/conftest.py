@@ -7,28 +7,22 @@ from gateway.bridges.mqtt import MqttBridge
 from gateway.bridges.mqtt.settings import MqttSettings
 from gateway.core.model import BridgeStatus
 from tests.bridges.mqtt.peer import peer
+from tests.kit import acl
 from tests.kit.bench import EVERYTHING, Bench, until
-from tests.kit.broker import embedded
-from tests.kit.mosquitto import missing, mosquitto, need
+from tests.kit.mosquitto import mosquitto
 
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch):
     monkeypatch.setattr(bridge_module, "RETRY_FIRST", 0.05)
-    monkeypatch.setattr(bridge_module, "RETRY_MOST", 0.2)
+    monkeypatch.setattr(bridge_module, "MAX_RETRY_SECONDS", 0.2)
 
 
 @pytest.fixture
 async def broker(tmp_path):
-    """A mosquitto; where there is none, the demo's broker serves what it can."""
-    async with embedded() if missing("mosquitto") else mosquitto(tmp_path) as it:
+    """A mosquitto, empty."""
+    async with mosquitto(tmp_path) as it:
         yield it
-
-
-@pytest.fixture
-def mosquitto_itself():
-    """For what the demo's broker does otherwise: Retain As Published, and how it takes a broken packet."""
-    need("mosquitto")
 
 
 class Gateway(Bench):
@@ -36,8 +30,9 @@ class Gateway(Bench):
 
     runner = None
 
-    def connect(self, broker, **settings):
-        settings = MqttSettings(**{"host": broker.host, "port": broker.port} | settings)
+    def connect(self, broker, /, **settings):
+        login = acl.login(settings.get("payload", "json")) if getattr(broker, "bound", False) else {}
+        settings = MqttSettings(**{"host": broker.host, "port": broker.port} | login | settings)
         self.runner = self.run(MqttBridge, settings, "mqtt")
 
     def status_of(self, name, *, up):

@@ -128,5 +128,5 @@ async def mosquitto_sub(broker, *args):
     process = await asyncio.create_subprocess_exec(
         need("mosquitto_sub"), "-h", broker.host, "-p", str(broker.port), *args, stdout=asyncio.subprocess.PIPE
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 10)
+    out, _ = await asyncio.wait_for(process.communicate(), 120)
     return out.decode()

@@ -16,10 +16,8 @@ SN = INVERTER.serial
 SET = f"sems/{SN}/set"
 RESULT = f"sems/{SN}/result"
 
-SETS = int(os.environ.get("SEMS_GATEWAY_SOAK_SETS", "3000"))
+SETS = int(os.environ.get("SEMS_GATEWAY_SOAK_SETS", "1000"))
 """`make soak` has 10,000."""
-
-pytestmark = pytest.mark.usefixtures("mosquitto_itself")
 
 
 async def still_works(gateway, it):
@@ -42,9 +40,9 @@ async def test_thousands_of_sets_on_one_setpoint_are_one_call(plant, sets, named
             it.publish(SET, {"active_power_limit": n % 50 if n < sets - 1 else 77} | name, qos=1)
 
     await asyncio.to_thread(flood)
-    await until(lambda: len([m for m in it.all(RESULT) if m["state"] == "accepted"]) == sets + 1, timeout=120)
+    await until(lambda: len([m for m in it.all(RESULT) if m["state"] == "accepted"]) == sets + 1)
     gateway.controller.gate.set()
-    await until(lambda: len([m for m in it.all(RESULT) if m["state"] == "superseded"]) == sets - 1, timeout=120)
+    await until(lambda: len([m for m in it.all(RESULT) if m["state"] == "superseded"]) == sets - 1)
     await it.result(SN, "succeeded", value=77.0)
     assert [c.value for c in gateway.controller.sent] == [99.0, 77.0]
     steps = {}
@@ -110,8 +108,8 @@ async def test_payloads_of_a_megabyte(plant):
     for _ in range(20):
         it.publish(SET, b"[" * 1_000_000)
         it.publish("sems/bridge/request/health", b"{" + b" " * 1_000_000)
-    await until(lambda: len([m for m in it.all(RESULT) if m["state"] == "rejected"]) == 20, timeout=30)
-    await until(lambda: len(it.all("sems/bridge/response/health")) == 20, timeout=30)
+    await until(lambda: len([m for m in it.all(RESULT) if m["state"] == "rejected"]) == 20)
+    await until(lambda: len(it.all("sems/bridge/response/health")) == 20)
     assert all(len(str(m)) < 2_000 for m in it.all(RESULT))
     await still_works(gateway, it)
 
@@ -162,7 +160,7 @@ async def test_topics_that_are_no_utf8_end_nothing(plant, broker):
     publish = bytes([0x30, 2 + len(topic) + 1]) + len(topic).to_bytes(2) + topic + b"1"
 
     def send():
-        with socket.create_connection((broker.host, broker.port), timeout=5) as raw:
+        with socket.create_connection((broker.host, broker.port), timeout=60) as raw:
             raw.sendall(connect)
             raw.recv(4)
             raw.sendall(publish)

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.settings import MqttSettings
 from gateway.bridges.mqtt.topics import RequestTopic, SetTopic, Topics
+from gateway.commands.policy.policy import Rule
 from gateway.core import files
 from gateway.core.model import CommandState
-from gateway.core.policy.policy import Rule
 from tests.bridges.mqtt.peer import mosquitto_pub, peer
 from tests.kit.bench import EVERYTHING, INVERTER, until
 from tests.kit.mosquitto import mosquitto
@@ -95,7 +95,7 @@ async def test_a_halt_that_cannot_be_stored_is_told(asked, monkeypatch):
 async def test_a_halt_is_taken_in_a_flood_and_whatever_its_age(asked):
     gateway = asked.gateway
     receive = gateway.runner.bridge._inbox._requests.receive
-    gateway.runner.bridge._outbox.results.extend([Message(topic="x", payload=b"")] * 2_000)
+    gateway.runner.bridge._outbox.results.extend([Message(topic="sems/x/result", payload=b"")] * 2_000)
     receive(RequestTopic("halt"), Message(topic="x", payload=b"", backlog=True))
     await until(lambda: gateway.halting.current)
 

@@ -6,8 +6,9 @@ import pytest
 from jinja2 import Environment
 
 import gateway.bridges.mqtt.home_assistant.discovery as discovery_module
+import gateway.bridges.mqtt.retained as retained_module
+from gateway.commands.policy.policy import ControlSettings, Rule
 from gateway.core.model import Device, DeviceKind, Range
-from gateway.core.policy.policy import ControlSettings, Rule
 from tests.bridges.mqtt.homeassistant import check, configs, entity
 from tests.bridges.mqtt.peer import peer, retained
 from tests.kit.bench import EVERYTHING, INVERTER, until
@@ -129,6 +130,7 @@ async def test_only_permitted_setpoints_have_controls_with_the_tighter_range(bro
             "set_export_limit": "number",
             "set_power_factor": "number",
             "reset_power_factor": "button",
+            "reset_export_limit": "button",
         }
         assert components["set_export_limit"]["default_entity_id"] == "number.house_export_limit"
         limit = components["set_active_power_limit"]
@@ -136,7 +138,11 @@ async def test_only_permitted_setpoints_have_controls_with_the_tighter_range(bro
         # 100 % is what the device has; the number can't show it, so a sensor does.
         assert rendered(limit["value_template"], value_json={"active_power_limit": 100.0}) == "None"
         assert components["active_power_limit"]["platform"] == "sensor"
-        assert components["set_battery_mode"]["options"] == ["idle", "charge", "discharge"]
+        assert components["set_battery_mode"]["options"] == ["idle", "charge", "discharge", "auto"]
+        button = components["reset_export_limit"]
+        pressed = rendered(button["command_template"], value=button["payload_press"])
+        assert (button["name"], json.loads(pressed)["value"]) == ("No export limit", "none")
+        assert rendered(components["set_export_limit"]["value_template"], value_json={"export_limit": "none"}) == "None"
         assert components["battery_target_soc"]["platform"] == "sensor"
         assert "set_battery_target_soc" not in components
 
@@ -251,15 +257,14 @@ async def test_after_home_assistants_birth_configs_come_anew_and_then_states(bro
         gateway.connect(broker, home_assistant=True, protocol=protocol, **settings)
         await config(it, matches=has("energy_today"))
         # Without retained states they are shown again at once, so that Home Assistant gets any.
-        await until(lambda: len(it.all(f"sems/{SN}/totals")) == (2 if settings else 1))
+        await until(lambda: len(it.all(f"sems/{SN}/availability")) == (2 if settings else 1))
         it.messages.clear()
         it._decoded.clear()
         it.publish(STATUS, "offline")
         it.publish(STATUS, "online")
-        await it.next(f"sems/{SN}/totals")
         await it.next(f"sems/{SN}/availability", lambda m: m == "online")
         order = [m.topic for m in it.messages]
-        for topic in (f"sems/{SN}", f"sems/{SN}/totals", f"sems/{SN}/availability"):
+        for topic in (f"sems/{SN}", f"sems/{SN}/availability"):
             assert order.index(CONFIG) < order.index(topic)
         assert it.all("sems/bridge/state") == ["online"]
         assert len(it.all(CONFIG)) == 1
@@ -299,10 +304,10 @@ async def test_a_device_that_goes_takes_its_config_along(broker, bench):
         gateway.announce()
         gateway.publish(energy_today=1.0)
         gateway.connect(broker, home_assistant=True)
-        await it.next(f"sems/{SN}/totals")
+        await it.next(f"sems/{SN}")
         await config(it)
         gateway.router.withdraw("scripted", SN)
-        await until(lambda: it.last(CONFIG) == "" and it.last(f"sems/{SN}/totals") == "")
+        await until(lambda: it.last(CONFIG) == "")
         await until(lambda: it.last(f"sems/{SN}") == "")
         order = [m.topic for m in it.messages if not m.payload]
         assert order[0] == CONFIG
@@ -319,10 +324,10 @@ async def test_a_device_that_went_while_the_gateway_was_away_is_cleared_once_all
         gateway.publish("gone", energy_today=1.0)
         gateway.connect(broker, home_assistant=True, points=True)
         async with peer(broker) as it:
-            await it.next("sems/gone/totals")
             await it.next("sems/gone/energy_today")
             await config(it, "test-gateway_gone")
     monkeypatch.setattr(discovery_module, "LEFTOVERS_AFTER", 0.1)
+    monkeypatch.setattr(retained_module, "GONE_AFTER", 0.1)
     async with bench() as gateway, peer(broker) as it:
         source = gateway.status_of("cloud", up=False)
         gateway.announce()
@@ -332,6 +337,7 @@ async def test_a_device_that_went_while_the_gateway_was_away_is_cleared_once_all
         source(up=True)
         await until(lambda: it.last("homeassistant/device/test-gateway_gone/config") == "")
         await until(lambda: it.last("sems/gone/energy_today") == "")
+        await until(lambda: it.last("sems/gone") == it.last("sems/gone/device") == "")
         memory = gateway.data_dir / "mqtt-home-assistant.json"
         await until(lambda: "gone" not in memory.read_text())
         assert it.last(CONFIG)
@@ -379,7 +385,7 @@ async def test_a_memory_that_cannot_be_written_is_told_and_hinders_nobody(broker
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("gateway.bridges.mqtt.home_assistant.memory.replace", full)
+    monkeypatch.setattr("gateway.core.files.replace", full)
     async with peer(broker) as it, bench() as gateway:
         gateway.announce()
         gateway.connect(broker, home_assistant=True)
@@ -404,21 +410,19 @@ async def test_the_gateway_shows_its_bridges_and_restarts_them_where_that_is_all
         await until(lambda: it.all("sems/bridge/state")[-2:] == ["offline", "online"])
 
 
-async def test_totals_do_not_fall_for_home_assistant_and_states_say_what_was_measured(broker, bench):
+async def test_a_total_is_the_states_own_which_does_not_fall(broker, bench):
     async with peer(broker) as it, bench() as gateway:
         gateway.announce()
-        gateway.publish(energy_today=5.0, ac_power=1.0, energy_total=None)
+        gateway.publish(energy_today=5.0, ac_power=1.0)
         gateway.connect(broker, home_assistant=True)
-        assert await it.next(f"sems/{SN}/totals") == {"energy_today": 5.0, "energy_total": None}
-        gateway.publish(energy_today=4.9, ac_power=1.0, energy_total=None)
-        await it.next(f"sems/{SN}", lambda m: m["energy_today"] == 4.9)
-        gateway.publish(energy_today=5.1, ac_power=1.0, energy_total=None)
-        await it.next(f"sems/{SN}/totals", lambda m: m["energy_today"] == 5.1)
-        assert [m["energy_today"] for m in it.all(f"sems/{SN}/totals")] == [5.0, 5.1]
+        await it.next(f"sems/{SN}")
+        gateway.publish(energy_today=4.9, ac_power=2.0)
+        gateway.publish(energy_today=0.0, ac_power=3.0)
+        await it.next(f"sems/{SN}", lambda m: m["ac_power"] == 3.0)
+        assert {m["energy_today"] for m in it.all(f"sems/{SN}")} == {5.0}
         sensor = entity(await config(it, matches=has("energy_today")), "energy_today")
-        assert sensor["state_topic"] == f"sems/{SN}/totals"
-        assert sensor["state_class"] == "total_increasing"
-        assert sensor["device_class"] == "energy"
+        assert sensor["state_topic"] == f"sems/{SN}"
+        assert (sensor["state_class"], sensor["device_class"]) == ("total_increasing", "energy")
 
 
 async def test_off_nothing_is_published(broker, bench):
@@ -431,7 +435,6 @@ async def test_off_nothing_is_published(broker, bench):
         it.publish(f"sems/{SN}/set/running", "on")
         await it.result(SN, "succeeded")
     assert not configs(it)
-    assert not it.all(f"sems/{SN}/totals")
     assert not (gateway.data_dir / "mqtt-home-assistant.json").exists()
 
 

@@ -23,7 +23,7 @@ def config(components):
 
 @pytest.mark.parametrize("point", POINTS)
 def test_every_point_is_a_valid_sensor(point):
-    (component,) = config(entities.shown(ROOT, {point}, {}))["components"].values()
+    (component,) = config(entities.shown({point}, {}))["components"].values()
     assert component["unique_id"] == f"gw_X_{point}"
     assert point in component["value_template"]
     row = POINTS[point]
@@ -56,7 +56,7 @@ def test_every_setpoint_has_a_valid_control(setpoint):
 )
 def test_a_new_point_needs_no_row(row):
     assert row.id not in POINTS
-    component = entities._shown(ROOT, row) | {"unique_id": "x", "default_entity_id": f"{platform(row)}.x"}
+    component = entities._shown(row) | {"unique_id": "x", "default_entity_id": f"{platform(row)}.x"}
     body = {"device": {"identifiers": ["x"], "name": "x"}, "origin": {"name": "x"}, "components": {"x": component}}
     assert not list(validator().iter_errors(body))
 

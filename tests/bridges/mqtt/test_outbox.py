@@ -3,7 +3,7 @@ import pytest
 import gateway.bridges.mqtt.outbox as outbox_module
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
-from gateway.core.bridge import Updates
+from gateway.core.mailbox import Updates
 from gateway.core.model import DeviceState, Quality
 from tests.kit.bench import INVERTER
 
@@ -22,7 +22,7 @@ def outbox(monkeypatch):
 
 
 def numbers(outbox):
-    return [int(message.payload) for message in outbox.results]
+    return [int(message.payload) for message in (*outbox.kept, *outbox.results)]
 
 
 def test_results_are_bounded_and_the_oldest_go_first(outbox):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.commands.requests import TEXT_LIMIT, RequestError, parse
 from gateway.core.points import SETPOINTS
-from gateway.core.requests import TEXT_LIMIT, RequestError, parse
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=300)
 FIELDS = st.sampled_from(["id", "ttl", "revert_after", "revert_value", "value", *SETPOINTS])
@@ -73,3 +73,13 @@ def test_the_id_is_known_of_a_request_refused_for_something_else():
     with pytest.raises(RequestError) as refused:
         parse(None, b'{"id": "mine", "runing": 1}')
     assert (refused.value.id, refused.value.setpoint) == ("mine", "runing")
+
+
+@pytest.mark.parametrize("time", ["2026-06-21T12:00:00", "2026-06-21 12:00", "2026-06-21"])
+def test_a_time_without_a_zone_is_told_so_with_what_to_write(time):
+    error = read(None, json.dumps({"active_power_limit": 50, "time": time}).encode())
+    assert isinstance(error, RequestError)
+    assert "zone is missing" in error.detail
+    example = error.detail.rpartition(" ")[2]
+    taken = read(None, json.dumps({"active_power_limit": 50, "time": example}).encode())
+    assert taken.time.isoformat().startswith(time[:10])

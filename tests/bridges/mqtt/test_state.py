@@ -7,9 +7,9 @@ import pytest
 
 from gateway import __version__
 from gateway.bridges.mqtt.topics import ALARM, AVAILABILITY, DEVICE, RESULT, SET
+from gateway.commands.policy.policy import ControlSettings, Rule
 from gateway.core.model import DeviceKind, Range
 from gateway.core.points import POINTS
-from gateway.core.policy.policy import ControlSettings, Rule
 from tests.bridges.mqtt.peer import mosquitto_sub, peer, retained
 from tests.kit.bench import INVERTER, until
 
@@ -70,7 +70,7 @@ async def test_the_device_says_what_it_is_and_what_may_be_set(broker, bench):
             "setpoints": {
                 "running": {"type": "boolean", "unit": ""},
                 "active_power_limit": {"type": "float", "unit": "%", "min": 0, "max": 80.0},
-                "battery_mode": {"type": "enum", "unit": "", "options": ["idle", "charge", "discharge"]},
+                "battery_mode": {"type": "enum", "unit": "", "options": ["idle", "charge", "discharge", "auto"]},
             },
         }
         gateway.announce(name="Barn")
@@ -84,7 +84,7 @@ async def test_an_open_ended_range_has_no_bound(broker, bench):
         gateway.announce(setpoints={"export_limit": Range()})
         gateway.connect(broker)
         device = await it.next(f"{STATE}/device")
-        assert device["setpoints"] == {"export_limit": {"type": "float", "unit": "W", "min": 0}}
+        assert device["setpoints"] == {"export_limit": {"type": "float", "unit": "W", "none": True, "min": 0}}
 
 
 async def test_stale_data_make_the_device_unavailable_until_news_come(plant):

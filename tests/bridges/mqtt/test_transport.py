@@ -160,13 +160,14 @@ async def test_qos_and_retain_flag_by_class_of_topic(broker, bench):
         gateway.announce()
         gateway.publish(ac_power=1.0, energy_today=2.0)
         gateway.connect(broker, delivery=delivery, points=True, home_assistant=True)
-        await it.next(f"sems/{SN}/totals")
+        await it.next(f"sems/{SN}/availability")
+        await until(lambda: it.all(f"homeassistant/device/test-gateway_{SN}/config"))
         it.publish(f"sems/{SN}/set/running", "on")
         await it.result(SN, "succeeded")
         it.publish("sems/bridge/request/health", "")
         await it.next("sems/bridge/response/health")
         qos = {m.topic: m.qos for m in it.messages}
-        assert qos[f"sems/{SN}"] == qos[f"sems/{SN}/totals"] == qos["sems/bridge/state"] == 0
+        assert qos[f"sems/{SN}"] == qos["sems/bridge/state"] == 0
         assert qos[f"sems/{SN}/ac_power"] == qos[f"sems/{SN}/availability"] == 1
         assert qos[f"sems/{SN}/result"] == qos["sems/bridge/response/health"] == 0
         assert qos[f"homeassistant/device/test-gateway_{SN}/config"] == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -9,15 +10,17 @@ import structlog
 from pydantic import SecretStr
 
 from gateway.bridges.open_api import OpenApiBridge, OpenApiSettings
-from gateway.bridges.open_api.discovery import Discovery
-from gateway.bridges.open_api.planner import Wishes
-from gateway.bridges.open_api.polling import Poller
+from gateway.bridges.open_api.discovery import NOTHING_GIVEN, PlantDiscovery
+from gateway.bridges.open_api.poller import PlantPoller
+from gateway.commands.policy.policy import ControlSettings, Rule
 from gateway.core.model import BridgeStatus, Device, DeviceKind
 from gateway.core.points import SETPOINTS
-from gateway.core.policy.policy import ControlSettings, Rule
 from gateway.core.router import Router
+from gateway.sems.account_times import AccountTimes
 from gateway.sems.budget import Budget, Priority
 from gateway.sems.catalogue import Use, load
+from gateway.sems.errors import understood
+from gateway.sems.plan import PollIntervals
 from gateway.sems.plants import PLANT, Plants, Target
 from gateway.simulator import Simulator, SimulatorSettings
 from gateway.simulator.faults import FaultOrder
@@ -81,7 +84,7 @@ async def ended(bench, *commands):
     async with collected(bench.router) as (events, _):
         answers = await bench.dispatcher.submit(*commands)
         assert all(a.state == "accepted" for a in answers), answers
-        await until(lambda: sum(e.state.final for e in events) == len(commands), timeout=40)
+        await until(lambda: sum(e.state.final for e in events) == len(commands))
         return [next(e for e in events if e.state.final and e.command.id == c.id) for c in commands]
 
 
@@ -91,7 +94,7 @@ async def ended(bench, *commands):
 def target(serial, type_, plant="p", carrier=""):
     kind = {"sec1000": "data_logger", "homekit": "data_logger"}.get(type_, type_)
     home = "" if type_ == PLANT else plant
-    return Target(Device(serial=serial, kind=DeviceKind(kind), plant=home), type_, ZONE, carrier)
+    return Target(Device(serial=serial, kind=DeviceKind(kind), plant=home, time_zone=ZONE.key), type_, ZONE, carrier)
 
 
 def fleet(plants, devices, types=("inverter",)):
@@ -118,7 +121,10 @@ class MadeUp:
         self.status = {}
         self.alarms = []
 
-    async def call(self, name, args, *, priority=Priority.POLLING, timeout=None, setpoint="", more=()):
+    def reading(self, name, *_):
+        return understood(name)
+
+    async def call(self, name, args, *, priority=Priority.POLLING, timeout=None, setpoint="", more=(), may_leave=None):
         interface = self.catalogue.interface(name)
         interface.together([args, *more], setpoint)
         self.budget.spend(priority)
@@ -197,6 +203,8 @@ def _placed(interface, entries):
 class Desk:
     """A context over a real router."""
 
+    battery_window = 3600.0
+
     def __init__(self, clock, name="sems"):
         self.name = name
         self.clock = clock
@@ -204,13 +212,15 @@ class Desk:
         self.log = structlog.get_logger("test")
         self.told = []
         """(serial, alarms) in order"""
+        self.findings = {}
+        """Code and subject → text"""
         self.published = []
         self.reports = []
         self.names = {}
         """Bridge name → its type"""
 
-    def announce(self, device):
-        self.router.announce(self.name, device)
+    def announce(self, device, *, named=False):
+        self.router.announce(self.name, device, named=named)
 
     def withdraw(self, serial):
         self.router.withdraw(self.name, serial)
@@ -222,11 +232,17 @@ class Desk:
     def alarms(self, serial, listed):
         self.told.append((serial, list(listed)))
 
+    def weigh(self, flows):
+        pass
+
     def heard_elsewhere(self, serial):
         return self.router.heard(serial, but=self.name)
 
     def state(self, serial):
         return self.router.state(serial)
+
+    def may_leave(self, *ids):
+        return True
 
     def bridges(self):
         return [
@@ -234,21 +250,42 @@ class Desk:
             for n, t in ({self.name: "open_api"} | self.names).items()
         ]  # fmt: skip
 
+    def find(self, code, subject, text, remedy=""):
+        self.findings[code, subject] = text
+
+    def settle(self, code, subject):
+        self.findings.pop((code, subject), None)
+
     def report(self, *, up, detail=""):
         self.reports.append((up, detail))
+
+    def found(self, code):
+        """Subjects of the findings of a kind."""
+        return {subject for kind, subject in self.findings if kind == code}
 
 
 class World:
     """Discovery and poller over a made-up SEMS."""
 
-    def __init__(self, targets, api="open_api", per_hour=3600, interval=60.0, name="sems", **wishes):
+    def __init__(
+        self,
+        targets,
+        api="open_api",
+        per_hour=3600,
+        interval=60.0,
+        name="sems",
+        told_times=MappingProxyType({}),
+        given=NOTHING_GIVEN,
+        **wishes,
+    ):
         self.clock = FakeClock()
         self.desk = Desk(self.clock, name)
         self.sems = MadeUp(api, self.clock, per_hour, targets)
-        self.plants = Plants()
-        self.discovery = Discovery(self.sems.catalogue, self.sems, self.desk, self.plants, ZoneInfo("UTC"))
-        self.poller = Poller(
-            self.sems.catalogue, self.sems, self.desk, self.plants, self.discovery, Wishes(interval, **wishes)
+        times = AccountTimes(self.desk, **told_times)
+        self.plants = Plants(times.dates)
+        self.discovery = PlantDiscovery(self.sems.catalogue, self.sems, self.desk, self.plants, times, given)
+        self.poller = PlantPoller(
+            self.sems.catalogue, self.sems, self.desk, self.discovery, PollIntervals(interval, **wishes)
         )
         self.discovery.on_found = self.poller.found
         self._task = None

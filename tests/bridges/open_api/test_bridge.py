@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from prometheus_client import REGISTRY, generate_latest
 
+from gateway.api.bridge import HistoryProvider, Sink
 from gateway.bridges.open_api import OpenApiBridge
-from gateway.core.bridge import Controller, Historian, Sink
+from gateway.core.controller import Controller
 from gateway.core.model import CommandState, DeviceKind, Quality, Resolution
 from gateway.sems.catalogue import Use, load
 from tests.bridges.open_api.kit import (
@@ -140,7 +141,8 @@ async def whole_life(bench, serials=(HOUSE, CHARGER)):
     simulator, bridge = bench.simulator, bench.runners[0].bridge
     wishes = {
         "running": True, "active_power_limit": 60.0, "reactive_power": 10.0, "power_factor": 0.95,
-        "export_limit": 1000.0, "work_mode": "eco", "battery_mode": "charge", "charging": True,
+        "export_limit": 1000.0, "work_mode": "eco", "battery_mode": "charge", "battery_reserve_soc": 20.0,
+        "charging": True,
     }  # fmt: skip
     for setpoint, value in wishes.items():
         for serial in serials:
@@ -162,14 +164,14 @@ async def test_every_interface_is_called(tmp_path, login):
         bench.simulator = simulator
         await whole_life(bench)
         wanted = {i.name for i in catalogue.interfaces if i.use is not Use.SERIES}
-        await until(lambda: wanted <= set(called(simulator)), timeout=15)
+        await until(lambda: wanted <= set(called(simulator)))
         refused = {(c.interface, c.code) for c in simulator.cloud.calls if c.code not in catalogue.success}
         assert not refused
 
 
 def test_the_bridge_is_what_it_says():
     assert issubclass(OpenApiBridge, Controller)
-    assert issubclass(OpenApiBridge, Historian)
+    assert issubclass(OpenApiBridge, HistoryProvider)
     assert not issubclass(OpenApiBridge, Sink)
 
 
@@ -179,7 +181,7 @@ async def test_the_past_is_told(tmp_path):
         assert bridge.keeps(HOUSE)
         assert not bridge.keeps("nobody")
         span = (NOON - timedelta(days=2), NOON - timedelta(days=1))
-        assert bridge.outline(HOUSE, *span, Resolution.MINUTES).pages >= 1
+        assert bridge.history_plan(HOUSE, *span, Resolution.MINUTES).pages >= 1
         pages = [page async for page in bridge.history(HOUSE, *span, Resolution.MINUTES)]
         assert any(page.samples for page in pages)
 

@@ -6,9 +6,8 @@ from datetime import timedelta
 import pytest
 
 from gateway.bridges.open_api.control import Control
-from gateway.core.control.dispatch import REVERT_ORIGIN
 from gateway.core.errors import NotSentError, RefusedError
-from gateway.core.model import Command, CommandState
+from gateway.core.model import REVERT, Command, CommandState
 from gateway.sems.budget import Priority
 from gateway.sems.catalogue import Use
 from gateway.sems.errors import NoDataError, SemsRefusedError, TimedOutError
@@ -133,7 +132,7 @@ class Bench:
         self.unsettled = []
         self.control = Control(
             self.world.sems.catalogue, self.world.sems, self.world.desk, self.world.plants,
-            unsettle=lambda serial, setpoints: self.unsettled.append((serial, setpoints)), **options,
+            invalidate=lambda serial, setpoints: self.unsettled.append((serial, setpoints)), **options,
         )  # fmt: skip
 
     async def ready(self):
@@ -169,7 +168,7 @@ async def test_a_battery_command_says_when_it_begins_and_ends():
     assert await bench.control.send(command, in_force, 10) == "t"
     ((_, name, args, _),) = bench.world.sems.calls
     sent = bench.world.sems.catalogue.interface(name).parameters(args, "battery_mode")["items"][0]["data"]
-    assert sent["CDEndTime"] - sent["CDStartTime"] == 365 * 86400
+    assert sent["CDEndTime"] - sent["CDStartTime"] in {3600, 3601}
     assert abs(sent["CDStartTime"] - bench.world.clock.now().timestamp()) < 2
     assert (sent["BatteryCDMode"], sent["BatteryCDTargetSOC"]) == (2, 100)
     assert bench.unsettled == [("s", {"battery_mode", "battery_power_target", "battery_target_soc"})]
@@ -181,7 +180,7 @@ async def test_a_battery_command_says_when_it_begins_and_ends():
 async def test_a_revert_goes_before_everything():
     bench = await Bench("open_api").ready()
     bench.script(control={"task_id": "t"})
-    await bench.control.send(bench.command(origin=REVERT_ORIGIN), {}, 10)
+    await bench.control.send(bench.command(origin=REVERT, is_revert=True), {}, 10)
     await bench.control.send(bench.command(), {}, 10)
     assert [c[3] for c in bench.world.sems.calls] == [Priority.REVERT, Priority.CONTROL]
 
@@ -248,20 +247,50 @@ async def test_a_task_without_an_id_is_an_unsure_answer_and_what_is_unknown_is_r
     ("answers", "error", "says"),
     [
         ({"dispatch": SemsRefusedError("1", "no right")}, RefusedError, "no right"),
-        ({"dispatch": {"taskId": "d"}, "result": {"results": [{"sn": "s", "status": 2, "message": "not now"}]}},
+        ({"dispatch": {"taskId": "d"}, "result": {"results": [{"sn": "L", "status": 2, "message": "not now"}]}},
          RefusedError, "not now"),
         ({"dispatch": TimedOutError("nothing came")}, NotSentError, "nothing came"),
-        ({"dispatch": {"taskId": "d"}, "result": {"results": [{"sn": "s", "status": 0}]}}, NotSentError, "in time"),
+        ({"dispatch": {"taskId": "d"}, "result": {"results": [{"sn": "L", "status": 0}]}}, NotSentError, "in time"),
     ],
 )  # fmt: skip
 @virtual
 async def test_without_dispatch_no_battery_command_is_sent(answers, error, says):
-    bench = await Bench("developer", take_dispatch=True).ready()
+    bench = await Bench("developer", take_dispatch=True, loggers={"s": "L"}).ready()
     bench.script(**answers)
     command = bench.command("battery_mode", "charge")
     with pytest.raises(error, match=says):
-        await asyncio.wait_for(bench.control.send(command, {}, 10), 20)
+        await asyncio.wait_for(bench.control.send(command, {}, 10), 120)
     assert not bench.asked(Use.CONTROL)
+
+
+@virtual
+async def test_dispatch_is_asked_of_the_data_logger():
+    bench = await Bench("developer", take_dispatch=True, loggers={"s": "L"}).ready()
+    done = {"results": [{"sn": "L", "status": 1}]}
+    bench.script(dispatch={"taskId": "d"}, result=done, control={"taskId": "t"})
+    for n in "12":
+        assert await bench.control.send(bench.command("battery_mode", "charge", id=n), {}, 10) == "t"
+    assert [call[2]["serial"] for call in bench.asked(Use.DISPATCH)] == ["L"], "once, and not the inverter's"
+
+
+@virtual
+async def test_without_a_known_data_logger_nothing_is_sent_and_the_setting_is_named():
+    bench = await Bench("developer", take_dispatch=True).ready()
+    with pytest.raises(RefusedError, match=r"which data logger s reports through.*`loggers: \{s: <serial"):
+        await bench.control.send(bench.command("battery_mode", "charge"), {}, 10)
+    assert not bench.world.sems.calls
+
+
+@virtual
+async def test_the_only_data_logger_of_the_plant_is_it():
+    bench = await Bench("developer", take_dispatch=True).ready()
+    bench.world.plants.put(target("H", "homekit"))
+    bench.script(dispatch={"taskId": "d"}, result={"results": [{"sn": "H", "status": 1}]}, control={"taskId": "t"})
+    await bench.control.send(bench.command("battery_mode", "charge"), {}, 10)
+    assert [call[2]["serial"] for call in bench.asked(Use.DISPATCH)] == ["H"]
+    bench.world.plants.put(target("I", "sec1000"))
+    with pytest.raises(RefusedError, match="has 2 of them"):
+        await bench.control.send(bench.command("battery_mode", "charge", id="2"), {}, 10)
 
 
 @virtual

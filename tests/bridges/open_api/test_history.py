@@ -5,18 +5,33 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+import yaml
 
 from gateway.bridges.open_api.history import TRIES, History, midnight, pages
 from gateway.core.errors import RefusedError
-from gateway.core.model import Page, Pause, Resolution
+from gateway.core.model import Page, RateLimitWait, Resolution
 from gateway.sems.budget import Priority
 from gateway.sems.catalogue import load
-from gateway.sems.errors import BadAnswerError, NoAnswerError, RateLimitedError, SemsRefusedError, UnreachableError
+from gateway.sems.errors import (
+    BadAnswerError,
+    NoAnswerError,
+    NoListError,
+    RateLimitedError,
+    SemsRefusedError,
+    TimeUnreadableError,
+    UnreachableError,
+    understood,
+)
+from gateway.sems.overrides import CatalogueOverrides, overridden
 from tests.bridges.open_api.kit import DEVELOPER, HOUSE, LOGGER, cloud, connected, target
 from tests.kit.clock import NOON, FakeClock, virtual
 
 BERLIN = ZoneInfo("Europe/Berlin")
 JUNE = datetime(2026, 5, 31, 22, tzinfo=UTC)
+
+
+def one(args, time="12:00:00", **values):
+    return {"records": [{"time": f"{args['day']:%Y-%m-%d} {time}"} | (values or {"pac": 1.0})]}
 
 
 class Asked:
@@ -26,7 +41,10 @@ class Asked:
         self.calls = []
         self.troubles = []
         """Raised in turn; None for an answer."""
-        self.answer = answer or (lambda name, args: {"records": [{"time": f"{args['day']:%Y-%m-%d} 12:00:00"}]})
+        self.answer = answer or (lambda name, args: one(args))
+
+    def reading(self, name, *_):
+        return understood(name)
 
     async def call(self, name, args, *, priority):
         assert priority is Priority.HISTORY
@@ -41,7 +59,7 @@ class Desk:
         self.clock = FakeClock()
 
 
-def historian(session, *targets, api="open_api"):
+def history_provider(session, *targets, api="open_api"):
     known = {t.serial: t for t in targets or (target("SN", "inverter"), target("p", "plant"), target("M", "meter"))}
     return History(load(api), session, Desk(), known)
 
@@ -81,7 +99,7 @@ def test_a_day_is_as_long_as_the_clocks_make_it():
 @virtual
 async def test_each_page_is_one_call_for_one_local_day():
     session = Asked()
-    parts = await told(historian(session))
+    parts = await told(history_provider(session))
     assert [str(args["day"].date()) for _, args in session.calls] == ["2026-06-01", "2026-06-02", "2026-06-03"]
     assert {name for name, _ in session.calls} == {"GetInverterHistory"}
     assert [part.start for part in parts] == [JUNE + timedelta(days=n) for n in range(3)]
@@ -91,8 +109,10 @@ async def test_each_page_is_one_call_for_one_local_day():
 
 @virtual
 async def test_what_lies_outside_is_left_out():
-    session = Asked(lambda *_: {"records": [{"time": f"2026-06-01 {hour}"} for hour in ("11:00", "12:00", "13:00")]})
-    history = historian(session)
+    session = Asked(
+        lambda *_: {"records": [{"time": f"2026-06-01 {hour}", "pac": 1} for hour in ("11:00", "12:00", "13:00")]}
+    )
+    history = history_provider(session)
     start = JUNE + timedelta(hours=12)
     (page,) = [p async for p in history.history("SN", start, start + timedelta(hours=1), Resolution.MINUTES)]
     assert [s.time for s in page.samples] == [start]
@@ -107,23 +127,118 @@ async def test_the_first_interface_that_answers_tells_it_all():
         return {"pv": [{"x": "12:00", "y": 5}]}
 
     session = Asked(answer)
-    parts = await told(historian(session))
+    parts = await told(history_provider(session))
     assert [name for name, _ in session.calls] == ["GetInverterHistory"] + ["GetInverterPower"] * 3
     assert [dict(s.values) for part in parts for s in part.samples] == [{"ac_power": 5.0}] * 3
 
 
+EMPTY = ({"records": []}, [], {}, {"records": [{"time": "2026-06-01 12:00:00", "pac": None}]})
+
+
 @virtual
-async def test_when_none_answers_the_last_trouble_is_told():
+@pytest.mark.parametrize("empty", EMPTY)
+async def test_a_page_that_one_interface_has_nothing_for_is_told_by_the_next(empty):
+    def answer(name, args):
+        if name == "GetInverterPower":
+            return {"pv": [{"x": "12:00", "y": 5}]}
+        return empty if args["day"].day == 2 else one(args)
+
+    session = Asked(answer)
+    parts = await told(history_provider(session))
+    names = [name for name, _ in session.calls]
+    assert names == ["GetInverterHistory", "GetInverterHistory", "GetInverterPower", "GetInverterHistory"]
+    assert [dict(s.values) for part in parts for s in part.samples] == [{"ac_power": v} for v in (1.0, 5.0, 1.0)]
+
+
+def elsewhere(args):
+    return {"total": 1, "page": {"list": one(args)["records"]}}
+
+
+@virtual
+async def test_a_series_in_another_list_is_told_by_the_next_interface():
+    session = Asked(
+        lambda name, args: {"pv": [{"x": "12:00", "y": 5}]} if name == "GetInverterPower" else elsewhere(args)
+    )
+    parts = await told(history_provider(session))
+    assert [dict(sample.values) for part in parts for sample in part.samples] == [{"ac_power": 5.0}] * 3
+
+
+@virtual
+async def test_a_series_in_another_list_is_no_nothing_and_names_what_to_write():
+    for other in (lambda args: {}, elsewhere):
+        session = Asked(
+            lambda name, args, other=other: elsewhere(args) if name == "GetInverterHistory" else other(args)
+        )
+        with pytest.raises(NoListError) as failed:
+            await told(history_provider(session))
+        said = str(failed.value)
+        remedy = yaml.safe_load(said[said.index("overrides: ") :])
+        catalogue = overridden(load("open_api"), CatalogueOverrides.model_validate(remedy["overrides"]))
+        history = History(catalogue, session, Desk(), {"SN": target("SN", "inverter")})
+        assert [len(part.samples) for part in await told(history)] == [1, 1, 1]
+
+
+@virtual
+async def test_where_sems_has_nothing_the_page_is_empty_and_the_rest_follows():
+    def answer(name, args):
+        told_of = (name, args["day"].day) == ("GetInverterPower", 3)
+        return [{"date": "2026-06-03 12:00", "pac": 3}] if told_of else []
+
+    session = Asked(answer)
+    parts = await told(history_provider(session))
+    assert [len(part.samples) for part in parts] == [0, 0, 1]
+    assert len(session.calls) == 6
+
+
+@virtual
+async def test_refused_and_empty_is_nothing_and_failed_and_empty_is_an_error():
+    def answer(name, args):
+        if name == "GetInverterHistory":
+            raise trouble
+        return []
+
+    trouble = SemsRefusedError("9", "no such interface")
+    session = Asked(answer)
+    assert [part.samples for part in await told(history_provider(session))] == [[], [], []]
+    assert [name for name, _ in session.calls].count("GetInverterHistory") == 1, "it would be refused again"
+    trouble = BadAnswerError("a web page")
+    with pytest.raises(BadAnswerError, match="a web page"):
+        await told(history_provider(Asked(answer)))
+
+
+@virtual
+async def test_times_that_cannot_be_read_are_an_error_that_shows_one():
+    session = Asked(lambda name, args: {"records": [{"time": "3. Brumaire", "pac": 5}]} if "History" in name else [])
+    with pytest.raises(TimeUnreadableError, match=r"'3\. Brumaire'; set date_format"):
+        await told(history_provider(session))
+    session.answer = lambda name, args: {"records": [{"pac": 5}]} if "History" in name else []
+    with pytest.raises(TimeUnreadableError, match=r"none of which has a time .time."):
+        await told(history_provider(session))
+
+
+@virtual
+async def test_where_the_times_of_one_interface_cannot_be_read_the_next_tells_it():
+    session = Asked(
+        lambda name, _: (
+            {"records": [{"time": "?", "pac": 5}]} if "History" in name else {"pv": [{"x": "12:00", "y": 7}]}
+        )
+    )
+    parts = await told(history_provider(session))
+    assert [dict(s.values) for part in parts for s in part.samples] == [{"ac_power": 7.0}] * 3
+
+
+@virtual
+async def test_when_all_refuse_the_first_refusal_is_told():
     session = Asked()
     session.troubles = [SemsRefusedError("9", "first"), SemsRefusedError("9", "second")]
-    with pytest.raises(SemsRefusedError, match="second"):
-        await told(historian(session))
+    with pytest.raises(SemsRefusedError, match="first"):
+        await told(history_provider(session))
 
 
 @virtual
 async def test_it_waits_for_the_call_budget_and_goes_on():
     session = Asked()
-    history = historian(session)
+    history = history_provider(session)
     session.troubles = [None, RateLimitedError("used up", 240.0), UnreachableError("away", 60.0)]
     first, pause, another, *rest = await told(history)
     assert (type(first), [type(p) for p in rest]) == (Page, [Page, Page])
@@ -134,11 +249,11 @@ async def test_it_waits_for_the_call_budget_and_goes_on():
 
 @virtual
 async def test_no_answer_is_tried_again_a_few_times():
-    session = Asked()
-    history = historian(session, target("W", "plant"))
+    session = Asked(lambda *_: {"pv": [{"x": "12:00", "y": 5}]})
+    history = history_provider(session, target("W", "plant"))
     session.troubles = [NoAnswerError("HTTP 500")] * (TRIES - 1)
     *pauses, page = await told(history, "W", days=1)
-    assert ([type(p) for p in pauses], type(page)) == ([Pause] * (TRIES - 1), Page)
+    assert ([type(p) for p in pauses], type(page)) == ([RateLimitWait] * (TRIES - 1), Page)
     assert pauses[0].reason == "HTTP 500; trying again"
     session.troubles = [BadAnswerError("a web page")] * TRIES
     with pytest.raises(BadAnswerError):
@@ -148,28 +263,28 @@ async def test_no_answer_is_tried_again_a_few_times():
 
 @virtual
 async def test_what_there_is_none_of_is_refused():
-    history = historian(Asked())
+    history = history_provider(Asked())
     assert [history.keeps(serial) for serial in ("SN", "p", "M", "nobody")] == [True, True, False, False]
     with pytest.raises(RefusedError, match=r"no history by month of SN .inverter.; there is one by minutes, day"):
-        history.outline("SN", JUNE, NOON, Resolution.MONTH)
+        history.history_plan("SN", JUNE, NOON, Resolution.MONTH)
     with pytest.raises(RefusedError, match=r"no history by day of M .meter.; nor any other"):
         await told(history, "M", resolution=Resolution.DAY)
     with pytest.raises(RefusedError, match="there is no device nobody"):
-        history.outline("nobody", JUNE, NOON, Resolution.DAY)
+        history.history_plan("nobody", JUNE, NOON, Resolution.DAY)
 
 
 @virtual
 async def test_the_outline_counts_pages_and_names_all_points():
-    outline = historian(Asked()).outline("SN", JUNE, JUNE + timedelta(days=30), Resolution.MINUTES)
-    assert outline.pages == 30
-    assert outline.points[:3] == ("status", "ac_power", "pv_power")
-    assert len(outline.points) == len(set(outline.points)) == 10
+    history_plan = history_provider(Asked()).history_plan("SN", JUNE, JUNE + timedelta(days=30), Resolution.MINUTES)
+    assert history_plan.pages == 30
+    assert history_plan.points[:3] == ("status", "ac_power", "pv_power")
+    assert len(history_plan.points) == len(set(history_plan.points)) == 10
 
 
 @virtual
 async def test_a_platform_that_asks_for_days_gets_both_included():
     session = Asked(lambda *_: {"records": []})
-    history = historian(session, target("SN", "inverter"), api="developer")
+    history = history_provider(session, target("SN", "inverter"), api="developer")
     await told(history, days=45, resolution=Resolution.DAY)
     assert [(f"{a['start']:%m-%d}", f"{a['end']:%m-%d}") for _, a in session.calls] == [
         ("06-01", "06-30"), ("07-01", "07-15")

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.bridges.open_api.planner import LIST_PAGE, Role, Wishes, discovery_calls, plan
+from gateway.bridges.open_api.planner import discovery_calls, plan
 from gateway.sems.catalogue import load
+from gateway.sems.discovery import PAGE_SIZE
+from gateway.sems.plan import PollIntervals, Role
 from gateway.sems.plants import PLANT
 from tests.bridges.open_api.kit import fleet, target
 
@@ -24,13 +26,13 @@ def reached(plan_, role=Role.LIVE):
     for row in plan_.rows:
         if row.role is role:
             for unit in row.units:
-                found |= {t.serial for t in unit}
+                found |= set(unit)
     return found
 
 
 @pytest.mark.parametrize("catalogue", [CLASSIC, DEVELOPER], ids=["classic", "developer"])
 def test_five_devices_are_polled_each_minute(catalogue):
-    made = plan(fleet(1, 5), catalogue, FOR_POLLING, Wishes())
+    made = plan(fleet(1, 5), catalogue, FOR_POLLING, PollIntervals())
     assert made.interval == 60
     assert {row.interval for row in made.rows if row.role is Role.LIVE} == {60}
     assert not [row for row in made.rows if row.role is Role.DETAIL]
@@ -38,7 +40,7 @@ def test_five_devices_are_polled_each_minute(catalogue):
 
 
 def test_2000_devices_in_100_plants_are_read_by_the_plants_lists():
-    made = plan(fleet(100, 2000), CLASSIC, FOR_POLLING, Wishes())
+    made = plan(fleet(100, 2000), CLASSIC, FOR_POLLING, PollIntervals())
     (by_list,) = rows(made, "GetInverterList")
     assert (by_list.calls, by_list.reaches) == (100, 2000)
     assert by_list.interval == made.interval < 600
@@ -52,28 +54,28 @@ def test_2000_devices_in_100_plants_are_read_by_the_plants_lists():
 
 
 def test_2000_devices_of_the_developer_platform_need_not_wait_a_minute_longer():
-    made = plan(fleet(100, 2000, TYPES), DEVELOPER, FOR_POLLING, Wishes())
+    made = plan(fleet(100, 2000, TYPES), DEVELOPER, FOR_POLLING, PollIntervals())
     assert made.interval == 60
     assert made.per_hour <= FOR_POLLING
 
 
 @pytest.mark.parametrize("plants", [100, 500, 2000])
 def test_10000_devices_fit(plants):
-    made = plan(fleet(plants, 10_000), CLASSIC, FOR_POLLING, Wishes())
+    made = plan(fleet(plants, 10_000), CLASSIC, FOR_POLLING, PollIntervals())
     assert made.per_hour <= FOR_POLLING * (1 + 1e-9)
     assert made.discovery_interval > 3600 or plants == 100
     assert rows(made, "GetInverterList")[0].reaches == 10_000
 
 
 def test_a_plant_with_one_inverter_is_no_cheaper_by_its_list():
-    made = plan(fleet(600, 600), CLASSIC, FOR_POLLING, Wishes())
+    made = plan(fleet(600, 600), CLASSIC, FOR_POLLING, PollIntervals())
     assert not rows(made, "GetInverterList")
     assert rows(made, "GetInverterBySN")[0].role is Role.LIVE
     assert made.interval > 60
 
 
 def test_slow_interfaces_take_part_in_every_so_manieth_round():
-    made = plan(fleet(1, 2), CLASSIC, FOR_POLLING, Wishes(interval=30))
+    made = plan(fleet(1, 2), CLASSIC, FOR_POLLING, PollIntervals(interval=30))
     by_name = {row.interface: row.interval for row in made.rows}
     assert by_name["GetPlantPowerFlow"] == 30
     assert by_name["GetPlantStatistics"] == by_name["GetPlantAlarms"] == by_name["GetPlantDetail"] == 150
@@ -81,15 +83,16 @@ def test_slow_interfaces_take_part_in_every_so_manieth_round():
 
 
 def test_alarms_are_asked_by_plant_where_there_is_such_an_interface_and_else_by_batches_of_one_type():
-    assert not rows(plan(fleet(1, 3), CLASSIC, FOR_POLLING, Wishes()), "GetInverterAlarms")
-    alarms = rows(plan(fleet(2, 250, ["inverter", "meter"]), DEVELOPER, FOR_POLLING, Wishes()), "DeviceAlarms")
+    assert not rows(plan(fleet(1, 3), CLASSIC, FOR_POLLING, PollIntervals()), "GetInverterAlarms")
+    alarms = rows(plan(fleet(2, 250, ["inverter", "meter"]), DEVELOPER, FOR_POLLING, PollIntervals()), "DeviceAlarms")
     assert sorted(row.calls for row in alarms) == [2, 2]
-    assert all(len({t.type for t in unit}) == 1 and len(unit) <= 100 for row in alarms for unit in row.units)
+    assert len({row.type for row in alarms}) == len(alarms)
+    assert all(len(unit) <= 100 for row in alarms for unit in row.units)
 
 
 def test_devices_with_pushes_are_read_at_their_own_interval():
     targets = fleet(2, 10)
-    made = plan(targets, CLASSIC, FOR_POLLING, Wishes(), pushed={"device0", "device1", "plant0"})
+    made = plan(targets, CLASSIC, FOR_POLLING, PollIntervals(), pushed={"device0", "device1", "plant0"})
     slow = [row for row in rows(made, "GetInverterBySN") if row.pushed]
     assert [(row.calls, row.interval) for row in slow] == [(2, 900)]
     assert [row.calls for row in rows(made, "GetInverterBySN") if not row.pushed] == [8]
@@ -99,21 +102,21 @@ def test_devices_with_pushes_are_read_at_their_own_interval():
 def test_pushes_make_room_for_the_others():
     targets = fleet(100, 2000)
     pushed = {t.serial for t in targets if t.plant < "plant5"}
-    without, with_ = (plan(targets, CLASSIC, FOR_POLLING, Wishes(), p) for p in ((), pushed))
+    without, with_ = (plan(targets, CLASSIC, FOR_POLLING, PollIntervals(), p) for p in ((), pushed))
     assert with_.interval < without.interval
 
 
 def test_a_list_whose_plant_has_all_its_devices_pushed_is_asked_less():
     targets = fleet(100, 2000)
     pushed = {t.serial for t in targets if t.plant == "plant7" and t.type != PLANT}
-    made = plan(targets, CLASSIC, FOR_POLLING, Wishes(pushed_interval=3000), pushed)
+    made = plan(targets, CLASSIC, FOR_POLLING, PollIntervals(pushed_interval=3000), pushed)
     slow = [row for row in rows(made, "GetInverterList") if row.pushed]
     assert [(row.calls, row.interval) for row in slow] == [(1, 3000)]
 
 
 def test_what_comes_along_in_anothers_answer_needs_no_call_of_its_own():
     targets = [*fleet(1, 1), target("logger", "sec1000", "plant0"), target("m", "meter", "plant0", carrier="logger")]
-    made = plan(targets, CLASSIC, FOR_POLLING, Wishes())
+    made = plan(targets, CLASSIC, FOR_POLLING, PollIntervals())
     assert not rows(made, "GetMeterBySN")
     assert rows(made, "GetSEC1000")[0].reaches == 2
 
@@ -121,7 +124,7 @@ def test_what_comes_along_in_anothers_answer_needs_no_call_of_its_own():
 def test_an_interface_that_is_shelved_is_not_planned_and_another_stands_in():
     shelved = {("GetInverterBySN", "inverter"), ("GetInverterDetail", "inverter"), ("GetPlantAlarms", "plant"),
                ("GetPlantDetail", "plant")}  # fmt: skip
-    made = plan(fleet(1, 2), CLASSIC, FOR_POLLING, Wishes(), (), shelved)
+    made = plan(fleet(1, 2), CLASSIC, FOR_POLLING, PollIntervals(), (), shelved)
     names = {row.interface for row in made.rows}
     assert not names & {name for name, _ in shelved}
     assert {"GetInverterList", "GetInverterAlarms"} <= names
@@ -130,21 +133,21 @@ def test_an_interface_that_is_shelved_is_not_planned_and_another_stands_in():
 
 
 def test_what_nothing_reads_is_said():
-    made = plan(fleet(1, 1, ["meter"]), CLASSIC, FOR_POLLING, Wishes(), (), {("GetMeterBySN", "meter")})
+    made = plan(fleet(1, 1, ["meter"]), CLASSIC, FOR_POLLING, PollIntervals(), (), {("GetMeterBySN", "meter")})
     assert made.unreached == {"meter"}
 
 
 def test_discovery_is_part_of_the_plan_and_stretched_where_it_would_cost_too_much():
     targets = fleet(100, 2000)
     assert discovery_calls(targets, CLASSIC) == 1 + 1 + 3 * 100
-    assert discovery_calls(targets, DEVELOPER) == 1 + 1 + 1 + 1 + 2000 // LIST_PAGE + 1
-    assert plan(targets, CLASSIC, FOR_POLLING, Wishes(discovery_interval=3600)).discovery_interval == 3600
-    hasty = plan(targets, CLASSIC, FOR_POLLING, Wishes(discovery_interval=60))
+    assert discovery_calls(targets, DEVELOPER) == 1 + 1 + 1 + 1 + 2000 // PAGE_SIZE + 1
+    assert plan(targets, CLASSIC, FOR_POLLING, PollIntervals(discovery_interval=3600)).discovery_interval == 3600
+    hasty = plan(targets, CLASSIC, FOR_POLLING, PollIntervals(discovery_interval=60))
     assert hasty.discovery_interval == pytest.approx(302 * 3600 / 306)
 
 
 def test_nothing_known_yet_is_a_plan_too():
-    made = plan([], CLASSIC, FOR_POLLING, Wishes())
+    made = plan([], CLASSIC, FOR_POLLING, PollIntervals())
     assert not made.rows
     assert made.oldest == 60
 
@@ -177,7 +180,7 @@ def test_no_plan_exceeds_and_every_device_is_kept_fresh(
     targets, catalogue, limit, interval, pushed_interval, discovery_interval, luck
 ):
     pushed = {t.serial for t in targets if luck.random() < luck.choice([0, 0.3, 1])}
-    wishes = Wishes(interval, pushed_interval, discovery_interval)
+    wishes = PollIntervals(interval, pushed_interval, discovery_interval)
     made = plan(targets, catalogue, limit, wishes, pushed)
     assert made.per_hour <= limit * (1 + 1e-9)
     assert made.interval >= interval
@@ -190,7 +193,7 @@ def test_no_plan_exceeds_and_every_device_is_kept_fresh(
         if row.pushed:
             assert row.interval >= pushed_interval
     fresh = reached(made)
-    listed = {unit[0].serial for row in made.rows for unit in row.units if row.interface == "GetInverterList"}
+    listed = {unit[0] for row in made.rows for unit in row.units if row.interface == "GetInverterList"}
     for t in targets:
         by_own = t.serial in fresh
         by_list = t.plant in listed and t.type in {"inverter", "storage"}

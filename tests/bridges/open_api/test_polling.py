@@ -1,15 +1,15 @@
 """Polling by the plan, on virtual time: evenly, within the budget, and less where somebody pushes."""
 
 import asyncio
+import os
 from datetime import timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.bridges.open_api.planner import Role
 from gateway.core.model import Device, DeviceKind, Quality, Snapshot
 from gateway.sems.budget import HOUR, Priority
 from gateway.sems.catalogue import Use
@@ -21,10 +21,16 @@ from gateway.sems.errors import (
     TimedOutError,
     UnreachableError,
 )
+from gateway.sems.plan import Role
 from gateway.sems.plants import PLANT
-from gateway.sems.readings import CADENCE_MOST, Cadence
+from gateway.sems.readings import MAX_CADENCE_SECONDS, Cadence
+from gateway.sems.schedule import Job
 from tests.bridges.open_api.kit import World, fleet, target
-from tests.kit.clock import NOON, virtual
+from tests.kit.clock import NOON, virtual, virtually
+
+DEVICES = int(os.environ.get("SEMS_GATEWAY_SOAK_FLEET", "300"))
+HOURS = int(os.environ.get("SEMS_GATEWAY_SOAK_FLEET", "600")) // 100
+"""Of them and of random hours `make soak` has more."""
 
 
 def most_in_an_hour(times):
@@ -65,16 +71,16 @@ async def test_an_empty_account_is_up_too():
         assert world.desk.reports == [(True, "")]
 
 
-@virtual
-async def test_2000_devices_an_hour_long():
-    async with World(fleet(100, 2000)) as world:
+@virtual(only="uvloop")  # many seconds
+async def test_a_fleet_an_hour_long():
+    async with World(fleet(DEVICES // 20, DEVICES)) as world:
         await asyncio.sleep(1.5 * HOUR)
         times = [at for at, *_ in world.sems.calls]
         assert most_in_an_hour(times) <= world.sems.budget.for_polling
         # Little of what there is remains unused.
         assert most_in_an_hour(times) > 0.95 * world.sems.budget.for_polling
         states = [world.desk.router.state(t.serial) for t in world.plants]
-        assert len(states) == 2100
+        assert len(states) == DEVICES + DEVICES // 20
         assert all(state.quality is Quality.GOOD for state in states)
         assert world.poller.troubled == 0
 
@@ -91,6 +97,82 @@ async def test_slow_values_stay_beside_the_fast_ones_and_vanish_when_too_old():
         values = world.desk.router.state("device0").values
         assert values["pv_power"] == 1000
         assert "energy_month" not in values
+
+
+# answers with nothing in them
+
+NOTHING = [{}, [], {"sn": "device0"}, {"pac": None, "vpv1": 6553.5, "status": ""}]
+
+
+@pytest.mark.parametrize("nothing", NOTHING, ids=repr)
+@virtual
+async def test_an_answer_without_a_value_is_no_measurement(nothing):
+    async with World(fleet(1, 3)) as world:
+        await asyncio.sleep(60)
+        began, before = world.clock.now(), len(world.desk.published)
+        world.sems.spoil = lambda i, a: (
+            nothing if i.name in {"GetInverterBySN", "GetInverterDetail"} and a["serial"] == "device0" else None
+        )
+        await asyncio.sleep(400)
+        world.desk.router.age()
+        state = world.desk.router.state("device0")
+        assert state.quality is Quality.STALE
+        assert state.time <= began
+        assert not [s for _, s in world.desk.published[before:] if s.serial == "device0" and s.time > began]
+        assert world.poller.troubled == 1
+        assert world.desk.found("no_data") == {"device0"}
+        assert world.desk.router.state("device1").quality is Quality.GOOD
+        world.sems.spoil = lambda *_: None
+        await asyncio.sleep(120)
+        assert world.desk.router.state("device0").quality is Quality.GOOD
+        assert not world.desk.found("no_data")
+        assert world.poller.troubled == 0
+
+
+@virtual
+async def test_a_cloud_that_answers_everything_with_nothing_is_down_and_takes_nothing_away():
+    async with World(fleet(2, 6)) as world:
+        await asyncio.sleep(60)
+        world.sems.spoil = lambda *_: {}
+        await asyncio.sleep(400)
+        assert world.desk.reports[-1][0] is False
+        assert len(world.plants) == 8
+        world.sems.spoil = lambda *_: None
+        await asyncio.sleep(120)
+        assert world.desk.reports[-1] == (True, "")
+        assert not world.desk.findings
+
+
+@virtual
+async def test_what_lists_alarms_or_is_beside_the_point_may_be_empty():
+    async with World(fleet(1, 3)) as world:
+        sides = {"GetPlantAlarms", "GetInverterAlarms", "GetPlantWeather", "GetPlantIncome", "GetInverterDetail"}
+        world.sems.spoil = lambda i, a: {} if i.name in sides else None
+        await asyncio.sleep(1200)
+        assert world.poller.troubled == 0
+        assert not world.desk.found("no_data")
+        assert world.desk.router.state("device0").quality is Quality.GOOD
+
+
+@virtual
+async def test_a_batch_without_a_value_for_one_is_that_ones_trouble():
+    async with World(fleet(1, 4), "developer") as world:
+        await asyncio.sleep(60)
+        world.sems.spoil = lambda i, a: (
+            {"deviceData": [{"sn": "device0", "parameters": {}}, *({"sn": f"device{n}", "parameters": {"pvPower": 1}}
+                                                                    for n in (1, 2, 3))]}
+            if i.name == "DeviceTelemetry" else None
+        )  # fmt: skip
+        await asyncio.sleep(300)
+        assert world.desk.found("no_data") == {"device0"}
+        world.desk.router.age()
+        assert world.desk.router.state("device0").quality is Quality.STALE
+        assert world.desk.router.state("device1").quality is Quality.GOOD
+        began = world.clock.monotonic()
+        world.sems.spoil = lambda i, a: {"deviceData": []} if i.name == "DeviceTelemetry" else None
+        await asyncio.sleep(300)
+        assert world.desk.found("no_data") == {f"device{n}" for n in range(4)}
+        assert len(world.calls("DeviceTelemetry", began)) <= 6, "one call a minute: to ask in halves is no help"
 
 
 # pushes
@@ -143,14 +225,14 @@ async def test_of_two_accounts_that_poll_a_device_the_first_by_name_goes_on():
 
 @virtual
 async def test_a_device_known_elsewhere_that_falls_silent_while_it_is_withdrawn_is_forgotten():
-    async with World(fleet(1, 2)) as world:
+    async with World(fleet(1, 3)) as world:
         world.desk.names["push"] = "push"
         await pushing(world, ["device0"], 300)
-        assert world.poller._elsewhere.serials
+        assert world.poller._overlap.serials
         del world.sems.targets["device0"]
         await world.discovery.round()
         await asyncio.sleep(600)
-        assert not world.poller._elsewhere.serials
+        assert not world.poller._overlap.serials
         assert world.plants.get("device0") is None
 
 
@@ -234,9 +316,9 @@ async def test_calls_taken_by_others_stretch_the_polling_and_nobody_is_told_it_i
         assert all(world.desk.router.state(t.serial).values for t in world.plants)
 
 
-@virtual
+@virtual(only="uvloop")  # many seconds
 async def test_what_sems_never_answers_is_not_asked_for_a_day():
-    async with World(fleet(1, 3)) as world:
+    async with World(fleet(1, 3), per_hour=360) as world:
         world.sems.spoil = lambda i, _: (
             SemsRefusedError("100006", "not supported") if i.name == "GetInverterDetail" else None
         )
@@ -322,9 +404,7 @@ async def test_entries_of_others_in_an_answer_are_not_believed():
         )  # fmt: skip
         poller = world.poller
         interface = world.sems.catalogue.interface("GetInverterList")
-        from gateway.bridges.open_api.polling import _Job
-
-        await poller._make(_Job(interface, (world.plants.get("plant0"),)))
+        await poller._make(Job(interface, ("plant0",)))
         assert world.desk.router.state("device1").values["ac_power"] != 777
         assert world.desk.router.state("device0").values["ac_power"] == 12
 
@@ -332,7 +412,9 @@ async def test_entries_of_others_in_an_answer_are_not_believed():
 # budgets, fleets, clocks
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=set(Phase) - {Phase.shrink})
+@settings(
+    max_examples=HOURS, deadline=None, suppress_health_check=list(HealthCheck), phases=set(Phase) - {Phase.shrink}
+)
 @given(
     plants=st.integers(1, 12),
     devices=st.integers(0, 120),
@@ -349,7 +431,7 @@ def test_an_hour_never_spends_more_than_there_is(
 ):
     types = ["inverter", "storage", "meter", "battery", "ev_charger"]
 
-    @virtual
+    @virtually
     async def hour():
         world = World(fleet(plants, devices, types), api, per_hour, interval)
         world.sems.latency = latency
@@ -392,14 +474,25 @@ def test_an_hour_never_spends_more_than_there_is(
 def test_a_device_is_stale_after_three_of_its_own_intervals():
     cadence = Cadence()
     assert cadence.interval(60) == 60
-    for minutes in (0, 5, 5, 10, 15):
-        cadence.heard(NOON + timedelta(minutes=minutes))
+    asked = count(0, 60)
+
+    def uploads(*minutes):
+        for at in asked:
+            newest = max(m for m in minutes if m * 60 <= at)
+            cadence.add(NOON + timedelta(minutes=newest), at, 60)
+            if newest == minutes[-1]:
+                return
+
+    uploads(0, 5, 10, 15)
     assert cadence.interval(60) == 300
-    cadence.heard(NOON + timedelta(hours=5))
-    assert cadence.interval(60) == 300, "one outage does not make a device seldom"
-    for hours in (6, 7, 8):
-        cadence.heard(NOON + timedelta(hours=hours))
-    assert cadence.interval(60) == CADENCE_MOST
+    uploads(15, 320, 325, 330, 635, 640)
+    assert cadence.interval(60) == 300, "nights do not make a device seldom"
+    uploads(*range(640, 680, 4))
+    assert cadence.interval(60) == 240, "it may become quicker"
+    uploads(*range(676, 800, 10))
+    assert cadence.interval(60) == 600, "or slower"
+    uploads(*range(796, 960, 20))
+    assert cadence.interval(60) == MAX_CADENCE_SECONDS
 
 
 @virtual

@@ -48,8 +48,8 @@ def test_calls_are_the_users_where_the_user_says():
         (DEVELOPER | CLASSIC, "platform developer takes no account and no password"),
         (CLASSIC | {"region": "au"}, "platform classic has no region; set url"),
         (CLASSIC | {"take_dispatch": True}, "take_dispatch is for platform developer"),
-        (CLASSIC | {"platform": "new"}, "'classic' or 'developer'"),
-        (DEVELOPER | {"region": "mars"}, "'eu', 'au', 'us' or 'hk'"),
+        (CLASSIC | {"platform": "new"}, "known here: developer, classic"),
+        (DEVELOPER | {"region": "mars"}, "'eu', 'au', 'us', 'hk' or 'cn'"),
         (DEVELOPER | {"overrides": {"interfaces": {"GetToken": {"path": "x"}}}}, "there is no interface 'GetToken'"),
     ],
 )

@@ -8,8 +8,8 @@ from typing import ClassVar
 import httpx
 import pytest
 
+from gateway.api.bridge import BridgeSettings
 from gateway.bridges.push import PushBridge, PushSettings
-from gateway.core.bridge import BridgeSettings
 from gateway.core.clock import SystemClock
 from tests.kit.bench import Bench, until
 
@@ -75,7 +75,7 @@ class Pushed:
         return {"interface": "GetInverterBySN", "sn": sn, "data": data}
 
     async def post(self, body=None, path=f"/push/{SECRET}", **options):
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
             if body is not None:
                 options["json"] = body
             return await client.post(self.url + path, **options)
@@ -90,7 +90,7 @@ async def pushed_to(directory, *, archive=Archive, clock=None, **settings):
     directory.mkdir(exist_ok=True)
     async with Bench(directory, clock=clock or SystemClock()) as bench:
         kept = bench.run(archive, BridgeSettings(), "archive").bridge if archive else None
-        options = {"port": 0, "secret": SECRET} | settings
+        options = {"port": 0, "secret": SECRET, "announce": True, "announce_most": 20_000} | settings
         runner = bench.run(PushBridge, PushSettings(**options), "push")
         await until(lambda: runner.bridge.port)
         yield Pushed(bench, runner, kept)

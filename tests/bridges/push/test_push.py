@@ -54,7 +54,9 @@ async def test_several_interfaces_of_a_device_add_up(it):
     await it.post({"interface": "GetInverterDetail", "sn": SN, "data": detail})
     assert it.values() == {"status": "normal", "ac_power": 5.0, "energy_month": 31.5}
     own = it.archive.kept[1]
-    assert (own.values["energy_month"], own.time) == (31.5, it.archive.kept[0].time - timedelta(seconds=60))
+    assert own.values["energy_month"] == 31.5
+    apart = it.archive.kept[0].time - own.time
+    assert timedelta(seconds=58) <= apart <= timedelta(seconds=60), "a second may begin between the two"
 
 
 async def test_the_same_again_is_acknowledged_and_nothing_more(it):
@@ -185,7 +187,7 @@ async def test_a_logger_brings_its_meters_along(it):
     ]
     assert (await it.post({"interface": "GetSEC1000", "sn": "S1", "data": {"devices": devices}})).status_code == 204
     assert it.values("S1")["ac_power"] == 9.0
-    assert it.values("M1")["grid_power"] == -4.0
+    assert it.values("M1")["grid_power"] == 4.0, "export is positive there"
     assert it.bench.router.state("M1").device.kind is DeviceKind.METER
 
 
@@ -298,7 +300,7 @@ BAD = [
         "says that GetInverterBySN has failed",
     ),
     ({"interface": "GetInverterBySN", "sn": SN, "data": None}, "GetInverterBySN has no data"),
-    ({"interface": "GetInverterBySN", "sn": SN, "data": {"colour": 5}}, "no field of this GetInverterBySN is known"),
+    ({"interface": "GetInverterBySN", "sn": SN, "data": {"colour": 5}}, "has no value of a known field"),
     ({"interface": "GetInverterBySN", "sn": "x" * 65, "data": {"pac": 5}}, "`sn` must have 1 to 64"),
     ({"interface": "GetInverterBySN", "sn": "a\nb", "data": {"pac": 5}}, "`sn` must have 1 to 64"),
     ({"interface": "GetInverterBySN", "data": {"pac": 5}}, "names no `sn`"),
@@ -323,7 +325,7 @@ async def test_what_is_understood_as_nothing_is_refused_with_the_reason(it, body
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[" * 100_000, b'{"a": NaN}', b"<html>"])
 async def test_what_is_no_json_is_refused(it, raw):
-    assert (await it.post(content=raw)).status_code == 422
+    assert (await it.post(content=raw, headers={"Content-Type": "application/json"})).status_code == 422
 
 
 async def test_one_bad_object_keeps_none_of_the_others_back(it):
@@ -419,7 +421,8 @@ async def test_metrics_count_by_outcome(it):
     )
     counts = {s.labels["outcome"]: s.value for s in family.samples if s.labels["bridge"] == "push"}
     assert counts == {
-        "taken": 1, "duplicate": 0, "late": 0, "bad": 0, "unauthorised": 1, "too_large": 0, "not_stored": 0,
+        "taken": 1, "duplicate": 0, "late": 0, "bad": 0, "unknown": 0, "unauthorised": 1,
+        "too_large": 0, "not_stored": 0,
     }  # fmt: skip
 
 

@@ -7,12 +7,14 @@ import msgspec
 from pydantic import SecretStr
 
 from gateway.bridges.realtime import RealtimeBridge, RealtimeSettings
+from gateway.bridges.realtime.licence import Licence
 from gateway.bridges.realtime.listing import Listing
-from gateway.bridges.realtime.reader import Reader
+from gateway.bridges.realtime.poller import NumberPoller
 from gateway.bridges.realtime.roster import Roster
 from gateway.core.errors import GatewayError
 from gateway.sems.budget import Budget, Priority
 from gateway.sems.catalogue import Use
+from gateway.sems.errors import understood
 from gateway.simulator import Simulator, SimulatorSettings
 from gateway.simulator.faults import FaultOrder
 from tests.bridges.open_api.kit import Desk, status
@@ -82,6 +84,9 @@ class MadeUp:
         self.spoil = lambda name, serials: None
         """Returns an exception to raise, or data to answer with, instead."""
 
+    def reading(self, name, *_):
+        return understood(name)
+
     async def call(self, name, args, *, priority=Priority.POLLING, timeout=None):
         interface = self.catalogue.interface(name)
         interface.parameters(args)
@@ -113,7 +118,12 @@ class MadeUp:
         if self.devices.get(serial) not in interface.of:
             return {"sn": serial, "code": "GY0404", "msg": "none such"}
         stamp = round((self.clock.now().timestamp() - self.age) * 1000)
-        return {"sn": serial, "code": "00000", "timestamp": stamp, "parameters": {"deviceStatus": 1, "pvPower": "1000"}}
+        return {
+            "sn": serial,
+            "code": "00000",
+            "refreshTime": stamp,
+            "parameters": {"deviceStatus": 1, "pvPower": "1000"},
+        }
 
 
 class World:
@@ -130,18 +140,20 @@ class World:
         self.desk.withdraw = self.desk.withdrawn.append
         self.sems = MadeUp(self.settings.catalogue, self.clock, per_hour, devices)
         self.roster = Roster(tmp_path / "numbers.json", self.settings.types, self.clock, self.desk.log)
-        self.listing = Listing(self.settings, self.sems.catalogue, self.sems, self.desk, self.roster)
-        self.reader = Reader(self.settings, self.sems.catalogue, self.sems, self.desk, self.roster, self.listing)
-        self.listing.on_changed = self.reader.changed
+        self.licence = Licence(self.roster._file.path.with_name("licence.json"), self.clock, self.desk.log)
+        shared = (self.settings, self.sems.catalogue, self.sems, self.desk, self.roster)
+        self.listing = Listing(*shared, self.licence)
+        self.reader = NumberPoller(*shared, self.listing, self.licence)
+        self.listing.on_found = self.reader.found
         self.tasks = []
 
     async def __aenter__(self):
         self.roster.restore()
         self.listing.begin()
-        if self.listing.has_list and self.sems.listed:
+        if self.sems.listed:
             with suppress(GatewayError):
                 await self.listing.round()
-        self.reader.listed()
+        self.reader.discovered()
         works = (self.reader.run(), self.reader.keep(), self.listing.watch_file())
         self.tasks = [asyncio.create_task(work) for work in works]
         return self

@@ -4,9 +4,10 @@ import pytest
 from prometheus_client import REGISTRY, generate_latest
 from structlog.testing import capture_logs
 
+from gateway.api.bridge import HistoryProvider, Sink
 from gateway.bridges.open_api import OpenApiBridge, OpenApiSettings
 from gateway.bridges.realtime import RealtimeBridge, RealtimeSettings
-from gateway.core.bridge import Controller, Historian, Sink
+from gateway.core.controller import Controller
 from gateway.core.model import DeviceKind, Quality
 from gateway.sems.catalogue import Use, load
 from tests.bridges.open_api.kit import DEVELOPER, status
@@ -56,7 +57,7 @@ async def test_everything_the_cloud_lists(tmp_path):
     async with cloud() as simulator, connected(tmp_path, simulator, "*") as bench:
         assert states(bench).keys() == set(simulator.world.serials)
         wanted = {i.name for i in load("realtime").interfaces if i.use is not Use.LOGIN}
-        await until(lambda: {call.interface for call in calls(simulator)} == wanted, timeout=15)
+        await until(lambda: {call.interface for call in calls(simulator)} == wanted)
         assert {call.code for call in calls(simulator)} == {"00000"}
         spoil(simulator, unauthorised=[ROOF])
         await until(lambda: "unauthorised" in status(bench, "supply").detail)
@@ -104,10 +105,10 @@ async def test_an_account_of_another_kind_has_no_licence(tmp_path, whitelist):
 async def test_alarms_are_told(tmp_path):
     async with cloud() as simulator, connected(tmp_path, simulator) as bench:
         spoil(simulator, alarms=[{"serial": ROOF, "code": "77", "text": "Fan slow"}], unauthorised=[HOUSE])
-        (alarm,) = await until(lambda: bench.router.alarm_book.of(ROOF), timeout=15)
+        (alarm,) = await until(lambda: bench.router.alarm_book.of(ROOF))
         assert (alarm.code, alarm.text) == ("77", "Fan slow")
         spoil(simulator, alarms=[{"serial": ROOF, "code": "77", "cleared": True}])
-        await until(lambda: not bench.router.alarm_book.of(ROOF), timeout=15)
+        await until(lambda: not bench.router.alarm_book.of(ROOF))
 
 
 async def test_faults_of_the_cloud_and_back(tmp_path):
@@ -140,7 +141,7 @@ async def test_one_account_has_one_token_and_one_budget_whatever_bridges_use_it(
 
 def test_it_is_a_source_and_nothing_else():
     assert not issubclass(RealtimeBridge, Controller)
-    assert not issubclass(RealtimeBridge, Historian)
+    assert not issubclass(RealtimeBridge, HistoryProvider)
     assert not issubclass(RealtimeBridge, Sink)
     assert not any(hasattr(RealtimeBridge, name) for name in ("takes", "send", "result"))
 

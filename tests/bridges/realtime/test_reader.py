@@ -17,6 +17,7 @@ from gateway.sems.errors import (
     UnauthorisedError,
     UnreachableError,
     WebPageError,
+    WrongParameterError,
 )
 from tests.bridges.realtime.kit import World
 from tests.kit.clock import FakeClock, virtual
@@ -46,10 +47,10 @@ async def test_a_hundred_numbers_are_one_call_a_minute(tmp_path):
         assert len(world.calls("alarm")) == pytest.approx(6, abs=3)
 
 
-@virtual
+@virtual(only="virtual")  # many seconds
 async def test_the_interval_is_stretched_rather_than_the_calls_overrun(tmp_path):
     async with World(tmp_path, fleet(600), per_hour=100) as world:
-        await asyncio.sleep(3 * HOUR)
+        await asyncio.sleep(1.5 * HOUR)
         assert world.reader.plan.interval > 120
         times = [at for at, *_ in world.sems.calls]
         assert most_in_an_hour(times) <= 90
@@ -176,6 +177,82 @@ async def test_a_cloud_that_refuses_the_whole_batch_for_one_number_is_asked_in_h
         assert world.reader.troubled == 0
 
 
+def _refuses(*bad, code="100004"):
+    def spoil(name, serials):
+        if not set(bad) & set(serials):
+            return None
+        if code == "GY0404":
+            return SemsRefusedError(code, "no such device")
+        return WrongParameterError(code, "parameter error", name, ["sns"])
+
+    return spoil
+
+
+@virtual
+@pytest.mark.parametrize("code", ["100004", "GY0404"])
+@pytest.mark.parametrize("lists", [True, False])
+async def test_one_bad_number_that_refuses_the_call_whole_is_found_named_and_kept(tmp_path, code, lists):
+    """From the first call on, where nothing was ever answered: 100 of 100 were stale for ever."""
+    devices = fleet(100)
+    with capture_logs() as log:
+        async with World(tmp_path, devices, lists=lists) as world:
+            world.sems.spoil = _refuses("SN00042", code=code)
+            await asyncio.sleep(900)
+            assert [serial for serial in devices if not world.values(serial)] == ["SN00042"]
+            up, said = world.desk.reports[-1]
+            assert up
+            assert "1 of 100 numbers unknown to SEMS: SN00042" in said
+            found = len(world.sems.calls)
+            assert found < 90
+            await asyncio.sleep(3600)
+            assert not [s for at, s in world.calls("inverter", world.clock.monotonic() - 3500) if "SN00042" in s]
+        async with World(tmp_path, devices, lists=lists, clock=world.clock, poll_interval=1800) as again:
+            again.sems.spoil = _refuses("SN00042", code=code)
+            await asyncio.sleep(900)
+            assert not [s for _, s in again.calls("inverter") if "SN00042" in s], "kept over a restart"
+            assert again.values("SN00041")
+            again.sems.spoil = lambda *_: None
+            await asyncio.sleep(DAY)
+            assert again.values("SN00042"), "right again, it comes back"
+    assert len([e for e in log if e.get("serial") == "SN00042" and e["log_level"] == "warning"]) == 1
+
+
+@virtual
+async def test_where_calls_are_few_the_halving_goes_on_over_rounds_and_restarts(tmp_path):
+    devices = fleet(100)
+    bad = ("SN00000", "SN00050", "SN00099")
+    clock = None
+    async with World(tmp_path, devices, lists=False, per_hour=100, types=devices, poll_interval=300) as world:
+        clock = world.clock
+        world.sems.spoil = _refuses(*bad)
+        await asyncio.sleep(3 * HOUR)
+        first = sum(1 for serial in devices if world.values(serial))
+        assert most_in_an_hour([at for at, *_ in world.sems.calls]) <= 100
+    assert first
+    async with World(
+        tmp_path, devices, lists=False, per_hour=100, types=devices, poll_interval=300, clock=clock
+    ) as world:
+        world.sems.spoil = _refuses(*bad)
+        await asyncio.sleep(3 * HOUR)
+        assert [serial for serial in devices if not world.values(serial)] == list(bad)
+
+
+@virtual
+async def test_a_number_that_spoils_only_the_alarms_is_left_out_of_them_and_read(tmp_path):
+    async with World(tmp_path, fleet(100)) as world:
+        await asyncio.sleep(600)
+        bad = _refuses("SN00042")
+        world.sems.spoil = lambda name, serials: bad(name, serials) if name == "alarm" else None
+        await asyncio.sleep(2 * HOUR)
+        since = world.clock.monotonic()
+        await asyncio.sleep(2 * HOUR)
+        asked = [serials for _, serials in world.calls("alarm", since)]
+        assert max(map(len, asked)) >= 49
+        assert len([serials for serials in asked if "SN00042" in serials]) <= 4
+        assert world.reader.troubled == 0
+        assert world.values("SN00042")
+
+
 @virtual
 async def test_none_authorised_is_down_and_says_what_to_do(tmp_path):
     async with World(tmp_path, fleet(7)) as world:
@@ -259,7 +336,7 @@ async def test_an_interface_that_is_refused_is_not_asked_number_by_number(tmp_pa
 
 @virtual
 async def test_an_answer_that_leaves_a_number_out_or_tells_of_strangers(tmp_path):
-    entry = {"sn": "SN00000", "timestamp": 0, "parameters": {"pvPower": 1}}
+    entry = {"sn": "SN00000", "refreshTime": 0, "parameters": {"pvPower": 1}}
     answer = {"deviceData": [entry, entry | {"sn": "stranger"}, "nonsense", {"sn": 5}]}
     async with World(tmp_path, fleet(2)) as world:
         world.sems.spoil = lambda name, _: answer if name == "inverter" else None

@@ -5,11 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
-from gateway import show_plan
+from gateway.api.registry import Registry
 from gateway.bridges.open_api import OpenApiBridge
 from gateway.bridges.realtime import RealtimeBridge
-from gateway.core.registry import Registry
-from gateway.settings import Config, ConfigError
+from gateway.cli import plan as show_plan
+from gateway.run.settings import Config, ConfigError
 
 GOOD = """\
 bridges:
@@ -22,8 +22,10 @@ bridges:
 
 
 class Entry:
+    dist = None
+
     def __init__(self, name, bridge):
-        self.name, self.value, self._bridge = name, name, bridge
+        self.name, self.value, self._bridge = name, f"{bridge.__module__}:{bridge.__name__}", bridge
 
     def load(self):
         return self._bridge

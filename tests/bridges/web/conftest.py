@@ -35,7 +35,7 @@ class Web:
         headers = options.pop("headers", {})
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
             return await client.request(method, self.url + path, headers=headers, **options)
 
     async def get(self, path, token=None, **options):

@@ -1,16 +1,18 @@
 """`/api/v1` as its clients see it: over a real socket, asked by httpx."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from gateway.bridges.web.problems import KINDS
+from gateway.commands.policy.policy import ControlSettings, Rule
 from gateway.core.errors import NotSentError, RefusedError
-from gateway.core.journal.journal import JournalError
-from gateway.core.model import DeviceKind, Reason
-from gateway.core.policy.policy import ControlSettings, Rule
+from gateway.core.model import DeviceKind, Reason, iso
+from gateway.journal.journal import JournalError
 from tests.bridges.web.conftest import OTHER, READER, SN, WRITER, served
 from tests.kit.bench import EVERYTHING, until
+from tests.kit.journal import without_disk
 
 LIMIT = "active_power_limit"
 
@@ -122,10 +124,16 @@ async def test_the_same_wish_twice_is_one_command(it):
 async def test_what_was_said_long_ago_has_expired(it):
     answer = await it.set({LIMIT: 50, "time": "2020-01-01T00:00:00Z"})
     assert (answer.status_code, answer.json()["reason"]) == (422, "expired")
-    future = await it.set({LIMIT: 50, "id": "f", "time": "2999-01-01T00:00:00Z", "ttl": 10}, query="?wait=10")
+    minute = iso(it.bench.clock.now() + timedelta(seconds=100))
+    future = await it.set({LIMIT: 50, "id": "f", "time": minute, "ttl": 10}, query="?wait=10")
     assert future.status_code == 200
     (command,) = it.controller.sent
     assert (command.expires - command.created).total_seconds() == 10
+    for ahead in (iso(it.bench.clock.now() + timedelta(minutes=10)), "9999-12-31T23:59:59Z"):
+        answer = await it.set({LIMIT: 60, "id": "g", "time": ahead})
+        assert (answer.status_code, answer.json()["reason"], answer.json()["id"]) == (400, "bad_request", "g")
+        assert "ahead of the gateway's clock" in answer.json()["detail"]
+    assert len(it.controller.sent) == 1
 
 
 @pytest.mark.parametrize(
@@ -194,10 +202,10 @@ async def test_without_a_controller_it_is_unavailable(it):
 
 
 async def test_what_the_journal_cannot_keep_is_not_promised(it, monkeypatch):
-    async def broken(*_):
+    async def broken(*_, **__):
         raise JournalError("the disk is full")
 
-    monkeypatch.setattr(it.bench.journal, "record", broken)
+    monkeypatch.setattr(it.bench.journal, "post", without_disk("the disk is full"))
     answer = await it.set({LIMIT: 50})
     assert (answer.status_code, answer.json()["reason"]) == (503, "not_stored")
     monkeypatch.setattr(it.bench.journal, "history", broken)
@@ -327,7 +335,7 @@ async def test_how_bridges_do(it):
 
 
 async def test_a_failure_of_ours_says_nothing_of_the_inside(it, monkeypatch, capsys):
-    async def broken(*_):
+    async def broken(*_, **__):
         raise ZeroDivisionError("inside")
 
     monkeypatch.setattr(it.bench.journal, "history", broken)

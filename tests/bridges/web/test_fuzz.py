@@ -63,7 +63,7 @@ def test_no_bytes_end_the_listener(running, scraps):
         if writer.can_write_eof():
             writer.write_eof()
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 answer = await reader.read()
         except ConnectionError:
             answer = b""

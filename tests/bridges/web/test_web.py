@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
 from gateway.bridges.web import WebBridge, WebSettings
+from gateway.core.findings import FindingCode
 from gateway.core.model import Alarm, Severity
 from tests.kit.bench import INVERTER, Bench, until
 
@@ -84,3 +85,27 @@ async def test_a_port_in_use_is_said_and_taken_up_later(tmp_path):
         status = await until(lambda: next((s for s in bench.router.bridges() if s.name == "second"), None))
         assert not status.up
         assert "set bridges.second.port" in status.detail
+
+
+async def test_what_a_bridge_doubts_is_shown_until_it_is_settled(tmp_path):
+    async with Bench(tmp_path) as bench:
+        runner = bench.run(WebBridge, WebSettings(port=0), "web")
+        await until(bench.router.bridges)
+        runner.find(FindingCode.LIST_DOUBTED, "P1", "2 of 9 devices are left", "wait")
+        runner.find(FindingCode.ZONE_INFERRED, "P1", "UTC+02:00")
+        runner.find(FindingCode.LIST_DOUBTED, "P1", "3 of 9 devices are left", "wait")
+
+        answer = await get(runner, "/readyz")
+        assert answer.status_code == 200, "doubts about data are no reason to send no requests"
+        (shown,) = answer.json()["findings"]
+        assert shown == {"bridge": "web", "code": "list_doubted", "subject": "P1", "text": "3 of 9 devices are left"}
+        families = {f.name: f.samples for f in text_string_to_metric_families((await get(runner, "/metrics")).text)}
+        assert {s.labels["code"]: s.value for s in families["sems_gateway_findings"]} == {
+            "list_doubted": 1,
+            "zone_inferred": 1,
+        }
+        (status,) = (await get(runner, "/api/v1/bridges")).json()["bridges"].values()
+        assert [found["remedy"] for found in status["findings"]] == ["wait", ""]
+
+        runner.settle(FindingCode.LIST_DOUBTED, "P1")
+        assert "findings" not in (await get(runner, "/readyz")).json()

@@ -6,13 +6,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Final, Self
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gateway.api.registry import PluginError, UnknownPluginError
 from gateway.bridges.modbus.codec import WordOrder
-from gateway.bridges.modbus.maps import FAMILIES
 from gateway.bridges.modbus.maps.custom import CustomFamily
 from gateway.bridges.modbus.maps.family import Family
+from gateway.bridges.modbus.maps.found import installed, make
 from gateway.bridges.modbus.maps.row import MapError, RegisterMap, Row
 from gateway.core.model import Device, DeviceKind, Range
 from gateway.core.points import SETPOINTS
@@ -41,8 +41,13 @@ class Choice(BaseModel):
     def options(self) -> Mapping[str, Any]:
         """What stands beside the name, as the family's own `Options` take it."""
         given = self.model_extra or {}
-        model = None if self.is_file else getattr(FAMILIES[self.map], "Options", None)
+        model = self._model
         return given if model is None else dict(model.model_validate(given))
+
+    @property
+    def _model(self) -> type[BaseModel] | None:
+        """What its options are; None where it takes none. Raises PluginError."""
+        return None if self.is_file else getattr(installed().load(self.map), "Options", None)
 
     @model_validator(mode="before")
     @classmethod
@@ -51,12 +56,12 @@ class Choice(BaseModel):
 
     @model_validator(mode="after")
     def _is_known(self) -> Self:
-        if not self.is_file and self.map not in FAMILIES:
-            raise ValueError(
-                f"there is no map {self.map!r}; there are {', '.join(FAMILIES)}, or name a file that ends in {FILE}"
-            )
-        factory = None if self.is_file else FAMILIES[self.map]
-        model: type[BaseModel] | None = getattr(factory, "Options", None)
+        try:
+            model = self._model
+        except UnknownPluginError as error:
+            raise ValueError(f"{error}; a file's name ends in {FILE}") from None
+        except PluginError as error:
+            raise ValueError(str(error)) from None
         known = list(model.model_fields) if model else []
         for option in self.model_extra or {}:
             if option not in known:
@@ -82,9 +87,7 @@ def build(choices: Iterable[Choice], order: WordOrder) -> tuple[Family, ...]:
     for choice in choices:
         try:
             families.append(
-                CustomFamily(Path(choice.map), order)
-                if choice.is_file
-                else FAMILIES[choice.map](order, **choice.options)
+                CustomFamily(Path(choice.map), order) if choice.is_file else make(choice.map, order, **choice.options)
             )
         except MapError as error:
             raise MapsError(str(error)) from error
@@ -97,31 +100,9 @@ def build(choices: Iterable[Choice], order: WordOrder) -> tuple[Family, ...]:
     return tuple(families)
 
 
-def tables(families: Iterable[Family]) -> list[RegisterMap]:
-    """Return every table that the maps are made of, for people: those of one map that differ are named apart."""
-    found: list[RegisterMap] = []
-    for family in families:
-        kinds: list[tuple[RegisterMap, list[str]]] = []
-        for device in SAMPLES:
-            layout = family.layout(device)
-            if layout is None:
-                continue
-            known = next((of for map_, of in kinds if map_ == layout.map), None)
-            if known is None:
-                kinds.append((layout.map, [device.kind]))
-            else:
-                known.append(device.kind)
-        names = [map_.name for map_, _ in kinds]
-        found += [
-            map_
-            if names.count(map_.name) == 1
-            else msgspec.structs.replace(map_, name=f"{map_.name} ({', '.join(of)})")
-            for map_, of in kinds
-        ]
-    return found
-
-
 def _clashes(families: Sequence[Family]) -> Iterator[str]:
+    if len(families) < 2:
+        return
     for device in SAMPLES:
         laid_out = [(family, layout.map) for family in families if (layout := family.layout(device))]
         for (one, one_map), (other, other_map) in combinations(laid_out, 2):

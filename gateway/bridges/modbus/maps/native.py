@@ -4,7 +4,7 @@ An address is written in a row, or follows from an index that is; a new point ta
 free, so nothing ever shifts. Addresses are 0-based. FC3 and FC4 read the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from gateway.bridges.modbus.codec import Encoding
@@ -19,6 +19,7 @@ from gateway.bridges.modbus.codes import (
     legend,
 )
 from gateway.bridges.modbus.maps.row import Block, RegisterMap, Row
+from gateway.core.points import POINTS
 
 VERSION: Final = 1
 """Counts up when the meaning of an address changes, not when one is added."""
@@ -32,6 +33,7 @@ SET_SCALED, SET_FLOATS, SET_SINGLE = 5000, 5500, 5800
 SETPOINT_SLOTS: Final = 25
 COMMAND, COMMAND_BY_SETPOINT = 6000, 6100
 ALARMS = 6200
+OVERVIEW, TOTALS = 6300, 6400
 
 BLOCKS: Final = (
     Block(start=0, count=150, title="Identity and state", live=True),
@@ -43,29 +45,27 @@ BLOCKS: Final = (
     Block(start=COMMAND, count=64, title="Last command"),
     Block(start=COMMAND_BY_SETPOINT, count=4 * SETPOINT_SLOTS, title="Last command, by setpoint"),
     Block(start=ALARMS, count=64, title="Active alarms"),
+    Block(start=OVERVIEW, count=60, title="Overview: what most clients want, in one read", live=True),
+    Block(start=TOTALS, count=60, title="Energy totals, also while measurements are not good", live=True),
 )
 
 
-def _row(address: int, encoding: Encoding, field: str, text: str, length: int = 0, unit: str = "") -> Row:
-    return Row(address=address, encoding=encoding, field=field, text=text, length=length, unit=unit)
-
-
 IDENTITY: Final = (
-    _row(0, UINT16, "data.map_version", "Version of this map"),
-    _row(1, UINT16, "device.kind", f"Kind of device: {legend(KINDS)}"),
-    _row(2, INT32, "device.rated_power", "Rated power", unit="W"),
-    _row(4, STRING, "device.serial", "Serial number", 16),
-    _row(20, STRING, "device.name", "Name", 16),
-    _row(36, STRING, "device.model", "Model", 16),
-    _row(52, STRING, "device.plant", "Serial of the plant it belongs to", 16),
-    _row(68, STRING, "device.firmware", "Firmware version", 16),
-    _row(100, UINT16, "data.quality", f"Quality of the data: {legend(QUALITIES)}"),
-    _row(101, UINT16, "data.status", f"What the device is doing: {legend(STATUSES)}"),
-    _row(102, UINT32, "data.age", "Age of the data at the moment of this read", unit="s"),
-    _row(104, UINT32, "data.time", "Time of measurement, Unix time (UTC)", unit="s"),
-    _row(106, UINT32, "data.updates", "Counts up with every update of this device"),
-    _row(108, UINT32, "gateway.uptime", "Seconds since this server started; a heartbeat", unit="s"),
-    _row(110, STRING, "data.fault_text", "The fault in words", 32),
+    Row(0, UINT16, "data.map_version", "Version of this map"),
+    Row(1, UINT16, "device.kind", f"Kind of device: {legend(KINDS)}"),
+    Row(2, INT32, "device.rated_power", "Rated power", unit="W"),
+    Row(4, STRING, "device.serial", "Serial number", length=16),
+    Row(20, STRING, "device.name", "Name", length=16),
+    Row(36, STRING, "device.model", "Model", length=16),
+    Row(52, STRING, "device.plant", "Serial of the plant it belongs to", length=16),
+    Row(68, STRING, "device.firmware", "Firmware version", length=16),
+    Row(100, UINT16, "data.quality", f"Quality of the data: {legend(QUALITIES)}"),
+    Row(101, UINT16, "data.status", f"What the device is doing: {legend(STATUSES)}"),
+    Row(102, UINT32, "data.age", "Age of the data at the moment of this read", unit="s"),
+    Row(104, UINT32, "data.time", "Time of measurement, Unix time (UTC)", unit="s"),
+    Row(106, UINT32, "data.updates", "Counts up with every update of this device"),
+    Row(108, UINT32, "gateway.uptime", "Seconds since this server started; a heartbeat", unit="s"),
+    Row(110, STRING, "data.fault_text", "The fault in words", length=32),
 )
 
 POINT_INDEX: Final[tuple[tuple[int, str, int], ...]] = (
@@ -147,6 +147,38 @@ POINT_INDEX: Final[tuple[tuple[int, str, int], ...]] = (
     (112, "income_today", -2),
     (113, "income_total", -2),
 )
+OWN: Final = "native."
+"""What the name of a field begins with that shows a point by itself when that is known now, and else is "not there"."""
+
+INT16: Final = Encoding.INT16
+OVERVIEW_POINTS: Final[tuple[tuple[int, str, Encoding, int], ...]] = (
+    # address, point, encoding, exponent
+    (6308, "ac_power", INT32, 0),
+    (6310, "ac_reactive_power", INT32, 0),
+    (6312, "grid_power", INT32, 0),
+    (6314, "load_power", INT32, 0),
+    (6316, "pv_power", INT32, 0),
+    (6318, "battery_power", INT32, 0),
+    (6320, "battery_soc", INT16, -1),
+    (6321, "ac_power_factor", INT16, -3),
+    (6322, "energy_today", INT32, -2),
+    (6324, "energy_total", INT32, -1),
+    (6326, "grid_import_total", INT32, -1),
+    (6328, "grid_export_total", INT32, -1),
+    (6330, "l1_voltage", UINT16, -1),
+    (6331, "l2_voltage", UINT16, -1),
+    (6332, "l3_voltage", UINT16, -1),
+    (6333, "l1_frequency", UINT16, -2),
+    (6334, "l1_current", INT32, -2),
+    (6336, "l2_current", INT32, -2),
+    (6338, "l3_current", INT32, -2),
+    (6340, "temperature", INT16, -1),
+    (6342, "fault_code", UINT32, 0),
+)
+"""With quality, status, age and time before them, and rated power behind: 48 registers."""
+FIRST_TOTAL: Final = 60
+TOTAL_SLOTS: Final = 20
+"""The indices of POINT_INDEX from 60 to 79 are what only counts up; these keep their last value."""
 UNSIGNED: Final = frozenset({"fault_code"})
 """Bit fields: 32 bits without a sign, and no float row, since a float keeps 24."""
 
@@ -162,90 +194,107 @@ SETPOINT_SCALES: Final[Mapping[str, tuple[int, Encoding, int]]] = {
     "battery_power_target": (0, UINT16, 1),
     "battery_target_soc": (-1, Encoding.INT16, -1),
     "charging": (0, UINT16, 0),
+    "battery_reserve_soc": (-1, Encoding.INT16, -1),
 }
 
 LAST_COMMAND: Final = (
-    _row(6000, UINT32, "command.count", "Counts the commands for this device, whoever asked"),
-    _row(6002, UINT16, "command.setpoint", f"Setpoint of the last one: {legend(SETPOINT_INDEX)}"),
-    _row(6003, UINT16, "command.state", f"Where it stands: 0 none yet, {legend(STATES)}"),
-    _row(6004, UINT16, "command.reason", f"Why it was rejected: 0 it was not, {legend(REASONS)}"),
-    _row(6006, UINT32, "command.time", "Time of its last step, Unix time (UTC)", unit="s"),
-    _row(6008, STRING, "command.id", "Its id", 18),
-    _row(6026, STRING, "command.detail", "What happened, in words", 32),
+    Row(6000, UINT32, "command.count", "Counts the commands for this device, whoever gave them"),
+    Row(6002, UINT16, "command.setpoint", f"Setpoint of the last one: {legend(SETPOINT_INDEX)}"),
+    Row(6003, UINT16, "command.state", f"Where it stands: 0 none yet, {legend(STATES)}"),
+    Row(6004, UINT16, "command.reason", f"Why it was rejected: 0 it was not, {legend(REASONS)}"),
+    Row(6006, UINT32, "command.time", "Time of its last step, Unix time (UTC)", unit="s"),
+    Row(6008, STRING, "command.id", "Its id", length=18),
+    Row(6026, STRING, "command.detail", "What happened, in words", length=32),
 )
 
 ACTIVE_ALARMS: Final = (
-    _row(6200, UINT16, "data.alarms_active", "How many alarms are active; shown also while measurements are not"),
-    _row(6201, UINT16, "data.alarm_severity", f"Severity of the worst of them: {legend(SEVERITIES)}"),
-    _row(6202, UINT32, "data.alarm_time", "When the last of them was raised, Unix time (UTC)", unit="s"),
-    _row(6204, STRING, "data.alarm_code", "Its code", 16),
-    _row(6220, STRING, "data.alarm_text", "It in words", 32),
+    Row(6200, UINT16, "data.alarms_active", "How many alarms are active; shown also while measurements are not"),
+    Row(6201, UINT16, "data.alarm_severity", f"Severity of the worst of them: {legend(SEVERITIES)}"),
+    Row(6202, UINT32, "data.alarm_time", "When the last of them was raised, Unix time (UTC)", unit="s"),
+    Row(6204, STRING, "data.alarm_code", "Its code", length=16),
+    Row(6220, STRING, "data.alarm_text", "It in words", length=32),
 )
 
 
 def _measurements() -> list[Row]:
-    rows = [
-        Row(
-            address=SCALED + 2 * index,
-            encoding=UINT32 if point in UNSIGNED else INT32,
-            field=point,
-            exponent=exponent,
-        )
+    scaled = [
+        Row(SCALED + 2 * index, UINT32 if point in UNSIGNED else INT32, point, exponent=exponent)
         for index, point, exponent in POINT_INDEX
     ]
-    rows += [
-        Row(address=FLOATS + 2 * index, encoding=FLOAT32, field=point)
-        for index, point, _ in POINT_INDEX
-        if point not in UNSIGNED
-    ]
-    return rows
+    floats = [Row(FLOATS + 2 * index, FLOAT32, point) for index, point, _ in POINT_INDEX if point not in UNSIGNED]
+    return scaled + floats
 
 
-def _setpoints() -> list[Row]:
+def _state(start: int) -> list[Row]:
+    """Return what stands before values, so that one read says how good and how old they are."""
     return [
-        row
-        for point, (exponent, encoding, single_exponent) in SETPOINT_SCALES.items()
-        for place in (SETPOINT_INDEX[point],)
-        for row in (
-            Row(
-                address=SET_SCALED + 2 * place,
-                encoding=INT32,
-                field=point,
-                exponent=exponent,
-                writable=True,
-            ),
-            Row(address=SET_FLOATS + 2 * place, encoding=FLOAT32, field=point, writable=True),
-            Row(
-                address=SET_SINGLE + place,
-                encoding=encoding,
-                field=point,
-                exponent=single_exponent,
-                writable=True,
-            ),
-        )
+        Row(start, UINT16, "data.quality", f"Quality of the data: {legend(QUALITIES)}"),
+        Row(start + 1, UINT16, "data.status", f"What the device is doing: {legend(STATUSES)}"),
+        Row(start + 2, UINT32, "data.age", "Age of the data at the moment of this read", unit="s"),
+        Row(start + 4, UINT32, "data.time", "Time of measurement, Unix time (UTC)", unit="s"),
     ]
 
 
-def _commands_by_setpoint() -> list[Row]:
+def _by_itself(address: int, point: str, encoding: Encoding, exponent: int) -> Row:
+    known = POINTS[point]
+    return Row(address, encoding, OWN + point, known.description, exponent, known.unit)
+
+
+def _overview() -> list[Row]:
     return [
-        row
-        for point, place in SETPOINT_INDEX.items()
-        for address in (COMMAND_BY_SETPOINT + 4 * place,)
-        for row in (
-            _row(address, UINT16, f"command.{point}.state", f"Last command for {point}: state, as at {COMMAND + 3}"),
-            _row(address + 1, UINT16, f"command.{point}.reason", f"Reason, as at {COMMAND + 4}"),
-            _row(address + 2, UINT32, f"command.{point}.time", "Time of its last step, Unix time (UTC)", unit="s"),
-        )
+        *_state(OVERVIEW),
+        Row(6306, UINT16, "data.alarms_active", "How many alarms are active"),
+        Row(6307, UINT16, "data.alarm_severity", f"Severity of the worst of them: {legend(SEVERITIES)}"),
+        *(_by_itself(*place) for place in OVERVIEW_POINTS),
+        Row(6341, UINT16, "device.kind", f"Kind of device: {legend(KINDS)}"),
+        Row(6344, INT32, "device.rated_power", "Rated power", unit="W"),
+        Row(6346, UINT32, "data.updates", "Counts up with every update of this device"),
     ]
 
 
-NATIVE: Final = RegisterMap(
-    "native",
-    BLOCKS,
-    tuple(
-        sorted(
-            (*IDENTITY, *_measurements(), *_setpoints(), *LAST_COMMAND, *_commands_by_setpoint(), *ACTIVE_ALARMS),
-            key=lambda row: row.address,
-        )
-    ),
+def _totals() -> list[Row]:
+    """Return the totals in the order of their indices: index 60 of the measurements is at 6410."""
+    return [
+        *_state(TOTALS),
+        *(
+            _by_itself(TOTALS + 10 + 2 * (index - FIRST_TOTAL), point, INT32, exponent)
+            for index, point, exponent in POINT_INDEX
+            if FIRST_TOTAL <= index < FIRST_TOTAL + TOTAL_SLOTS
+        ),
+    ]
+
+
+def _setpoints() -> Iterator[Row]:
+    for point, (exponent, encoding, single_exponent) in SETPOINT_SCALES.items():
+        place = SETPOINT_INDEX[point]
+        yield Row(SET_SCALED + 2 * place, INT32, point, exponent=exponent, writable=True)
+        yield Row(SET_FLOATS + 2 * place, FLOAT32, point, writable=True)
+        yield Row(SET_SINGLE + place, encoding, point, exponent=single_exponent, writable=True)
+
+
+def _commands_by_setpoint() -> Iterator[Row]:
+    for point, place in SETPOINT_INDEX.items():
+        at, field = COMMAND_BY_SETPOINT + 4 * place, f"command.{point}"
+        yield Row(at, UINT16, f"{field}.state", f"Last command for {point}: state, as at {COMMAND + 3}")
+        yield Row(at + 1, UINT16, f"{field}.reason", f"Reason, as at {COMMAND + 4}")
+        yield Row(at + 2, UINT32, f"{field}.time", "Time of its last step, Unix time (UTC)", unit="s")
+
+
+_ROWS: Final = (
+    *IDENTITY,
+    *_overview(),
+    *_totals(),
+    *_measurements(),
+    *_setpoints(),
+    *LAST_COMMAND,
+    *_commands_by_setpoint(),
+    *ACTIVE_ALARMS,
 )
+NATIVE: Final = RegisterMap("native", BLOCKS, tuple(sorted(_ROWS, key=lambda row: row.address)))
+
+KEPT: Final[Mapping[str, str]] = {
+    OWN + point: point for index, point, _ in POINT_INDEX if FIRST_TOTAL <= index < FIRST_TOTAL + TOTAL_SLOTS
+}
+"""Field → the point it shows: its last value, also while data are not good."""
+NOW: Final[Mapping[str, str]] = {OWN + point: point for _, point, _, _ in OVERVIEW_POINTS if OWN + point not in KEPT}
+"""Field → the point it shows while data are good."""

@@ -1,31 +1,31 @@
 """The native map as the bridge uses it."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 from gateway.bridges.modbus.codec import WordOrder
-from gateway.bridges.modbus.image import Image, Layout
-from gateway.bridges.modbus.maps.native import NATIVE
-from gateway.bridges.modbus.writes import Wish, wishes
-from gateway.core.model import Device, DeviceState, Value
+from gateway.bridges.modbus.image import Layout
+from gateway.bridges.modbus.lasting import lasting
+from gateway.bridges.modbus.maps.family import FixedFamily
+from gateway.bridges.modbus.maps.native import KEPT, NATIVE, NOW
+from gateway.core.model import DeviceState, Value
+
+ALL: Final[Mapping[str, str]] = {**KEPT, **NOW}
 
 
-class NativeFamily:
-    """The same layout for every device; shows points and the bridge's own fields, and no more."""
+@cache
+def _layout(order: WordOrder) -> Layout:
+    return Layout(NATIVE, order)
 
-    name: Final = NATIVE.name
+
+class NativeFamily(FixedFamily):
+    """Shows points and the bridge's own fields."""
 
     def __init__(self, order: WordOrder) -> None:
-        self._layout = Layout(NATIVE, order)
+        super().__init__(_layout(order))
 
-    def layout(self, device: Device) -> Layout:  # noqa: ARG002 - it is for all
-        """See `Family.layout`."""
-        return self._layout
-
-    def fields(self, state: DeviceState) -> Mapping[str, Value]:  # noqa: ARG002
-        """See `Family.fields`."""
-        return {}
-
-    def wishes(self, image: Image, address: int, payload: bytes) -> list[Wish]:
-        """See `Family.wishes`."""
-        return wishes(image.layout, address, payload)
+    def fields(self, state: DeviceState) -> Mapping[str, Value]:
+        """See `Family.fields`. These blocks can be read at any time, so that what is old must not look new."""
+        values = lasting(state)
+        return {field: values.get(point) for field, point in ALL.items()}

@@ -1,5 +1,6 @@
 """What a register map is made of: rows, and the blocks that may be read."""
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import pairwise
@@ -7,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from gateway.bridges.modbus.codec import NUMBERS, Encoding
+from gateway.bridges.modbus.codec import NUMBERS, NUMERALS, Encoding
 from gateway.core.model import Value
-from gateway.core.points import POINTS, Point, Type
+from gateway.core.points import NONE, POINTS, SETPOINTS, Point, Type
 
 INTERNAL_FIELDS: Final = frozenset(
     {
@@ -19,16 +20,21 @@ INTERNAL_FIELDS: Final = frozenset(
         "gateway.uptime",
         *(f"command.{name}" for name in ("count", "setpoint", "state", "reason", "time", "id", "detail")),
         *(f"command.{point.id}.{name}" for point in POINTS.values() for name in ("state", "reason", "time")),
+        *(f"command.{point}.reverts_in" for point in SETPOINTS),
     }
 )
 """What a register may show that is no point: see fields.py."""
+
+
+_OF_A_MODEL: Final = re.compile(r"sunspec\.\d+\.")
+"""A point of a SunSpec model that shows nothing of the gateway's own: a control, or "not implemented"."""
 
 
 class MapError(ValueError):
     """A map contradicts itself. The message names the row."""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+class Row(msgspec.Struct, frozen=True, dict=True):
     """One value, in one or more registers."""
 
     address: int
@@ -36,15 +42,17 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     encoding: Encoding
     field: str
     """A point id, one of INTERNAL_FIELDS, or `<map>.…`, which the map's family fills in."""
+    text: str = ""
+    """What it is, where the point table does not say it."""
     exponent: int = 0
     """The register counts in steps of 10**exponent of the point's unit."""
+    unit: str = ""
+    """Where the point table does not say it."""
     length: int = 0
     """Registers; only text needs it."""
     writable: bool = False
-    text: str = ""
-    """What it is, where the point table does not say it."""
-    unit: str = ""
-    """Where the point table does not say it."""
+    any_number: bool = False
+    """Whatever is written is a number: none says "not there"."""
     constant: Value = None
     """What it always reads as, where that is so."""
 
@@ -52,6 +60,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def point(self) -> Point | None:
         """The row of the point table behind it."""
         return POINTS.get(self.field)
+
+    @property
+    def is_setting(self) -> bool:
+        """Whether it says what was set, or could be, and not what the device says by itself."""
+        return self.field in SETPOINTS or bool(_OF_A_MODEL.match(self.field))
 
     @cached_property
     def count(self) -> int:
@@ -64,10 +77,19 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self.address + self.count
 
     @cached_property
-    def codes(self) -> Mapping[str, int]:
-        """Word → number, where the point is an enum."""
+    def codes(self) -> Mapping[str, float]:
+        """Word → number, where the point is an enum, takes `none`, or is text that may be a number."""
+        if self.nullable:
+            return {NONE: NUMBERS[self.encoding].none}
+        if self.point is not None and self.point.type is Type.TEXT:
+            return NUMERALS
         options = self.point.options if self.point and self.point.type is Type.ENUM else ()
         return {word: number for number, word in enumerate(options)}
+
+    @property
+    def nullable(self) -> bool:
+        """Whether its number may say `none`: no limit, no setting."""
+        return self.point is not None and self.point.nullable and self.encoding in NUMBERS
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,1 +1,1 @@
-"""Store and forward: what the broker could not be told in time is kept on disk, and told later."""
+"""Store and forward: what could not be published in time is kept on disk, and published later."""

@@ -11,15 +11,15 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
+from gateway.api.contexts import BaseContext
 from gateway.bridges.mqtt import payloads
 from gateway.bridges.mqtt.client import Client
-from gateway.bridges.mqtt.history.metrics import METRICS
 from gateway.bridges.mqtt.history.settings import StoreSettings
 from gateway.bridges.mqtt.history.store import Store, StoreError
 from gateway.bridges.mqtt.outbox import Outbox
 from gateway.bridges.mqtt.topics import HISTORY, Topics
-from gateway.core.bridge import Context
 from gateway.core.clock import set_within
+from gateway.core.metrics import Metrics, counter, gauge
 from gateway.core.model import DeviceState, Snapshot
 
 PATIENCE: Final = 0.1
@@ -37,7 +37,7 @@ Key = tuple[str, datetime | None, str]
 class History:
     """Store and forward of one bridge."""
 
-    def __init__(self, settings: StoreSettings, context: Context, topics: Topics, outbox: Outbox) -> None:
+    def __init__(self, settings: StoreSettings, context: BaseContext, topics: Topics, outbox: Outbox) -> None:
         self._settings = settings
         self._context = context
         self._topics = topics
@@ -55,6 +55,9 @@ class History:
         self._under_way = 0
         self._sent_to = 0
         """Number of the last one sent over this connection."""
+        self._aside: set[str] = set()
+        """Serials of devices whose history the broker can't bear; it stays on disk, and over each connection one is
+        tried."""
         self._next = 0.0
         """Monotonic time from which on more may be sent."""
         self._lost = 0
@@ -63,7 +66,7 @@ class History:
 
     @property
     def dropped(self) -> int:
-        """How many snapshots will never be told, since the bridge was started."""
+        """How many snapshots will never be published, since the bridge was started."""
         return self.store.dropped + self._lost
 
     @property
@@ -90,6 +93,7 @@ class History:
     def connected(self) -> None:
         """Expect acknowledgements from now on."""
         self._connected = True
+        self._aside.clear()
 
     def disconnected(self) -> None:
         """Expect none any more: what is doubtful goes to disk, and what was sent may have to be sent again."""
@@ -155,17 +159,26 @@ class History:
         if now < self._next:
             return self._next - now
         try:
-            rows = await self.store.oldest(BATCH, self._sent_to, self._context.clock.now().timestamp())
+            rows = await self.store.oldest(
+                BATCH, self._sent_to, self._context.clock.now().timestamp(), without=self._aside
+            )
         except StoreError as error:
             self._fail(error)
             return 1.0
         self._tell_dropped()
         for row in rows:
+            if row.serial in self._aside:
+                continue
             self._under_way += 1
             self._sent_to = row.seq
             topic = f"{self._topics.root(row.serial)}/{HISTORY}"
-            await client.publish(topic, row.body, 1, retain=False, done=partial(self._told, row.seq))
-        self._next = max(self._next, now - 1) + len(rows) / self._settings.rate
+            told = partial(self._told, row.seq)
+            if not await client.publish(topic, row.body, 1, retain=False, unique=True, done=told):
+                self._under_way -= 1
+                self._aside.add(row.serial)
+        # What is kept from a broker that can't bear it waits on disk, and is not looked for at each news.
+        pause = len(rows) / self._settings.rate if rows or not self._aside else 1.0
+        self._next = max(self._next, now - 1) + pause
         return max(0.0, self._next - self._context.clock.monotonic()) if rows else None
 
     def _told(self, seq: int, accepted: bool) -> None:
@@ -199,3 +212,15 @@ class History:
         if not self._failing:
             self._failing = True
             self._context.log.error("store and forward fails; live data go on", error=str(error))
+
+
+METRICS: Final = Metrics[History](
+    gauge(
+        "sems_gateway_mqtt_history_waiting",
+        "snapshots on disk that the broker has yet to get",
+        lambda history: history.waiting,
+    ),
+    counter(
+        "sems_gateway_mqtt_history_dropped", "snapshots dropped, the oldest first", lambda history: history.dropped
+    ),
+)

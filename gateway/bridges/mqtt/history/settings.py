@@ -8,7 +8,7 @@ class StoreSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    enabled: bool = Field(default=False, description="keep what the broker could not be told")
+    enabled: bool = Field(default=False, description="keep what could not be published")
     max_bytes: ByteSize = Field(
         default=ByteSize(100_000_000), ge=100_000, description="of the file, e.g. 100 MB; then the oldest are dropped"
     )

@@ -7,12 +7,14 @@ it is awaited; what is dropped for a limit is counted.
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
+
+from gateway.core import files
 
 T = TypeVar("T")
 
@@ -20,6 +22,8 @@ ROW_OVERHEAD: Final = 40
 """Bytes that SQLite needs for a row besides its serial number and body; estimated, and rather too many."""
 TRIM_TO: Final = 0.98
 """Of the limit: then not every snapshot that comes has to drop one."""
+BUSY: Final = 1.0
+"""Seconds that SQLite waits where another process holds the file."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS snapshot (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, serial TEXT NOT NULL, stored REAL NOT NULL, body BLOB NOT NULL
@@ -71,7 +75,7 @@ class Store:
         if self._database is not None:
             await self._on_thread(self._database.close)
             self._database = None
-        self._thread.shutdown()
+        self._thread.shutdown(wait=False)
 
     async def add(self, snapshots: Sequence[tuple[str, bytes]], now: float) -> range:
         """Keep (serial, body) pairs, and drop the oldest past the limits; returns their numbers. Raises StoreError.
@@ -80,13 +84,19 @@ class Store:
         """
         return await self._write(lambda db: self._add(db, snapshots, now))
 
-    async def oldest(self, most: int, after: int, now: float) -> list[Row]:
-        """Return up to `most` that come after number `after`, oldest first; drop what is too old. Raises StoreError."""
+    async def oldest(self, most: int, after: int, now: float, without: Collection[str] = ()) -> list[Row]:
+        """Return up to `most` that come after number `after`, oldest first; drop what is too old. Raises StoreError.
+
+        `without`: serials of devices to leave out.
+        """
+        left_out = msgspec.json.encode(list(without)).decode()
 
         def read(db: sqlite3.Connection) -> list[Row]:
             self._drop_old(db, now)
             rows = db.execute(
-                "SELECT seq, serial, body FROM snapshot WHERE seq > ? ORDER BY seq LIMIT ?", (after, most)
+                "SELECT seq, serial, body FROM snapshot WHERE seq > ? "
+                "AND serial NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?",
+                (after, left_out, most),
             )
             return [Row(*row) for row in rows]
 
@@ -105,7 +115,7 @@ class Store:
     # on the thread
 
     def _open(self) -> bool:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_directory(self.path.parent)
         try:
             self._begin()
         except sqlite3.OperationalError:
@@ -120,7 +130,8 @@ class Store:
         return True
 
     def _begin(self) -> None:
-        database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        files.create(self.path)
+        database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=BUSY)
         try:
             database.execute("PRAGMA auto_vacuum = INCREMENTAL")
             database.execute("PRAGMA journal_mode = WAL")

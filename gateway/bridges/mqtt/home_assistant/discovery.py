@@ -1,4 +1,4 @@
-"""Publishes discovery configs, keeps them true, and takes them back."""
+"""Publishes discovery configs, keeps them true, and clears them."""
 
 import asyncio
 import random
@@ -7,20 +7,20 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.api.bridge import Context
 from gateway.bridges.mqtt import payloads as mqtt_payloads
 from gateway.bridges.mqtt.client import Client
 from gateway.bridges.mqtt.delivery import TopicClass
 from gateway.bridges.mqtt.home_assistant import entities, names, payloads
 from gateway.bridges.mqtt.home_assistant.entities import Component, platform
-from gateway.bridges.mqtt.home_assistant.memory import Entry, Memory
-from gateway.bridges.mqtt.home_assistant.totals import Totals
+from gateway.bridges.mqtt.home_assistant.memory import Entry, kept_file
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
 from gateway.bridges.mqtt.settings import MqttSettings
-from gateway.bridges.mqtt.topics import AVAILABILITY, DEVICE, TOTALS, RequestName, Topics
-from gateway.core.bridge import Context
-from gateway.core.model import Device, DeviceKind, DeviceState, Range, Value
+from gateway.bridges.mqtt.topics import RequestName, Topics
+from gateway.core.model import Device, DeviceKind, DeviceState, Origin, Range, Value
 from gateway.core.points import POINTS
+from gateway.core.timer import Timer
 
 SETTLE: Final = 2.0
 """Seconds in which changes gather before a config is published. Home Assistant loses parts of one that comes while it
@@ -43,13 +43,10 @@ class _Seen(msgspec.Struct):
     points: set[str]
     """Points that had a value, ever."""
     firmware: str
-    totals: Totals
-    shown_totals: dict[str, float | None] | None = None
-    """What the broker has; None where that is to be said anew."""
 
 
 class Discovery:
-    """Works on the connection's task, as the publisher does. Switched off, it takes back what it once published."""
+    """Works on the connection's task, as the publisher does. Switched off, it clears what it once published."""
 
     def __init__(
         self, settings: MqttSettings, context: Context, topics: Topics, client: Client, outbox: Outbox
@@ -59,12 +56,14 @@ class Discovery:
         self._context = context
         self._topics = topics
         self._client = client
-        self._outbox = outbox
         self._config = settings.sending(TopicClass.DISCOVERY)
         self._state = settings.sending(TopicClass.STATE)
         self._id = names.object_id(context.gateway_id)
-        self._memory = Memory(context.data_dir / f"{context.name}-home-assistant.json")
-        self._loaded = False
+        self._file = kept_file(context.data_dir / f"{context.name}-home-assistant.json", context.log)
+        self._entries: dict[str, Entry] = {}
+        """Object id → what was published."""
+        self._saved: bytes | None = None
+        """What the file holds of them; None before it was read."""
         self._seen: dict[str, _Seen] = {}
         self._bridges: set[str] = set()
         """Those that the gateway's config shows."""
@@ -72,6 +71,7 @@ class Discovery:
         """Serials whose config is to be published, in order; "" is the gateway itself."""
         self._due: dict[Callable[[], Awaitable[None]], float] = {}
         """What to do → when, monotonic."""
+        self._timer = Timer(outbox.wake)
         self._all_up_since: float | None = None
         self._pruned = False
         self._states_wanted = False
@@ -100,8 +100,6 @@ class Discovery:
         await self._forget_elsewhere()
         if not self.enabled:
             return
-        for seen in self._seen.values():
-            seen.shown_totals = None
         for state in self._context.states():
             self._note(state)
         await self._publish(everything=True)
@@ -114,34 +112,27 @@ class Discovery:
         for work in [work for work, at in self._due.items() if at <= now]:
             del self._due[work]
             await work()
+        if self._due:
+            self._timer.within(min(self._due.values()) - self._context.clock.monotonic())
         wanted, self._states_wanted = self._states_wanted, False
         return wanted
 
-    async def show(self, state: DeviceState) -> None:
-        """Take in a state that is being published; publish its totals. Raises LostError."""
-        if not self.enabled:
-            return
-        if self._note(state):
+    def show(self, state: DeviceState) -> None:
+        """Take in a state that is being published."""
+        if self.enabled and self._note(state):
             self._plan(self._publish, SETTLE)
-        seen = self._seen[state.device.serial]
-        totals = seen.totals.update(state)
-        if totals and totals != seen.shown_totals:
-            topic = f"{seen.root}/{TOTALS}"
-            await self._client.publish(topic, msgspec.json.encode(totals), self._state.qos, self._state.retain)
-            seen.shown_totals = totals
 
     async def clear(self, serial: str) -> None:
-        """Take a device back. Raises LostError."""
+        """Clear the config of a device. Raises LostError."""
         await self._load()
         seen = self._seen.pop(serial, None)
         self._dirty.pop(serial, None)
         object_id = names.object_id(self._context.gateway_id, serial)
-        if (entry := self._memory.entries.get(object_id)) is not None:
+        if (entry := self._entries.get(object_id)) is not None:
             await self._tell(entry.topic, mqtt_payloads.CLEARED)
-            del self._memory.entries[object_id]
+            del self._entries[object_id]
             self._plan(self._save, SETTLE)
         if seen is not None:
-            await self._tell(f"{seen.root}/{TOTALS}", mqtt_payloads.CLEARED)
             self._hang_anew(seen.device)
             if self._dirty:
                 self._plan(self._publish, SETTLE)
@@ -159,7 +150,7 @@ class Discovery:
         """Have `flush` do something after a while; sooner where that is planned already."""
         if work not in self._due:
             self._due[work] = self._context.clock.monotonic() + delay
-            asyncio.get_running_loop().call_later(delay, self._outbox.wake)
+            self._timer.within(delay)
 
     async def _greet(self) -> None:
         """Home Assistant is there, and knows nothing."""
@@ -167,8 +158,6 @@ class Discovery:
         self._plan(self._show_states, STATES_AFTER)
 
     async def _show_states(self) -> None:
-        for seen in self._seen.values():
-            seen.shown_totals = None
         self._states_wanted = True
 
     async def _look_for_leftovers(self) -> None:
@@ -182,9 +171,9 @@ class Discovery:
         if self._all_up_since is None or now - self._all_up_since < LEFTOVERS_AFTER:
             self._plan(self._look_for_leftovers, max(LEFTOVERS_AFTER / 10, 0.05))
             return
-        for object_id, entry in list(self._memory.entries.items()):
+        for object_id, entry in list(self._entries.items()):
             if entry.serial and self._context.state(entry.serial) is None:
-                await self._forget(object_id, entry, with_topics=True)
+                await self._forget(object_id, entry)
         await self._save()
         self._pruned = True
         self._dirty[""] = None
@@ -202,7 +191,7 @@ class Discovery:
             changed = True
         elif changed := seen.device != device:
             seen.device = device
-            seen.permitted = self._context.permitted(device, self._context.name)
+            seen.permitted = self._context.permitted(device, Origin(self._context.name))
         for point, value in state.values.items():
             if value is not None and point not in seen.points and point in POINTS:
                 seen.points.add(point)
@@ -223,28 +212,27 @@ class Discovery:
 
     def _remembered(self, device: Device) -> _Seen:
         """Begin with a device as it was before a restart: entities must not come and go with each."""
-        entry = self._memory.entries.get(names.object_id(self._context.gateway_id, device.serial))
+        entry = self._entries.get(names.object_id(self._context.gateway_id, device.serial))
         points = {key for key in entry.components if key in POINTS} if entry else set()
         if entry and entities.FAULT in entry.components:
             points.add("status")
         return _Seen(
             root=self._topics.root(device.serial),
             device=device,
-            permitted=self._context.permitted(device, self._context.name),
+            permitted=self._context.permitted(device, Origin(self._context.name)),
             points=points,
             firmware="",
-            totals=Totals(),
         )
 
     async def _publish(self, *, everything: bool = False) -> None:
-        """Publish the configs that have changed, first writing down what will be there to take back."""
+        """Publish the configs that have changed, first writing down what will be there to clear."""
         if everything:
             self._dirty = dict.fromkeys(["", *self._seen])
         else:
             # The gateway comes before what hangs on it.
             self._dirty = dict.fromkeys(sorted(self._dirty, key=bool))
-        before = {serial: self._memory.entries.get(self._object_id(serial)) for serial in self._dirty}
-        taken = {entry.entity for entry in self._memory.entries.values()}
+        before = {serial: self._entries.get(self._object_id(serial)) for serial in self._dirty}
+        taken = {entry.entity for entry in self._entries.values()}
         made = {serial: self._made(serial, taken) for serial in self._dirty}
         await self._save()
         for serial, (entry, block, components) in made.items():
@@ -267,7 +255,7 @@ class Discovery:
             components = payloads.bridges(
                 self._topics, statuses, may_restart=RequestName.RESTART in self._settings.requests
             )
-        known = self._memory.entries.get(object_id)
+        known = self._entries.get(object_id)
         entry = Entry(
             topic=f"{self._own.prefix}/device/{object_id}/config",
             root=root,
@@ -278,7 +266,7 @@ class Discovery:
         if not serial and known and not self._pruned:
             # A bridge that has not said how it does is none that is gone.
             entry.components = known.components | entry.components
-        self._memory.entries[object_id] = entry
+        self._entries[object_id] = entry
         return entry, block, components
 
     async def _publish_one(
@@ -303,7 +291,7 @@ class Discovery:
     def _components(self, seen: _Seen) -> dict[str, Component]:
         bridge = payloads.availability(self._topics.bridge_state)
         return {
-            **entities.shown(seen.root, seen.points, seen.permitted),
+            **entities.shown(seen.points, seen.permitted),
             **entities.health(seen.points, bridge),
             **entities.controls(seen.root, seen.permitted, dated=self._settings.session_expiry > 0),
         }
@@ -312,7 +300,7 @@ class Discovery:
         device, gateway_id = seen.device, self._context.gateway_id
         object_id = names.object_id(gateway_id, device.serial)
         # A plant that is not shown can't be hung on.
-        has_plant = device.plant and device.plant != device.serial and self._context.state(device.plant) is not None
+        has_plant = device.plant and device.plant != device.serial and device.plant in self._seen
         via = names.object_id(gateway_id, device.plant) if has_plant else self._id
         return payloads.about_device(object_id, device, seen.firmware, via)
 
@@ -322,38 +310,29 @@ class Discovery:
     # memory
 
     async def _load(self) -> None:
-        if self._loaded:
+        if self._saved is not None:
             return
-        self._loaded = True
-        if (trouble := await asyncio.to_thread(self._memory.load)) is not None:
-            self._context.log.warning("what was published for Home Assistant is forgotten", error=trouble)
+        found = await asyncio.to_thread(self._file.read)
+        self._entries = found or {}
+        self._saved = b"" if self._file.damaged else msgspec.json.encode(self._entries)
 
     async def _save(self) -> None:
-        if (body := self._memory.changed()) is None:
-            return
-        try:
-            await asyncio.to_thread(self._memory.write, body)
-        except OSError as error:
-            self._context.log.warning("what is published for Home Assistant can't be written down", error=str(error))
+        body = msgspec.json.encode(self._entries)
+        if body != self._saved and await self._file.write(body):
+            self._saved = body
 
     async def _forget_elsewhere(self) -> None:
-        """Take back what stands where nothing of ours will be again: another prefix, base, or discovery is off."""
-        for object_id, entry in list(self._memory.entries.items()):
+        """Clear what stands where nothing of ours will be again: another prefix, base, or discovery is off."""
+        for object_id, entry in list(self._entries.items()):
             topic = f"{self._own.prefix}/device/{self._object_id(entry.serial)}/config"
             moved = bool(entry.serial) and entry.root != self._topics.root(entry.serial)
             if not self.enabled or entry.topic != topic or moved:
-                await self._forget(object_id, entry, with_topics=moved)
+                await self._forget(object_id, entry)
         await self._save()
 
-    async def _forget(self, object_id: str, entry: Entry, *, with_topics: bool) -> None:
+    async def _forget(self, object_id: str, entry: Entry) -> None:
         await self._tell(entry.topic, mqtt_payloads.CLEARED)
-        if entry.root:
-            topics = [TOTALS, *([AVAILABILITY, DEVICE, *POINTS] if with_topics else [])]
-            if with_topics:
-                await self._tell(entry.root, mqtt_payloads.CLEARED)
-            for topic in topics:
-                await self._tell(f"{entry.root}/{topic}", mqtt_payloads.CLEARED)
-        del self._memory.entries[object_id]
+        del self._entries[object_id]
 
     async def _tell(self, topic: str, payload: bytes) -> None:
         await self._client.publish(topic, payload, self._config.qos, self._config.retain or not payload)

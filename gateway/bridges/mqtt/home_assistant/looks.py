@@ -1,6 +1,7 @@
 """How a point looks in Home Assistant: derived from the point table, and a row for what can't be derived.
 
-Device classes and the units that each takes: https://developers.home-assistant.io/docs/core/entity/sensor.
+Device classes and the units that each takes: https://developers.home-assistant.io/docs/core/entity/sensor. Nothing here
+is newer than the oldest version that docs/home-assistant.md names; a test holds it against that one and the newest.
 """
 
 from collections.abc import Mapping
@@ -57,7 +58,8 @@ _SPECIAL: Final[Mapping[str, Mapping[str, str | int | None]]] = {
     "battery_soc": {"device_class": "battery", "precision": 0},
     "battery_soh": {"icon": "mdi:battery-heart-variant", "category": DIAGNOSTIC},
     "humidity": {"device_class": "humidity", "precision": 0},
-    "wind_direction": {"device_class": "wind_direction", "state_class": "measurement_angle", "precision": 0},
+    # Its own device class is newer than the oldest version; and a mean of angles is none.
+    "wind_direction": {"state_class": None, "precision": 0, "icon": "mdi:compass-outline"},
     "signal_strength": {
         "device_class": "signal_strength", "state_class": MEASUREMENT, "unit": "dBm", "category": DIAGNOSTIC,
     },
@@ -76,6 +78,7 @@ _SPECIAL: Final[Mapping[str, Mapping[str, str | int | None]]] = {
     "work_mode": {"icon": "mdi:cog-play"},
     "battery_mode": {"icon": "mdi:battery-sync"},
     "battery_target_soc": {"icon": "mdi:battery-lock"},
+    "battery_reserve_soc": {"icon": "mdi:battery-lock-open"},
     "active_power_limit": {"icon": "mdi:transmission-tower-off"},
     "reactive_power": {"icon": "mdi:sine-wave"},
     "running": {"icon": "mdi:power"},

@@ -9,6 +9,12 @@ _ODD: Final = re.compile("[^A-Za-z0-9-]")
 _NO_SLUG: Final = re.compile("[^a-z0-9]+")
 
 
+MAX_NAME: Final = 100
+"""Characters of a device's name: an entity id of it and a point has 255 at most."""
+MAX_STATE: Final = 255
+"""Characters of a state; Home Assistant takes no longer one, and shows the one before."""
+
+
 def object_id(gateway_id: str, serial: str | None = None) -> str:
     """Return what stands in the discovery topic, for a device or the gateway itself; no two are alike."""
     if serial is None:
@@ -21,6 +27,6 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def slug(text: str) -> str:
-    """Return a text as an entity id takes it: `Größe 1` is `grosse_1`; may come out empty."""
+    """Return a text as an entity id takes it: `Größe 1` is `grosse_1`; may come out empty. Cut to MAX_NAME."""
     plain = unicodedata.normalize("NFKD", text.replace("ß", "ss")).encode("ascii", "ignore").decode()
-    return _NO_SLUG.sub("_", plain.lower()).strip("_")
+    return _NO_SLUG.sub("_", plain.lower())[:MAX_NAME].strip("_")

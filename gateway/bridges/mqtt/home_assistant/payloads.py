@@ -7,7 +7,7 @@ import msgspec
 
 from gateway import __version__
 from gateway.bridges.mqtt.home_assistant.entities import SET_PREFIX, Component, platform
-from gateway.bridges.mqtt.home_assistant.names import slug
+from gateway.bridges.mqtt.home_assistant.names import MAX_NAME, slug
 from gateway.bridges.mqtt.topics import AVAILABILITY, RequestName, Topics
 from gateway.core.model import BridgeStatus, Device, DeviceKind
 
@@ -29,7 +29,7 @@ def about_device(object_id: str, device: Device, firmware: str, via: str) -> dic
     is_plant = device.kind in {DeviceKind.PLANT, DeviceKind.FLEET}
     block: dict[str, Any] = {
         "identifiers": [object_id],
-        "name": device.name or device.serial,
+        "name": (device.name or device.serial)[:MAX_NAME],
         "manufacturer": MANUFACTURER,
         "model": device.model or device.kind.replace("_", " ").capitalize(),
         "via_device": via,

@@ -7,23 +7,22 @@ from typing import Final
 
 import msgspec
 
+from gateway.api.contexts import OriginContext
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.sparkplug.devices import Devices
 from gateway.bridges.mqtt.sparkplug.metrics import Fate
 from gateway.bridges.mqtt.sparkplug.payload import CommandError, Written, read_command
 from gateway.bridges.mqtt.sparkplug.session import Aliases
 from gateway.bridges.mqtt.sparkplug.topics import serial_of
-from gateway.core.bridge import Context
-from gateway.core.model import Command, CommandState, Reason, Value, new_command_id
+from gateway.core.model import Command, CommandState, Origin, Reason, Value, new_command_id
 from gateway.core.points import SETPOINTS
-from gateway.core.policy.origins import origin
 
 DCMD: Final = "dcmd"
 """How a command came, for people: Sparkplug does not tell who sent it."""
 REQUEST_BACKLOG: Final = 1_000
 NAME_LIMIT: Final = 64
 """Characters of a name that the far side made up, as far as it is repeated."""
-TOLD_LIMIT: Final = 100
+MAX_LOGGED: Final = 100
 """Kinds of wrong commands that are logged."""
 
 
@@ -37,7 +36,7 @@ class _Asked(msgspec.Struct, frozen=True):
 class Commands:
     """Takes DCMD messages in the order in which they arrive, one at a time; each in full or not at all."""
 
-    def __init__(self, context: Context, ttl: float, aliases: Aliases, devices: Devices) -> None:
+    def __init__(self, context: OriginContext, ttl: float, aliases: Aliases, devices: Devices) -> None:
         self._context = context
         self._ttl = ttl
         self._aliases = aliases
@@ -69,7 +68,7 @@ class Commands:
             try:
                 await self._context.submit(*self._commands(asked))
             except Exception as failure:
-                # E.g. the journal can't be read. Told once; each host sees its own.
+                # E.g. the journal can't be read. Logged once; each host sees its own.
                 if not self._failing:
                     self._failing = True
                     self._context.log.exception("a command could not be taken", serial=asked.serial)
@@ -81,7 +80,7 @@ class Commands:
     def complain(self, what: str, device: str) -> None:
         """Log a command that has no place to be answered at, once of a kind."""
         key = what[:NAME_LIMIT], device[:NAME_LIMIT]
-        if key not in self._told and len(self._told) < TOLD_LIMIT:
+        if key not in self._told and len(self._told) < MAX_LOGGED:
             self._told.add(key)
             self._context.log.warning("a Sparkplug command is ignored", device=key[1], why=what)
 
@@ -107,7 +106,7 @@ class Commands:
                 serial=asked.serial,
                 setpoint=setpoint,
                 value=value,
-                origin=origin(self._context.name, detail=DCMD),
+                origin=Origin.of(self._context.name, detail=DCMD),
                 created=asked.arrived,
                 expires=asked.arrived + timedelta(seconds=self._ttl),
             )

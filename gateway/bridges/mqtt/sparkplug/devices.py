@@ -3,10 +3,12 @@
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import msgspec
 
+from gateway.api.contexts import OriginContext
 from gateway.bridges.mqtt.outbox import Outbox
 from gateway.bridges.mqtt.sparkplug import metrics, payload
 from gateway.bridges.mqtt.sparkplug.metrics import Fate
@@ -14,8 +16,7 @@ from gateway.bridges.mqtt.sparkplug.payload import Metric
 from gateway.bridges.mqtt.sparkplug.schema import DataType
 from gateway.bridges.mqtt.sparkplug.session import Aliases, Line
 from gateway.bridges.mqtt.sparkplug.topics import MessageType, device_id
-from gateway.core.bridge import Context
-from gateway.core.model import Device, DeviceState, Quality, Range
+from gateway.core.model import Device, DeviceState, Origin, Quality, Range
 from gateway.core.points import SETPOINTS
 
 FATE_BACKLOG: Final = 10_000
@@ -32,8 +33,11 @@ class _Born(msgspec.Struct):
 class Devices:
     """Says what hosts have to know of devices. Only the node's flush calls what is async here."""
 
-    def __init__(self, context: Context, outbox: Outbox, aliases: Aliases) -> None:
+    def __init__(
+        self, context: OriginContext, outbox: Outbox, aliases: Aliases, *, types_in_data: bool = False
+    ) -> None:
         self._context = context
+        self._types_in_data = types_in_data
         self._outbox = outbox
         self._aliases = aliases
         self._born: dict[str, _Born] = {}
@@ -43,7 +47,7 @@ class Devices:
         self._steps: deque[tuple[str, str, Fate]] = deque(maxlen=FATE_BACKLOG)
         """Serial, setpoint and what a step made of the command; the oldest gives way, for the newest counts."""
         self._fates: dict[str, dict[str, Fate]] = {}
-        """Serial → setpoint → what hosts were told."""
+        """Serial → setpoint → what was published to hosts."""
 
     def put_fate(self, serial: str, setpoint: str, fate: Fate) -> None:
         """Queue what became of a command, whoever asked for it."""
@@ -122,12 +126,15 @@ class Devices:
         all_ = list(metrics.of_device(state, seen, self._permitted(state.device), fates, now))
         datatypes = {metric.name: metric.datatype for metric in all_}
         seen.update((name, datatypes[name]) for name in state.values if name in datatypes)
-        self._born[serial] = _Born(state, datatypes)
-        await line.say(
-            MessageType.DBIRTH,
-            device_id(serial),
-            lambda now, seq: payload.birth(now, seq, all_, lambda name: self._aliases.number(serial, name)),
-        )
+
+        def encode(now: datetime, seq: int, *, described: bool = True) -> bytes:
+            return payload.birth(now, seq, all_, lambda name: self._aliases.number(serial, name), described=described)
+
+        # A host knows a device by its birth alone: where the broker does not take that, there are no data either.
+        if await line.say(MessageType.DBIRTH, device_id(serial), encode, partial(encode, described=False)):
+            self._born[serial] = _Born(state, datatypes)
+        else:
+            await self._death(line, serial)
 
     async def _death(self, line: Line, serial: str) -> None:
         if self._born.pop(serial, None) is not None:
@@ -138,7 +145,9 @@ class Devices:
             await line.say(
                 MessageType.DDATA,
                 device_id(serial),
-                lambda now, seq: payload.data(now, seq, changes, lambda name: self._aliases.number(serial, name)),
+                lambda now, seq: payload.data(
+                    now, seq, changes, lambda name: self._aliases.number(serial, name), typed=self._types_in_data
+                ),
             )
 
     def _has_new(self, born: _Born, state: DeviceState) -> bool:
@@ -154,7 +163,7 @@ class Devices:
             old, new = before.get(name), after.get(name)
             datatype = born.datatypes.get(name)
             if datatype is not None and old != new:
-                # Whether there is a value is told when it changes; a host takes silence for good.
+                # Whether there is a value is published when it changes; a host takes silence for good.
                 appears = old is None or new is None
                 yield Metric(name, datatype, new, time, (metrics.quality(new),) if appears else ())
 
@@ -163,4 +172,4 @@ class Devices:
         return self._context.clock.now() if after is None or after == before else after
 
     def _permitted(self, device: Device) -> Mapping[str, Range]:
-        return self._context.permitted(device, self._context.name)
+        return self._context.permitted(device, Origin(self._context.name))

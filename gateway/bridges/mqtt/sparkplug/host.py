@@ -1,4 +1,4 @@
-"""The primary host, as its STATE messages tell (Sparkplug 3.0 §5.4, §5.5)."""
+"""The primary host, as its STATE messages say (Sparkplug 3.0 §5.4, §5.5)."""
 
 from typing import Any, Final
 

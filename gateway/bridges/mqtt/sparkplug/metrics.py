@@ -60,7 +60,7 @@ def fate_name(setpoint: str, field: str) -> str:
 
 
 def datatype_of(point: str, value: Value) -> DataType | None:
-    """Return a point's data type; None while nobody can tell."""
+    """Return a point's data type; None while it is unknown."""
     row = POINTS.get(point)
     return _PLAIN_TYPES.get(type(value)) if row is None else _TYPES[row.type]
 

@@ -5,9 +5,12 @@ connect, `flush` whenever there is news.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 
+from gateway.api.bridge import Context
 from gateway.bridges.mqtt.client import Client, LostError
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
@@ -21,8 +24,8 @@ from gateway.bridges.mqtt.sparkplug.payload import NODE_REBIRTH, CommandError, M
 from gateway.bridges.mqtt.sparkplug.schema import DataType
 from gateway.bridges.mqtt.sparkplug.session import Aliases, BirthDeath, Line
 from gateway.bridges.mqtt.sparkplug.topics import MessageType, SparkplugTopics
-from gateway.core.bridge import Context
 from gateway.core.model import CommandEvent, Value
+from gateway.core.timer import Timer
 
 STEPS_PER_TURN: Final = 50
 STATES_PER_TURN: Final = 20
@@ -36,14 +39,19 @@ LEAVE_TIMEOUT: Final = 3.0
 class EdgeNode:
     """One edge node over one client."""
 
-    def __init__(self, settings: MqttSettings, context: Context, outbox: Outbox) -> None:
+    def __init__(
+        self, settings: MqttSettings, context: Context, outbox: Outbox, report: Callable[[], None] = lambda: None
+    ) -> None:
         who = settings.sparkplug
         node = who.node or context.gateway_id
         self._context = context
         self._outbox = outbox
+        self._report = report
+        """Has the bridge say how it does."""
         self._topics = SparkplugTopics(who.group, node, who.primary_host)
         self._aliases = Aliases()
-        self._devices = Devices(context, outbox, self._aliases)
+        self._types_in_data = who.types_in_data
+        self._devices = Devices(context, outbox, self._aliases, types_in_data=who.types_in_data)
         self._commands = Commands(context, settings.ttl, self._aliases, self._devices)
         self._host_id = who.primary_host
         self._host = PrimaryHost() if who.primary_host else None
@@ -58,12 +66,14 @@ class EdgeNode:
         self._born = False
         self._rebirth_wanted = False
         self._leave_wanted = False
+        self.stillborn = False
+        """Whether the broker does not take the NBIRTH, so that nothing may be said."""
         self._rebirth_from = 0.0
         """Monotonic time before which no rebirth begins."""
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(outbox.wake)
         """Ends the pause before a rebirth."""
         self._shown: dict[str, tuple[DataType, Value]] = {}
-        """The node's own metrics, as they were told."""
+        """The node's own metrics, as they were published."""
 
     # what the bridge calls
 
@@ -117,7 +127,7 @@ class EdgeNode:
 
     async def introduce(self, started: datetime) -> None:  # noqa: ARG002 - an NBIRTH has no such field
         """Forget the last session: an NBIRTH is the first thing we say [principles-birth-certificates-order]."""
-        self._born = self._rebirth_wanted = self._leave_wanted = False
+        self._born = self._rebirth_wanted = self._leave_wanted = self.stillborn = False
         if self._host is not None:
             self._host.forget()
 
@@ -132,6 +142,8 @@ class EdgeNode:
         while True:
             if self._born and (self._leave_wanted or self.waits_for):
                 await self._leave()
+            if self.stillborn:
+                return
             if not self._born:
                 if self._host is not None and not self._host.online:
                     return
@@ -140,9 +152,7 @@ class EdgeNode:
                 # Until then no data either [operational-behavior-data-commands-rebirth-action-1].
                 pause = self._rebirth_from - self._context.clock.monotonic()
                 if pause > 0:
-                    if self._timer is not None:
-                        self._timer.cancel()
-                    self._timer = asyncio.get_running_loop().call_later(pause, self._outbox.wake)
+                    self._timer.set(pause)
                     return
                 await self._birth()
             elif not await self._turn():
@@ -188,7 +198,11 @@ class EdgeNode:
         self._outbox.open(())
         serials = self._devices.begin()
         line.restart()
-        await self._birth_of_node(line)
+        if not await self._birth_of_node(line):
+            # Without it nothing else may be said. The next connection may have other limits.
+            self.stillborn = True
+            self._report()
+            return
         self._born = True
         for serial in serials:
             await self._devices.bear(line, serial)
@@ -196,13 +210,18 @@ class EdgeNode:
         ended = self._context.clock.monotonic()
         self._rebirth_from = ended + max(REBIRTH_PAUSE, 2 * (ended - began))
         if self._host is not None:
-            self._context.report(up=True)
+            self._report()
 
-    async def _birth_of_node(self, line: Line) -> None:
+    async def _birth_of_node(self, line: Line) -> bool:
+        """Publish the NBIRTH; return whether the broker takes it. Raises LostError."""
         all_ = list(self._metrics(self._context.clock.now()))
         self._shown = {metric.name: (metric.datatype, metric.value) for metric in all_}
         self._outbox.health_changed = False
-        await line.say(MessageType.NBIRTH, None, lambda now, seq: payload.birth(now, seq, all_, self._alias))
+
+        def encode(now: datetime, seq: int, *, described: bool = True) -> bytes:
+            return payload.birth(now, seq, all_, self._alias, described=described)
+
+        return await line.say(MessageType.NBIRTH, None, encode, partial(encode, described=False))
 
     async def _turn(self) -> bool:
         """Say some of what waits; return whether there was any."""
@@ -230,14 +249,17 @@ class EdgeNode:
             halted=self._context.halted is not None,
         ):
             if metric.name not in self._shown:
-                # E.g. a bridge that was not up yet; what a birth does not name can't be told.
+                # E.g. a bridge that was not up yet; what a birth does not name can't be published.
                 self._rebirth_wanted = True
                 return
             if self._shown[metric.name] != (metric.datatype, metric.value):
                 self._shown[metric.name] = metric.datatype, metric.value
                 changes.append(metric)
         if changes:
-            await line.say(MessageType.NDATA, None, lambda now, seq: payload.data(now, seq, changes, self._alias))
+            typed = self._types_in_data
+            await line.say(
+                MessageType.NDATA, None, lambda now, seq: payload.data(now, seq, changes, self._alias, typed=typed)
+            )
 
     def _metrics(self, now: datetime) -> list[Metric]:
         context = self._context

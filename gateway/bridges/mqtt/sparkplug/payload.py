@@ -51,11 +51,13 @@ def milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def birth(now: datetime, seq: int, metrics: Iterable[Metric], alias: Callable[[str], int | None]) -> bytes:
-    """Return an NBIRTH or DBIRTH: each metric with name, alias, type and properties."""
+def birth(
+    now: datetime, seq: int, metrics: Iterable[Metric], alias: Callable[[str], int | None], *, described: bool = True
+) -> bytes:
+    """Return an NBIRTH or DBIRTH: each metric with name, alias, type and, where `described`, properties."""
     payload = _begin(now, seq)
     for metric in _in_order(metrics):
-        message = _add(payload, metric)
+        message = _add(payload, metric, described=described)
         message.name = metric.name
         message.datatype = metric.datatype
         if (number := alias(metric.name)) is not None:
@@ -63,11 +65,15 @@ def birth(now: datetime, seq: int, metrics: Iterable[Metric], alias: Callable[[s
     return _bytes(payload)
 
 
-def data(now: datetime, seq: int, metrics: Iterable[Metric], alias: Callable[[str], int | None]) -> bytes:
-    """Return an NDATA or DDATA: each metric with its alias, neither name nor type."""
+def data(
+    now: datetime, seq: int, metrics: Iterable[Metric], alias: Callable[[str], int | None], *, typed: bool = False
+) -> bytes:
+    """Return an NDATA or DDATA: each metric with its alias, no name, and its type only where `typed`."""
     payload = _begin(now, seq)
     for metric in _in_order(metrics):
         message = _add(payload, metric)
+        if typed:
+            message.datatype = metric.datatype
         if (number := alias(metric.name)) is not None:
             message.alias = number
     return _bytes(payload)
@@ -112,10 +118,10 @@ def _in_order(metrics: Iterable[Metric]) -> list[Metric]:
     return sorted(metrics, key=lambda metric: metric.time)
 
 
-def _add(payload: Any, metric: Metric) -> Any:
+def _add(payload: Any, metric: Metric, *, described: bool = True) -> Any:
     message = payload.metrics.add(timestamp=milliseconds(metric.time))
     _set(message, metric.datatype, metric.value)
-    if metric.properties:
+    if metric.properties and described:
         message.properties.CopyFrom(_property_set(metric.properties))
     return message
 

@@ -11,7 +11,7 @@ import structlog
 from gateway.bridges.mqtt.client import Client
 from gateway.bridges.mqtt.sparkplug.topics import MessageType, SparkplugTopics
 from gateway.core.clock import Clock
-from gateway.core.files import replace
+from gateway.core.kept_file import KeptFile
 
 NUMBERS: Final = 256
 """bdSeq and seq run from 0 to 255 and begin again."""
@@ -26,36 +26,27 @@ class BirthDeath:
     """bdSeq: one more for every CONNECT, also over restarts [topics-nbirth-bdseq-increment]."""
 
     def __init__(self, file: Path, node: str, log: structlog.stdlib.BoundLogger) -> None:
-        self._file = file
         self._node = node
-        self._log = log
         self._kept: _Kept | None = None
-        self._failing = False
+        self._file = KeptFile(
+            file,
+            _Kept,
+            log,
+            # Hosts only compare a death's number with the last birth's, so to begin anew does no harm.
+            unreadable="bdSeq begins at 0 again, for its file can't be read",
+            unwritable="bdSeq can't be kept on disk",
+        )
 
     def next(self) -> int:
-        """Return the number for a new CONNECT; it is on disk before, so no crash uses one twice. Blocks."""
-        kept = self._kept = self._kept or self._read()
+        """Return the number for a new CONNECT; it is on disk before, so no crash uses one twice. Blocks.
+
+        Where the disk does not take it the number goes on in memory, for data matter more.
+        """
+        kept = self._kept = self._kept or self._file.read() or _Kept({})
         number = (kept.bd_seq.get(self._node, -1) + 1) % NUMBERS
         kept.bd_seq[self._node] = number
-        try:
-            replace(self._file, msgspec.json.encode(kept))
-            self._failing = False
-        except OSError as error:
-            # Data matter more: the number goes on in memory, and after a restart may come twice.
-            if not self._failing:
-                self._log.warning("bdSeq can't be kept on disk", file=str(self._file), error=str(error))
-            self._failing = True
+        self._file.write_now(msgspec.json.encode(kept))
         return number
-
-    def _read(self) -> _Kept:
-        try:
-            return msgspec.json.decode(self._file.read_bytes(), type=_Kept)
-        except FileNotFoundError:
-            return _Kept({})
-        except (msgspec.MsgspecError, OSError) as error:
-            # Hosts only compare a death's number with the last birth's, so to begin anew does no harm.
-            self._log.warning("bdSeq begins at 0 again, for its file can't be read", error=str(error))
-            return _Kept({})
 
 
 class Aliases:
@@ -97,8 +88,22 @@ class Line:
         """Let the next message, an NBIRTH, have number 0 [topics-nbirth-seq-num]."""
         self._seq = 0
 
-    async def say(self, type_: MessageType, device: str | None, encode: Callable[[datetime, int], bytes]) -> None:
-        """Publish what `encode` makes of the time and the next number. Raises LostError."""
-        payload = encode(self._clock.now(), self._seq)
+    async def say(
+        self,
+        type_: MessageType,
+        device: str | None,
+        encode: Callable[[datetime, int], bytes],
+        shorter: Callable[[datetime, int], bytes] | None = None,
+    ) -> bool:
+        """Publish what `encode` makes of the time and the next number, or `shorter` where that is too large.
+
+        Returns whether the broker takes it: what was left out has no number. Raises LostError.
+        """
+        topic, now = self._topics.of(type_, device), self._clock.now()
+        payload = encode(now, self._seq)
+        if shorter is not None and len(payload) > self._client.room(topic):
+            payload = shorter(now, self._seq)
+        if not await self._client.publish(topic, payload, 0, retain=False):
+            return False
         self._seq = (self._seq + 1) % NUMBERS
-        await self._client.publish(self._topics.of(type_, device), payload, 0, retain=False)
+        return True

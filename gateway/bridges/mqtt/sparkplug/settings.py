@@ -24,6 +24,9 @@ class SparkplugSettings(BaseModel):
 
     group: Id = Field(default="sems", description="Sparkplug group id")
     node: Id | None = Field(default=None, description="Sparkplug edge node id; default: gateway.id")
+    types_in_data: bool = Field(
+        default=False, description="repeat data types in NDATA and DDATA, for hosts that keep none from the births"
+    )
     primary_host: Id | None = Field(
         default=None, description="id of the host without which nothing is published; default: none is waited for"
     )

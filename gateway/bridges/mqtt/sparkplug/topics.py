@@ -1,16 +1,17 @@
 """Names of Sparkplug topics: `spBv1.0/<group>/<message type>/<node>[/<device>]` (Sparkplug 3.0 §4.1)."""
 
-import re
 from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote
 
 import msgspec
 
+from gateway.bridges.mqtt.topics import percent_encoded
+
 NAMESPACE: Final = "spBv1.0"
 
-# What ids must not hold, the escape's own character, control characters, and what UTF-8 can't carry.
-_AWKWARD: Final = re.compile("[+#/%\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+device_id: Final = percent_encoded
+"""Makes a device id of a serial number."""
 
 
 class MessageType(StrEnum):
@@ -24,15 +25,6 @@ class MessageType(StrEnum):
     DDATA = "DDATA"
     DDEATH = "DDEATH"
     DCMD = "DCMD"
-
-
-def device_id(serial: str) -> str:
-    """Return a serial number as a device id: `a/b` becomes `a%2Fb`."""
-    return _AWKWARD.sub(_percent, serial)
-
-
-def _percent(match: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "replace"))
 
 
 def serial_of(id_: str) -> str | None:

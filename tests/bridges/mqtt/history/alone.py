@@ -8,13 +8,14 @@ from pathlib import Path
 from gateway.bridges.mqtt import MqttBridge
 from gateway.bridges.mqtt.settings import MqttSettings
 from gateway.core.model import Snapshot
+from tests.kit.acl import login
 from tests.kit.bench import INVERTER, Bench, until
 
 
 async def main(port, directory, count):
     async with Bench(Path(directory)) as gateway:
         gateway.announce()
-        settings = MqttSettings(host="127.0.0.1", port=port, store={"enabled": True, "rate": 200})
+        settings = MqttSettings(**login(), host="127.0.0.1", port=port, store={"enabled": True, "rate": 200})
         runner = gateway.run(MqttBridge, settings, "mqtt")
         start = gateway.clock.now() - timedelta(hours=1)
         for n in range(count):
@@ -23,7 +24,7 @@ async def main(port, directory, count):
             gateway.router.publish(
                 Snapshot(serial=INVERTER.serial, time=time, source="scripted", interval=60, values=values)
             )
-        await until(lambda: runner.bridge._history and runner.bridge._history.waiting >= count, timeout=30)
+        await until(lambda: runner.bridge._history and runner.bridge._history.waiting >= count)
         print("stored", flush=True)  # noqa: T201 - to whoever started it
         await asyncio.Event().wait()
 

@@ -1,3 +1,3 @@
-from tests.bridges.mqtt.conftest import _quick_retries, bench, broker, mosquitto_itself
+from tests.bridges.mqtt.conftest import _quick_retries, bench, broker
 
-__all__ = ["_quick_retries", "bench", "broker", "mosquitto_itself"]
+__all__ = ["_quick_retries", "bench", "broker"]

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 from collections import Counter
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,12 +15,14 @@ import paho.mqtt.client as paho
 import pytest
 from prometheus_client.registry import REGISTRY
 
+import gateway.bridges.mqtt.suspicion as suspicion_module
+from gateway.api.bridge import HistorySink, Sink
 from gateway.bridges.mqtt import MqttBridge
 from gateway.bridges.mqtt.history import history as history_module
 from gateway.bridges.mqtt.history.store import StoreError
 from gateway.bridges.mqtt.settings import MqttSettings
-from gateway.core.bridge import HistorySink, Sink
 from gateway.core.model import Snapshot, iso
+from tests.bridges.mqtt.brokers import narrow
 from tests.bridges.mqtt.peer import peer
 from tests.kit.bench import INVERTER, until
 from tests.kit.clock import FakeClock
@@ -26,8 +30,6 @@ from tests.kit.mosquitto import mosquitto
 
 SN = INVERTER.serial
 STORE = {"enabled": True, "rate": 100_000}
-
-pytestmark = pytest.mark.usefixtures("mosquitto_itself")
 
 
 def snapshot(gateway, serial, n, *, source="scripted"):
@@ -168,7 +170,7 @@ async def test_ten_minutes_without_broker_under_a_thousand_devices(tmp_path, clo
             await minute(14)
             await until(lambda: not kept_by(gateway).waiting, "all was told", 60)
             try:
-                await until(lambda: archive.seen.keys() >= expected, timeout=30)
+                await until(lambda: archive.seen.keys() >= expected)
             except TimeoutError:
                 missing = expected - archive.seen.keys()
                 raise AssertionError(f"{len(missing)} are missing: {sorted(missing)[:20]}") from None
@@ -190,12 +192,18 @@ async def test_nothing_touches_the_disk_while_the_broker_acknowledges(broker, cl
         gateway.announce()
         gateway.connect(broker, store=STORE)
         await expecting(gateway)
+        store, touched = kept_by(gateway).store, []
+        before = store.path.read_bytes()
+        for name in ("add", "remove"):
+            monkeypatch.setattr(store, name, lambda *_, name=name: touched.append(name))
         for minute in range(20):
             gateway.router.publish(snapshot(gateway, SN, minute))
             await settled(gateway)
             gateway.clock.jump(60)
         await until(lambda: len(told(it, [SN])) == 20)
         assert it.all(f"sems/{SN}/history") == []
+        assert touched == []
+        assert store.path.read_bytes() == before
 
 
 async def test_what_newer_data_overtook_is_history(broker, clocked):
@@ -231,7 +239,7 @@ async def test_it_is_paced_and_live_data_go_first(broker, clocked):
             gateway.router.publish(snapshot(gateway, SN, 300))
             await it.next(f"sems/{SN}", lambda m: m.get("ac_power") == 300)
             assert len(it.all(f"sems/{SN}/history")) < 199
-            await until(lambda: len(it.all(f"sems/{SN}/history")) >= 199, timeout=20)
+            await until(lambda: len(it.all(f"sems/{SN}/history")) >= 199)
             assert [m["ac_power"] for m in it.all(f"sems/{SN}/history")][:199] == list(range(199))
 
 
@@ -314,6 +322,33 @@ async def test_history_that_the_broker_refuses_is_dropped_and_counted(tmp_path, 
         assert gateway.status.up
 
 
+async def test_history_over_which_the_broker_hangs_up_is_kept_and_the_rest_goes_on(clocked, monkeypatch, capsys):
+    monkeypatch.setattr(suspicion_module, "PROVEN_AFTER", 0.3)
+    async with narrow() as broker, clocked() as gateway:
+        gateway.announce()
+        gateway.announce(serial="good")
+        broker.acknowledging = False
+        broker.unbearable = (f"sems/{SN}/history",)
+        gateway.connect(broker, store=STORE)
+        await expecting(gateway)
+        for minute in range(6):
+            gateway.router.publish(snapshot(gateway, (SN, "good")[minute % 2], minute))
+        # The newest of each is acknowledged as its state.
+        await until(lambda: kept_by(gateway).waiting == 6)
+        before, broker.acknowledging = broker.hung_up, True
+        await until(lambda: kept_by(gateway)._aside or broker.hung_up > before + 5)
+        assert kept_by(gateway)._aside == {SN}
+        await until(lambda: broker.topics.count("sems/good/history") >= 2)
+        await until(lambda: kept_by(gateway).waiting <= 2, "what it has of this device")
+        hung_up, dropped = broker.hung_up, kept_by(gateway).dropped
+        gateway.router.publish(snapshot(gateway, SN, 10))
+        await until(lambda: broker.topics[-1] == f"sems/{SN}", "live data go on")
+        assert (broker.hung_up, dropped) == (hung_up, 0)
+        assert kept_by(gateway).waiting >= 2, "what is set aside stays"
+        assert hung_up - before <= 3, "once with others, twice alone"
+        assert f"topic=sems/{SN}/history" in capsys.readouterr().out
+
+
 async def test_a_killed_gateway_goes_on_where_it_was(broker, tmp_path):
     """Killed while the broker is away, and again while it makes up for that."""
     root = Path(__file__).parents[4]
@@ -327,7 +362,7 @@ async def test_a_killed_gateway_goes_on_where_it_was(broker, tmp_path):
         )  # fmt: skip
 
     async def says(process, word):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while (line := await process.stdout.readline()).strip() != word.encode():
                 assert line, "it ended"
 
@@ -342,11 +377,11 @@ async def test_a_killed_gateway_goes_on_where_it_was(broker, tmp_path):
     await broker.start()
     async with peer(broker) as it:
         second = await start("0")
-        await until(lambda: it.all(f"sems/{SN}/history"), timeout=30)
+        await until(lambda: it.all(f"sems/{SN}/history"))
         await kill(second)
         third = await start("0")
         try:
-            await until(lambda: {m["ac_power"] for m in it.all(f"sems/{SN}/history")} == set(range(300)), timeout=30)
+            await until(lambda: {m["ac_power"] for m in it.all(f"sems/{SN}/history")} == set(range(300)))
         finally:
             await kill(third)
 
@@ -364,6 +399,8 @@ async def test_what_is_in_doubt_at_the_end_is_written_down(broker, clocked, monk
         await until(lambda: len(history._doubtful) == 2)
         await gateway.runner.stop()
         assert history.waiting == 2
+        with closing(sqlite3.connect(history.store.path)) as db:
+            assert db.execute("SELECT count(*) FROM snapshot").fetchone() == (2,)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gateway.bridges.mqtt import MqttBridge
 from gateway.bridges.mqtt.settings import MqttSettings
+from tests.kit.acl import login
 from tests.kit.bench import Bench
 
 
@@ -13,7 +14,11 @@ async def main(port, directory):
     async with Bench(Path(directory)) as gateway:
         gateway.announce()
         gateway.publish(ac_power=1.0)
-        gateway.run(MqttBridge, MqttSettings(host="127.0.0.1", port=port, payload="sparkplug"), "mqtt")
+        gateway.run(
+            MqttBridge,
+            MqttSettings(**login("sparkplug"), host="127.0.0.1", port=port, payload="sparkplug"),
+            "mqtt",
+        )
         await asyncio.Event().wait()
 
 

@@ -23,7 +23,7 @@ async def broker(tmp_path):
 class Node(Gateway):
     """A core with an MQTT bridge that speaks Sparkplug."""
 
-    def connect(self, broker, **settings):
+    def connect(self, broker, /, **settings):
         super().connect(broker, **{"payload": "sparkplug"} | settings)
 
     @property
@@ -58,7 +58,7 @@ def node(tmp_path):
 async def host(broker):
     it = Host(broker.port)
     try:
-        await until(lambda: it.ready, "the host is ready", 20)
+        await until(lambda: it.ready, "the host is ready")
         yield it
     finally:
         it.end()

@@ -1,8 +1,8 @@
 """What a host learns when the node is born."""
 
+from gateway.commands.policy.policy import ControlSettings
 from gateway.core.model import DeviceKind
 from gateway.core.points import POINTS
-from gateway.core.policy.policy import ControlSettings
 from tests.bridges.mqtt.sparkplug.statements import checks
 from tests.kit.bench import INVERTER, until
 from tests.kit.sparkplug import metrics_of, properties_of
@@ -101,7 +101,7 @@ async def test_units_ranges_and_quality_are_properties(plant):
     assert (power["engUnit"], power["readOnly"], power["Quality"]) == ("W", True, 192)
     assert power["documentation"] == POINTS["ac_power"].description
     assert (limit["engLow"], limit["engHigh"], limit["readOnly"], limit["Quality"]) == (0.0, 100.0, False, 0)
-    assert properties_of(found["battery_mode"])["options"] == "idle, charge, discharge"
+    assert properties_of(found["battery_mode"])["options"] == "idle, charge, discharge, auto"
     for metric in found.values():
         properties = metric.get("properties", {})
         assert len(properties.get("keys", ())) == len(properties.get("values", ()))

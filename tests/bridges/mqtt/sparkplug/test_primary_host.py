@@ -104,10 +104,11 @@ async def test_a_host_that_goes_and_comes_back_while_the_first_birth_goes_out_is
 
     async def slow(line):
         edge._birth_of_node = birth_of_node
-        await birth_of_node(line)
+        born = await birth_of_node(line)
         host.state(online=False, time=5_000)
         host.state(online=True, time=6_000)
         await until(lambda: edge._host._last == 6_000)
+        return born
 
     edge._birth_of_node = slow
     host.state(online=True, time=4_000)

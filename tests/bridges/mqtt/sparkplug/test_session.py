@@ -107,14 +107,12 @@ async def test_bdseq_begins_again_after_255_and_each_node_has_its_own(broker, ho
 
 
 async def test_a_broken_bdseq_file_and_a_full_disk_stop_nobody(broker, host, node, tmp_path, monkeypatch):
-    import gateway.bridges.mqtt.sparkplug.session as session_module
-
     def full(*_):
         raise OSError(28, "No space left on device")
 
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mqtt-sparkplug.json").write_text("[")
-    monkeypatch.setattr(session_module, "replace", full)
+    monkeypatch.setattr("gateway.core.files.replace", full)
     async with tapped(broker) as tap, node() as gateway:
         gateway.connect(tap)
         assert bd_seq(await host.count(1, "NBIRTH")) == 0
@@ -181,3 +179,28 @@ async def test_the_settings_for_json_change_nothing(broker, host, node, qos):
         await host.count(1, "DBIRTH", SN)
         assert {(packet.qos, packet.retain) for packet in tap.of(PUBLISH)} == {(0, False)}
         assert all(topic.startswith("spBv1.0/") for topic in tap.published())
+
+
+async def test_a_broker_that_is_stopped_just_after_a_message_blames_none(broker, node, protocol):
+    """Under MQTT 3.1.1 a stop looks like a hang-up over what came last: what comes after the end tells them apart."""
+    async with node() as gateway:
+        gateway.announce()
+        gateway.publish(ac_power=0.0)
+        gateway.connect(broker, protocol=protocol)
+        details, now = [], asyncio.get_running_loop().time
+        context = gateway.runner.bridge._context
+        report = context.report
+        context.report = lambda **how: details.append(how.get("detail", "")) or report(**how)
+        for round_ in range(1, 4):
+            await gateway.up()
+            client = gateway.runner.bridge._client
+            gateway.publish(ac_power=float(round_))
+            await until(lambda client=client: any("DDATA" in one.topic for one in client._under_way.unproven(now())))
+            await broker.stop()
+            await gateway.down()
+            await gateway.down("refused the connection")
+            await broker.start()
+        await gateway.up()
+        assert not any("after a message" in detail or "set aside" in detail for detail in details), details
+        assert not client._suspicion.watching
+        assert not client.unsent.topics

@@ -8,7 +8,8 @@ from tests.bridges.mqtt.sparkplug.statements import checks
 def test_what_stands_where_nothing_is_said():
     settings = MqttSettings(host="h", payload="sparkplug")
     assert MqttSettings(host="h").payload == "json"
-    assert settings.sparkplug.model_dump() == {"group": "sems", "node": None, "primary_host": None}
+    named = {"group": "sems", "node": None, "primary_host": None, "types_in_data": False}
+    assert settings.sparkplug.model_dump() == named
 
 
 @checks("topic-structure-namespace-valid-group-id", "topic-structure-namespace-valid-edge-node-id")

@@ -23,19 +23,22 @@ from gateway.bridges.modbus.maps.goodwe.registers import (
     WORK_MODE,
 )
 from gateway.core.model import Device, Value
-from gateway.core.points import WORK_MODES
+from gateway.core.points import AUTO, NONE, WORK_MODES
 
 Words = Mapping[int, int]
 """Register → number."""
 
-MOST: Final = 0xFFFE
+MAX_REGISTER: Final = 0xFFFE
 FULL: Final = 100.0
+"""% state of charge."""
 WHOLE_DAY: Final = (0x0000, 0x173B)
 """From 00:00 to 23:59, hour and minute a byte each."""
 EVERY_DAY: Final = 0x7F
 EVERY_MONTH: Final = (0x0000, 0x0FFF)
 PER_HUNDRED: Final[Mapping[int, int]] = {0xFF: 1, 0xF9: 10}
 """What a schedule is switched on with → steps of its power in a percent. Two generations of inverters."""
+MOVING: Final = frozenset({"charge", "discharge"})
+"""Orders that have a power."""
 ON: Final = 0x80
 """The bit of that byte that says on."""
 
@@ -49,9 +52,9 @@ def meaning(words: Words, device: Device | None) -> dict[str, Value]:
         means["running"] = not words[SHUTDOWN]
     if ACTIVE_POWER in words:
         means["active_power_limit"] = words[ACTIVE_POWER] / 10
-    limit = no_limit(device) if words.get(EXPORT_SWITCH) == 0 else words.get(EXPORT_LIMIT)
+    limit = NONE if words.get(EXPORT_SWITCH) == 0 else words.get(EXPORT_LIMIT)
     if limit is not None:
-        means["export_limit"] = limit
+        means["export_limit"] = limit if isinstance(limit, str) else at_most(device, "export_limit", limit)
     return means | _battery(words, device)
 
 
@@ -62,7 +65,12 @@ def orders(words: Words) -> bool:
 
 def moves(words: Words) -> bool:
     """Return whether energy management charges or discharges, so that its power acts."""
-    return EMS_ORDERS[words[EMS_MODE]] in {"charge", "discharge"}
+    return EMS_ORDERS.get(words[EMS_MODE]) in MOVING
+
+
+def powered(words: Words) -> bool:
+    """Return whether it does so with some power."""
+    return moves(words) and bool(words[EMS_POWER])
 
 
 def scheduled(words: Words) -> bool:
@@ -75,14 +83,6 @@ def limits(words: Words) -> bool:
     return words.get(EXPORT_SWITCH) != 0
 
 
-def no_limit(device: Device | None) -> float | None:
-    """Return the export limit that limits nothing: the highest the device takes, or what it is rated for."""
-    if device is None:
-        return None
-    taken = device.setpoints.get("export_limit")
-    return taken.high if taken and taken.high is not None else device.rated_power
-
-
 def impossible(words: Words) -> str | None:
     """Return why the schedules can't be: SEMS takes an order for the battery, not a timetable."""
     for group in range(SCHEDULES):
@@ -92,7 +92,7 @@ def impossible(words: Words) -> str | None:
     return None
 
 
-def words_of(values: Mapping[str, Value], device: Device) -> dict[int, int]:
+def words_of(values: Mapping[str, Value]) -> dict[int, int]:
     """Return register → number, for the setpoints in force as far as they are known."""
     words: dict[int, int] = {}
     mode, running, order = values.get("work_mode"), values.get("running"), values.get("battery_mode")
@@ -102,10 +102,12 @@ def words_of(values: Mapping[str, Value], device: Device) -> dict[int, int]:
         words[SHUTDOWN] = int(not running)
     if order in EMS_SHOWN:
         words[EMS_MODE] = EMS_SHOWN[str(order)]
+    if order not in MOVING:
+        # The power of an order that is over must not be that of the next one, which names its mode first.
+        values = {**values, "battery_power_target": None}
     limit = values.get("export_limit")
-    if isinstance(limit, (int, float)):
-        free = no_limit(device)
-        words[EXPORT_SWITCH] = int(free is None or limit < free)
+    if limit is not None:
+        words[EXPORT_SWITCH] = int(limit != NONE)
     for register, setpoint, scale in (
         (EXPORT_LIMIT, "export_limit", 1),
         (EMS_POWER, "battery_power_target", 1),
@@ -113,7 +115,7 @@ def words_of(values: Mapping[str, Value], device: Device) -> dict[int, int]:
     ):
         value = values.get(setpoint)
         if isinstance(value, (int, float)):
-            words[register] = max(0, min(MOST, round(value * scale)))
+            words[register] = max(0, min(MAX_REGISTER, round(value * scale)))
     return words
 
 
@@ -121,11 +123,20 @@ def _battery(words: Words, device: Device | None) -> dict[str, Value]:
     percent = _order(words)
     if percent is not None and scheduled(words):
         return _scheduled(words, percent, device)
-    if not moves(words):
+    order = EMS_ORDERS[words[EMS_MODE]]
+    if order is None or not moves(words):
+        return {"battery_mode": order or AUTO}
+    power = at_most(device, "battery_power_target", words[EMS_POWER])
+    if not power:
+        # "From PV alone" (2), and no power in any other mode: not to discharge, nor to take from the grid.
         return {"battery_mode": "idle"}
-    order = str(EMS_ORDERS[words[EMS_MODE]])
-    target = {"battery_power_target": words[EMS_POWER]} if EMS_POWER in words else {}
-    return {"battery_mode": order, **target, **_until(device, lowest_or_full(device, order))}
+    return {"battery_mode": order, "battery_power_target": power, **_until(device, NONE)}
+
+
+def at_most(device: Device | None, setpoint: str, value: float) -> float:
+    """Return a power as the device does: no more than it has."""
+    taken = device.setpoints.get(setpoint) if device else None
+    return value if taken is None or taken.high is None else min(value, taken.high)
 
 
 def _order(words: Words) -> float | None:
@@ -148,12 +159,12 @@ def _scheduled(words: Words, percent: float, device: Device | None) -> dict[str,
         high = taken["battery_power_target"].high if "battery_power_target" in taken else None
         # 100 % is "as much as it can" there; the battery may take less than the inverter is rated for.
         means["battery_power_target"] = float(round(power if high is None else min(power, high)))
-    soc = float(words[SCHEDULE + 4]) if order == "charge" else lowest_or_full(device, order)
+    soc = float(words[SCHEDULE + 4]) if order == "charge" else NONE
     return means | _until(device, soc)
 
 
-def _until(device: Device | None, soc: float) -> dict[str, Value]:
-    """Return the state of charge to stop at, where the device takes one."""
+def _until(device: Device | None, soc: Value) -> dict[str, Value]:
+    """Return the state of charge to stop at, where the device takes one; NONE: the order's own."""
     return {"battery_target_soc": soc} if device is not None and "battery_target_soc" in device.setpoints else {}
 
 

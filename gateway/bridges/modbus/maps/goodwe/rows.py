@@ -5,17 +5,16 @@ way (all bits set, which is what the real inverter does too). Everything else is
 `goodwe.…`: values.py makes the measured ones, panel.py the settings.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Final
 
 from gateway.bridges.modbus.codec import Encoding
-from gateway.bridges.modbus.maps.goodwe.registers import SETTINGS
+from gateway.bridges.modbus.maps.goodwe.registers import OWN, SETTINGS
 from gateway.bridges.modbus.maps.row import Block, RegisterMap, Row
+from gateway.core.model import Value
 
 UINT16, INT16, UINT32, INT32 = Encoding.UINT16, Encoding.INT16, Encoding.UINT32, Encoding.INT32
 FLOAT32, STRING = Encoding.FLOAT32, Encoding.STRING
-OWN: Final = "goodwe."
-"""What the name of a field of this map begins with."""
 PROTOCOL: Final = 2
 """As a GW10K-ET says. The library reads it and draws no conclusion."""
 NO_TEMPERATURE: Final = 3276.7
@@ -29,46 +28,40 @@ BLOCKS: Final = (
     Block(start=35301, count=65, title="Running data of MPP trackers", gated=True),
     Block(start=36000, count=125, title="Meter", gated=True),
     Block(start=37000, count=78, title="Battery", gated=True),
-    Block(start=45127, count=8, title="Communication settings"),
-    Block(start=45200, count=105, title="Functions"),
+    Block(start=45200, count=3, title="Clock"),
+    Block(start=45248, count=1, title="Cold start"),
+    Block(start=45252, count=1, title="Backup supply"),
     Block(start=45484, count=1, title="Limit of active power"),
-    Block(start=47000, count=121, title="Work mode"),
-    Block(start=47500, count=121, title="Export limit, energy management, schedules"),
-    Block(start=47760, count=1, title="Upper limit of the state of charge"),
-    Block(start=47900, count=36, title="Battery management system", gated=True),
+    Block(start=47000, count=1, title="Work mode"),
+    Block(start=47010, count=1, title="Remote shutdown"),
+    Block(start=47509, count=4, title="Export limit, energy management"),
+    Block(start=47533, count=1, title="Empties the schedules"),
+    Block(start=47547, count=24, title="Schedules"),
+    Block(start=47900, count=11, title="Battery management system", gated=True),
+    Block(start=47918, count=11, title="Battery management system of a second battery", gated=True),
 )
 """What the library reads, in the chunks it reads.
 
-Not here are settings of which nothing is known, and which would say something false if they read as 0: those of
-the battery (45350 …) and the power factor (45482). Exception 02 tells the library that this inverter has none.
+Not here are settings of which nothing is known, and which would say something false if they read as 0 ("the state of
+charge ends at 0 %", "protection is off"). Exception 02 tells the library that this inverter has none.
 """
 
 
 def _point(address: int, encoding: Encoding, point: str, exponent: int = 0) -> Row:
-    return Row(address=address, encoding=encoding, field=point, exponent=exponent)
+    return Row(address, encoding, point, exponent=exponent)
 
 
 def _own(
-    address: int,
+    at: int,
     encoding: Encoding,
     name: str,
     text: str,
     exponent: int = 0,
     unit: str = "",
-    *,
     length: int = 0,
-    constant: float | None = None,
+    constant: Value = None,
 ) -> Row:
-    return Row(
-        address=address,
-        encoding=encoding,
-        field=OWN + name,
-        exponent=exponent,
-        length=length,
-        text=text,
-        unit=unit,
-        constant=constant,
-    )
+    return Row(at, encoding, OWN + name, text, exponent, unit, length, constant=constant)
 
 
 def _cold(address: int, text: str) -> Row:
@@ -93,37 +86,32 @@ INFORMATION: Final = (
     _own(35027, STRING, "arm_firmware", "Firmware version of the ARM; blank", length=6),
 )
 
-STRINGS: Final = tuple(
-    row
-    for n in range(1, 5)
-    for at in (35099 + 4 * n,)
-    for row in (
-        _point(at, UINT16, f"pv{n}_voltage", -1),
-        _point(at + 1, UINT16, f"pv{n}_current", -1),
-        _own(at + 2, UINT32, f"pv{n}_power", f"Power of PV string {n}", unit="W"),
-    )
-)
 
-PHASES: Final = tuple(
-    row
-    for n in range(1, 4)
-    for at in (35116 + 5 * n,)
-    for row in (
-        _point(at, UINT16, f"l{n}_voltage", -1),
-        _own(at + 1, UINT16, f"l{n}_current", f"AC current of phase L{n}, without a sign", -1, "A"),
-        _own(at + 2, INT16, f"l{n}_frequency", f"AC frequency of phase L{n}", -2, "Hz"),
-        _own(at + 3, INT32, f"l{n}_power", f"Power of phase L{n}; known of single-phase devices only", unit="W"),
-    )
-)
+def _strings() -> Iterator[Row]:
+    for n in range(1, 5):
+        at = 35099 + 4 * n
+        yield _point(at, UINT16, f"pv{n}_voltage", -1)
+        yield _point(at + 1, UINT16, f"pv{n}_current", -1)
+        yield _own(at + 2, UINT32, f"pv{n}_power", f"Power of PV string {n}", unit="W")
 
-# A power is 32 bits with a sign; the library and others read the low register of it.
+
+def _phases() -> Iterator[Row]:
+    for n in range(1, 4):
+        at = 35116 + 5 * n
+        yield _point(at, UINT16, f"l{n}_voltage", -1)
+        yield _own(at + 1, UINT16, f"l{n}_current", f"AC current of phase L{n}, without a sign", -1, "A")
+        yield _own(at + 2, INT16, f"l{n}_frequency", f"AC frequency of phase L{n}", -2, "Hz")
+        yield _own(at + 3, INT32, f"l{n}_power", f"Power of phase L{n}; known of single-phase devices only", unit="W")
+
+
+# A power is 32 bits with a sign; the library and others read the low register of it, so that all end at ±32767.
 POWERS: Final = (
     _own(35119, UINT16, "pv_modes_43", "PV strings 4 and 3, a byte each: 0 none, 1 no power, 2 producing"),
     _own(35120, UINT16, "pv_modes_21", "PV strings 2 and 1"),
     _own(35136, UINT16, "grid_mode", "Grid: 0 not connected, 1 connected, 2 fault"),
     _own(35137, INT32, "ac_power", "Active power of the inverter; > 0 feeds in", unit="W"),
-    _own(35139, INT32, "export_power", "Power at the grid connection; > 0 exports", unit="W"),
-    _own(35141, INT32, "ac_reactive_power", "Reactive power", unit="var"),
+    _own(35139, INT32, "export_power_short", "Power at the grid connection; > 0 exports; ends at ±32767", unit="W"),
+    _own(35141, INT32, "ac_reactive_power", "Reactive power; > 0 is given", unit="var"),
     _own(35143, INT32, "ac_apparent_power", "Apparent power", unit="VA"),
     _own(35169, INT32, "backup_power", "Power on the backup output", unit="W"),
     _own(35171, INT32, "load_power", "Consumption but for the backup output", unit="W"),
@@ -200,37 +188,23 @@ BATTERY: Final = (
 )
 
 
-def _settings() -> Iterable[Row]:
-    return (
-        Row(
-            address=setting.address,
-            encoding=UINT16,
-            field=OWN + setting.name,
-            exponent=setting.exponent,
-            writable=True,
-            text=setting.text,
-            unit=setting.unit,
-        )
-        for setting in SETTINGS.values()
-    )
+def _settings() -> Iterator[Row]:
+    for address, it in SETTINGS.items():
+        every = it.takes(0xFFFF)
+        yield Row(address, UINT16, OWN + it.name, it.text, it.exponent, it.unit, writable=True, any_number=every)
 
 
-_ROWS: Final = tuple(
-    sorted(
-        (
-            *INFORMATION,
-            *_clock(35100),
-            *STRINGS,
-            *PHASES,
-            *POWERS,
-            *ENERGY,
-            *TRACKERS,
-            *METER,
-            *BATTERY,
-            *_clock(45200),
-            *_settings(),
-        ),
-        key=lambda row: row.address,
-    )
+_ROWS: Final = (
+    *INFORMATION,
+    *_clock(35100),
+    *_strings(),
+    *_phases(),
+    *POWERS,
+    *ENERGY,
+    *TRACKERS,
+    *METER,
+    *BATTERY,
+    *_clock(45200),
+    *_settings(),
 )
-GOODWE: Final = RegisterMap("goodwe", BLOCKS, _ROWS)
+GOODWE: Final = RegisterMap("goodwe", BLOCKS, tuple(sorted(_ROWS, key=lambda row: row.address)))

@@ -10,11 +10,14 @@ from typing import Final
 
 import msgspec
 
-from gateway.bridges.modbus.maps.goodwe.rows import NO_TEMPERATURE, OWN
-from gateway.core.model import DeviceState, Quality, Value
+from gateway.bridges.modbus.codec import NUMERALS
+from gateway.bridges.modbus.lasting import lasting
+from gateway.bridges.modbus.maps.goodwe.registers import OWN
+from gateway.bridges.modbus.maps.goodwe.rows import NO_TEMPERATURE
+from gateway.core.model import DeviceState, Value
 
-INT16_MOST: Final = 0x7FFF
-RATED_MOST: Final = 0xFFFE
+MAX_INT16: Final = 0x7FFF
+"""The library reads the low register alone of most powers, with a sign. Beyond this it would read the other sign."""
 STRINGS: Final = range(1, 5)
 NORMAL, FAULT = "normal", "fault"
 GRID_MODES: Final[Mapping[str, int]] = {"offline": 0, "waiting": 0, NORMAL: 1, FAULT: 2}
@@ -28,17 +31,45 @@ class Seen(msgspec.Struct, frozen=True):
 
     state: DeviceState
     values: Mapping[str, Value]
-    """What is measured now; empty while the data are not good."""
+    """What is measured now; while the data are not good, what is true all the same."""
 
     @classmethod
     def of(cls, state: DeviceState) -> "Seen":
         """Take what may be shown. With stale: exception the rest is behind 0x0B, with sentinel it is not there."""
-        return cls(state, state.values if state.quality is Quality.GOOD else {})
+        return cls(state, lasting(state))
 
     def number(self, point: str) -> float | None:
         """Return a measured number."""
         value = self.values.get(point)
         return None if value is None or isinstance(value, (str, bool)) else value
+
+    def or_zero(self, point: str) -> float:
+        """Return it; 0 where there is none."""
+        return self.number(point) or 0
+
+    def magnitude(self, point: str) -> float | None:
+        """Return it without its sign."""
+        number = self.number(point)
+        return None if number is None else abs(number)
+
+    def temperature(self, point: str) -> float:
+        """Return it, °C."""
+        number = self.number(point)
+        return NO_TEMPERATURE if number is None else number
+
+    def code(self, codes: Mapping[str, int]) -> Value:
+        """Return what stands for the device's status."""
+        return codes.get(str(self.values.get("status")))
+
+    @property
+    def has_three_phases(self) -> bool:
+        """Whether there is a voltage on a second phase."""
+        return any(self.state.values.get(f"l{n}_voltage") for n in (2, 3))
+
+    @property
+    def has_battery(self) -> bool:
+        """Whether something is measured of one."""
+        return any(self.number(f"battery_{what}") is not None for what in ("soc", "power", "voltage"))
 
 
 Maker = Callable[[Seen], Value]
@@ -89,28 +120,12 @@ def _string_mode(seen: Seen, n: int, power: float | None) -> int:
     return IDLE_STRING if seen.number(f"pv{n}_voltage") else NO_STRING
 
 
-def _or_zero(point: str) -> Maker:
-    return lambda seen: seen.number(point) or 0
-
-
-def _magnitude(point: str) -> Maker:
-    def make(seen: Seen) -> Value:
-        number = seen.number(point)
-        return None if number is None else abs(number)
-
-    return make
-
-
-def _temperature(point: str) -> Maker:
-    def make(seen: Seen) -> Value:
-        number = seen.number(point)
-        return NO_TEMPERATURE if number is None else number
-
-    return make
-
-
-def _code(codes: Mapping[str, int]) -> Maker:
-    return lambda seen: codes.get(str(seen.values.get("status")))
+def _faults(seen: Seen) -> Value:
+    """Return the fault bits: the library has a name for each, and none for a code that is no number."""
+    try:
+        return NUMERALS[str(seen.values.get("fault_code", 0))]
+    except KeyError:
+        return 0
 
 
 def _text(text: Value, registers: int) -> str:
@@ -124,38 +139,19 @@ def _export_power(seen: Seen) -> float:
     return -grid if grid is not None else seen.number("ac_power") or 0
 
 
-def _short(make: Callable[[Seen], float]) -> Maker:
-    return lambda seen: max(-INT16_MOST, min(INT16_MOST, make(seen)))
+def _of(what: Callable[[Seen, str], Value], point: str) -> Maker:
+    return lambda seen: what(seen, point)
 
 
-def _load(seen: Seen) -> float:
-    return max(0.0, (seen.number("load_power") or 0) - (seen.number("backup_power") or 0))
-
-
-def _l1_power(seen: Seen) -> float:
-    # Of three phases the cloud says only the sum, and how it is split nobody knows.
-    return 0 if _three_phases(seen) else seen.number("ac_power") or 0
-
-
-def _three_phases(seen: Seen) -> bool:
-    return any(seen.state.values.get(f"l{n}_voltage") for n in (2, 3))
+def _short(power: float) -> float:
+    return max(-MAX_INT16, min(MAX_INT16, power))
 
 
 def _battery_state(seen: Seen) -> int:
     power = seen.number("battery_power")
     if power:
         return DISCHARGES if power > 0 else CHARGES
-    return STANDBY if _has_battery(seen) else NO_BATTERY
-
-
-def _has_battery(seen: Seen) -> bool:
-    return any(seen.number(f"battery_{what}") is not None for what in ("soc", "power", "voltage"))
-
-
-def _rated_power(seen: Seen) -> float:
-    # 0, not all bits set: the library would take those for a large inverter, with more to read.
-    rated = seen.state.device.rated_power or 0
-    return rated if rated <= RATED_MOST else 0
+    return STANDBY if seen.has_battery else NO_BATTERY
 
 
 def _clock(high: Callable[[datetime], int], low: Callable[[datetime], int]) -> Maker:
@@ -171,8 +167,9 @@ def _clock(high: Callable[[datetime], int], low: Callable[[datetime], int]) -> M
 
 MAKERS: Final[Mapping[str, Maker]] = {
     # device information
-    "rated_power": _rated_power,
-    "output_type": lambda seen: int(_three_phases(seen)),
+    # 0, not all bits set: the library would take those for a large inverter, with more to read.
+    "rated_power": lambda seen: seen.state.device.rated_power or 0,
+    "output_type": lambda seen: int(seen.has_three_phases),
     "serial": lambda seen: _text(seen.state.device.serial, 8),
     "model": lambda seen: _text(seen.state.device.model, 5),
     "firmware": lambda seen: _text(seen.state.values.get("firmware"), 6),
@@ -182,32 +179,33 @@ MAKERS: Final[Mapping[str, Maker]] = {
     "clock_hour": _clock(lambda t: t.day, lambda t: t.hour),
     "clock_second": _clock(lambda t: t.minute, lambda t: t.second),
     # AC
-    **{f"l{n}_current": _magnitude(f"l{n}_current") for n in (1, 2, 3)},
-    **{f"l{n}_frequency": _or_zero(f"l{n}_frequency") for n in (1, 2, 3)},
-    "l1_power": _l1_power,
+    **{f"l{n}_current": _of(Seen.magnitude, f"l{n}_current") for n in (1, 2, 3)},
+    **{f"l{n}_frequency": _of(Seen.or_zero, f"l{n}_frequency") for n in (1, 2, 3)},
+    # Of three phases the cloud says only the sum, and how it is split is unknown.
+    "l1_power": lambda seen: 0 if seen.has_three_phases else _short(seen.or_zero("ac_power")),
     "l2_power": lambda _: 0,
     "l3_power": lambda _: 0,
-    "grid_mode": _code(GRID_MODES),
-    "state": _code(STATES),
-    "faults": _or_zero("fault_code"),
+    "grid_mode": lambda seen: seen.code(GRID_MODES),
+    "state": lambda seen: seen.code(STATES),
+    "faults": _faults,
     # powers
-    "ac_power": _or_zero("ac_power"),
-    "ac_reactive_power": _or_zero("ac_reactive_power"),
-    "ac_apparent_power": _or_zero("ac_apparent_power"),
+    "ac_power": lambda seen: _short(seen.or_zero("ac_power")),
+    "ac_reactive_power": lambda seen: _short(seen.or_zero("ac_reactive_power")),
+    "ac_apparent_power": lambda seen: _short(seen.or_zero("ac_apparent_power")),
     "export_power": _export_power,
-    "export_power_short": _short(_export_power),
-    "backup_power": _or_zero("backup_power"),
-    "load_power": _load,
-    "temperature": _temperature("temperature"),
+    "export_power_short": lambda seen: _short(_export_power(seen)),
+    "backup_power": lambda seen: _short(seen.or_zero("backup_power")),
+    "load_power": lambda seen: _short(max(0.0, seen.or_zero("load_power") - seen.or_zero("backup_power"))),
+    "temperature": lambda seen: seen.temperature("temperature"),
     # battery
-    "battery_current": _or_zero("battery_current"),
-    "battery_power": _or_zero("battery_power"),
-    "battery_temperature": _temperature("battery_temperature"),
+    "battery_current": lambda seen: seen.or_zero("battery_current"),
+    "battery_power": lambda seen: seen.or_zero("battery_power"),
+    "battery_temperature": lambda seen: seen.temperature("battery_temperature"),
     "battery_state": _battery_state,
-    "battery_present": lambda seen: int(_has_battery(seen)),
+    "battery_present": lambda seen: int(seen.has_battery),
     # meter
     "meter_status": lambda seen: int(seen.number("grid_power") is not None),
-    "meter_export": _or_zero("grid_export_total"),
-    "meter_import": _or_zero("grid_import_total"),
+    "meter_export": lambda seen: seen.or_zero("grid_export_total"),
+    "meter_import": lambda seen: seen.or_zero("grid_import_total"),
 }
 """Field, without its prefix → what it shows. All but PV strings, which belong together."""

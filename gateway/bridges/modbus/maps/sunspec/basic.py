@@ -1,12 +1,21 @@
 """Models every device or every inverter has, beside its measurements: 1, 120, 121, 122, 123 and 124."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.bridges.modbus.maps.sunspec.points import PAD_VALUE, Model, Pt, Type, own, sf
 from gateway.bridges.modbus.maps.sunspec.scales import Scale
 
 _QUADRANTS: Final = ("Q1", "Q2", "Q3", "Q4")
-_RATED: Final = "device.rated_power"
+_RATED: Final = own("rated")
+_VARS: Final = {"Q1": own("var_most"), "Q4": own("var_least")}
+"""Injected in quadrant 1, absorbed in 4 (github.com/sunspec/models/issues/204)."""
+_FACTORS: Final = {"Q1": own("factor_q1"), "Q4": own("factor_q4")}
+
+
+def _by_quadrant(name: str, shows: Mapping[str, str], unit: str) -> tuple[Pt, ...]:
+    return tuple(Pt(f"{name}{one}", Type.INT16, shows.get(one, ""), unit, f"{name}_SF") for one in _QUADRANTS)
+
 
 COMMON: Final = Model(
     1,
@@ -29,18 +38,22 @@ NAMEPLATE: Final = Model(
         Pt("DERTyp", Type.ENUM16, own("der_type")),
         Pt("WRtg", Type.UINT16, _RATED, "W", "WRtg_SF"),
         sf("WRtg_SF", Scale.POWER),
-        Pt("VARtg", Type.UINT16, unit="VA", sf="VARtg_SF"),
+        # What an inverter is rated for it gives as active power: of apparent power it is known to give as much.
+        Pt("VARtg", Type.UINT16, _RATED, "VA", "VARtg_SF"),
         sf("VARtg_SF", Scale.POWER),
-        *(Pt(f"VArRtg{quadrant}", Type.INT16, unit="var", sf="VArRtg_SF") for quadrant in _QUADRANTS),
+        *_by_quadrant("VArRtg", _VARS, "var"),
         sf("VArRtg_SF", Scale.POWER),
         Pt("ARtg", Type.UINT16, unit="A", sf="ARtg_SF"),
         sf("ARtg_SF", Scale.CURRENT),
-        *(Pt(f"PFRtg{quadrant}", Type.INT16, unit="cos()", sf="PFRtg_SF") for quadrant in _QUADRANTS),
+        *(
+            Pt(f"PFRtg{quadrant}", Type.INT16, _FACTORS.get(quadrant, ""), "cos()", "PFRtg_SF")
+            for quadrant in _QUADRANTS
+        ),
         sf("PFRtg_SF", Scale.FACTOR),
-        Pt("WHRtg", Type.UINT16, unit="Wh", sf="WHRtg_SF"),
+        Pt("WHRtg", Type.UINT16, own("capacity"), "Wh", "WHRtg_SF"),
         sf("WHRtg_SF", Scale.CAPACITY),
-        Pt("AhrRtg", Type.UINT16, unit="AH", sf="AhrRtg_SF"),
-        sf("AhrRtg_SF"),
+        Pt("AhrRtg", Type.UINT16, own("charge_capacity"), "AH", "AhrRtg_SF"),
+        sf("AhrRtg_SF", Scale.CHARGE),
         Pt("MaxChaRte", Type.UINT16, own("battery_most"), "W", "MaxChaRte_SF"),
         sf("MaxChaRte_SF", Scale.POWER),
         Pt("MaxDisChaRte", Type.UINT16, own("battery_most"), "W", "MaxDisChaRte_SF"),
@@ -54,22 +67,21 @@ SETTINGS: Final = Model(
     "Basic settings",
     (
         Pt("WMax", Type.UINT16, _RATED, "W", "WMax_SF"),
-        Pt("VRef", Type.UINT16, unit="V", sf="VRef_SF"),
+        Pt("VRef", Type.UINT16, own("nominal_volts"), "V", "VRef_SF"),
         Pt("VRefOfs", Type.INT16, unit="V", sf="VRefOfs_SF"),
         Pt("VMax", Type.UINT16, unit="V", sf="VMinMax_SF"),
         Pt("VMin", Type.UINT16, unit="V", sf="VMinMax_SF"),
-        Pt("VAMax", Type.UINT16, unit="VA", sf="VAMax_SF"),
-        # Injected in quadrant 1, absorbed in 4 (github.com/sunspec/models/issues/204).
-        Pt("VArMaxQ1", Type.INT16, own("var_most"), "var", "VArMax_SF"),
-        Pt("VArMaxQ2", Type.INT16, unit="var", sf="VArMax_SF"),
-        Pt("VArMaxQ3", Type.INT16, unit="var", sf="VArMax_SF"),
-        Pt("VArMaxQ4", Type.INT16, own("var_least"), "var", "VArMax_SF"),
+        Pt("VAMax", Type.UINT16, _RATED, "VA", "VAMax_SF"),
+        *_by_quadrant("VArMax", _VARS, "var"),
         Pt("WGra", Type.UINT16, unit="% WMax/sec", sf="WGra_SF"),
-        *(Pt(f"PFMin{quadrant}", Type.INT16, unit="cos()", sf="PFMin_SF") for quadrant in _QUADRANTS),
+        *(
+            Pt(f"PFMin{quadrant}", Type.INT16, _FACTORS.get(quadrant, ""), "cos()", "PFMin_SF")
+            for quadrant in _QUADRANTS
+        ),
         Pt("VArAct", Type.ENUM16),
         Pt("ClcTotVA", Type.ENUM16),
         Pt("MaxRmpRte", Type.UINT16, unit="% WGra", sf="MaxRmpRte_SF"),
-        Pt("ECPNomHz", Type.UINT16, unit="Hz", sf="ECPNomHz_SF"),
+        Pt("ECPNomHz", Type.UINT16, own("nominal_hertz"), "Hz", "ECPNomHz_SF"),
         Pt("ConnPh", Type.ENUM16),
         sf("WMax_SF", Scale.POWER),
         sf("VRef_SF", Scale.VOLTAGE),
@@ -96,9 +108,9 @@ STATUS: Final = Model(
         *(Pt(f"ActVArh{quadrant}", Type.ACC64, unit="varh") for quadrant in _QUADRANTS),
         Pt("VArAval", Type.INT16, unit="var", sf="VArAval_SF"),
         sf("VArAval_SF", Scale.POWER),
-        Pt("WAval", Type.UINT16, unit="W", sf="WAval_SF"),
+        Pt("WAval", Type.UINT16, own("available"), "W", "WAval_SF"),
         sf("WAval_SF", Scale.POWER),
-        Pt("StSetLimMsk", Type.BITFIELD32),
+        Pt("StSetLimMsk", Type.BITFIELD32, own("limits_reached")),
         Pt("StActCtl", Type.BITFIELD32, own("active_controls")),
         Pt("TmSrc", Type.STRING, size=4, constant="SEMS"),
         Pt("Tms", Type.UINT32, own("time"), "Secs"),
@@ -152,7 +164,7 @@ STORAGE: Final = Model(
         Pt("MinRsvPct", Type.UINT16, unit="% WChaMax", sf="MinRsvPct_SF"),
         # Expressions, which are hidden while data are not good: the rest of the model stays readable.
         Pt("ChaState", Type.UINT16, own("soc"), "% AhrRtg", "ChaState_SF"),
-        Pt("StorAval", Type.UINT16, unit="AH", sf="StorAval_SF"),
+        Pt("StorAval", Type.UINT16, own("charge_available"), "AH", "StorAval_SF"),
         Pt("InBatV", Type.UINT16, own("battery_volts"), "V", "InBatV_SF"),
         Pt("ChaSt", Type.ENUM16, own("charge_state")),
         Pt("OutWRte", Type.INT16, unit="% WDisChaMax", sf="InOutWRte_SF"),
@@ -166,7 +178,7 @@ STORAGE: Final = Model(
         sf("VAChaMax_SF", Scale.POWER),
         sf("MinRsvPct_SF", Scale.PERCENT),
         sf("ChaState_SF", Scale.PERCENT),
-        sf("StorAval_SF"),
+        sf("StorAval_SF", Scale.CHARGE),
         sf("InBatV_SF", Scale.VOLTAGE),
         sf("InOutWRte_SF", Scale.PERCENT),
     ),

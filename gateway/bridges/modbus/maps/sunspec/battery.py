@@ -5,14 +5,13 @@ from typing import Final
 from gateway.bridges.modbus.maps.sunspec.points import Model, Pt, Type, own, sf
 from gateway.bridges.modbus.maps.sunspec.scales import Scale
 
-_UNKNOWN_TYPE: Final = 0
 _REMOTE: Final = 0
 
 BANK: Final = Model(
     802,
     "Battery",
     (
-        Pt("AHRtg", Type.UINT16, unit="Ah", sf="AHRtg_SF"),
+        Pt("AHRtg", Type.UINT16, own("charge_capacity"), "Ah", "AHRtg_SF"),
         Pt("WHRtg", Type.UINT16, "battery_capacity", "Wh", "WHRtg_SF"),
         Pt("WChaRteMax", Type.UINT16, own("battery_most"), "W", "WChaDisChaMax_SF"),
         Pt("WDisChaRteMax", Type.UINT16, own("battery_most"), "W", "WChaDisChaMax_SF"),
@@ -20,7 +19,7 @@ BANK: Final = Model(
         Pt("SoCMax", Type.UINT16, unit="%WHRtg", sf="SoC_SF"),
         Pt("SoCMin", Type.UINT16, unit="%WHRtg", sf="SoC_SF"),
         Pt("SocRsvMax", Type.UINT16, unit="%WHRtg", sf="SoC_SF"),
-        Pt("SoCRsvMin", Type.UINT16, "battery_target_soc", "%WHRtg", "SoC_SF"),
+        Pt("SoCRsvMin", Type.UINT16, own("802.SoCRsvMin"), "%WHRtg", "SoC_SF"),
         Pt("SoC", Type.UINT16, "battery_soc", "%WHRtg", "SoC_SF"),
         Pt("DoD", Type.UINT16, own("depth_of_discharge"), "%", "DoD_SF"),
         Pt("SoH", Type.UINT16, "battery_soh", "%", "SoH_SF"),
@@ -30,7 +29,7 @@ BANK: Final = Model(
         Pt("Hb", Type.UINT16),
         Pt("CtrlHb", Type.UINT16),
         Pt("AlmRst", Type.UINT16, constant=0),
-        Pt("Typ", Type.ENUM16, constant=_UNKNOWN_TYPE),
+        Pt("Typ", Type.ENUM16, own("battery_type")),
         Pt("State", Type.ENUM16, own("bank_state")),
         Pt("StateVnd", Type.ENUM16, "data.status"),
         Pt("WarrDt", Type.UINT32),
@@ -54,9 +53,9 @@ BANK: Final = Model(
         Pt("ReqW", Type.INT16, unit="W", sf="W_SF"),
         Pt("SetOp", Type.ENUM16),
         Pt("SetInvState", Type.ENUM16),
-        sf("AHRtg_SF"),
+        sf("AHRtg_SF", Scale.CHARGE),
         sf("WHRtg_SF", Scale.CAPACITY),
-        sf("WChaDisChaMax_SF", Scale.POWER),
+        sf("WChaDisChaMax_SF", Scale.DC_POWER),
         sf("DisChaRte_SF", Scale.PERCENT),
         sf("SoC_SF", Scale.PERCENT),
         sf("DoD_SF", Scale.PERCENT),
@@ -65,7 +64,7 @@ BANK: Final = Model(
         sf("CellV_SF", Scale.CELL_VOLTAGE),
         sf("A_SF", Scale.BATTERY_CURRENT),
         sf("AMax_SF", Scale.BATTERY_CURRENT),
-        sf("W_SF", Scale.POWER),
+        sf("W_SF", Scale.DC_POWER),
     ),
     gate=2,
 )

@@ -1,21 +1,17 @@
 """What a control is: registers that belong to one setpoint, and what they ask for."""
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
 from gateway.bridges.modbus.codes import ExceptionCode
 from gateway.bridges.modbus.maps.sunspec.expressions import number
 from gateway.bridges.modbus.maps.sunspec.facts import Facts
-from gateway.bridges.modbus.writes import Wish, WriteRefusedError
+from gateway.bridges.modbus.settling import SetpointRequest, WriteRefusedError
 from gateway.core.model import Value
-from gateway.core.points import SETPOINTS
 
 Registers = Mapping[str, Value]
 """Field → value, in SunSpec's unit."""
-REVERSION: Final = "Rvrt"
-"""Ends the names of model 704's values that are to be in force after a time-out."""
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,16 +21,26 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     """Setpoints. Offered where the device takes all of them."""
     inputs: tuple[str, ...]
     """Registers that say what is wanted. Writing one applies it, while the control is enabled."""
-    ask: Callable[[Registers, Facts], list[Wish]]
+    ask: Callable[[Registers, Facts], list[SetpointRequest]]
     """What the registers of an enabled control ask for. May raise WriteRefusedError."""
     show: Callable[[Registers, Facts], Registers]
     """The device's setpoints in force → inputs and `enable`, where nothing is latched."""
     enable: str = ""
     """0: what is in the inputs waits. Empty: a write applies at once."""
-    neutral: tuple[Wish, ...] = ()
+    neutral: tuple[SetpointRequest, ...] = ()
     """What writing 0 to `enable` asks for."""
     settings: Registers = {}
     """Registers that are kept for when something is applied, and what they read before they are written."""
+    parts: Callable[[Registers], Collection[str]] | None = None
+    """The inputs that say what is wanted, as the registers are. None: any of them does."""
+    at_rest: Registers = {}
+    """Inputs that force something, and what they say when they don't: they do not outlive the order that they are for,
+    so that no mode that is written alone begins it again."""
+
+    @property
+    def model(self) -> str:
+        """The model that it is in."""
+        return self.inputs[0].split(".")[1]
 
     @property
     def target(self) -> frozenset[str]:
@@ -50,47 +56,48 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether what is in the inputs is to be in force."""
         return not self.enable or bool(registers.get(self.enable))
 
-    def wanted(self, registers: Registers, facts: Facts) -> list[Wish]:
+    def acts(self, registers: Registers) -> frozenset[str]:
+        """Return the registers of which the order is made, as they are."""
+        if self.parts is None:
+            return self.registers
+        return self.registers - self.at_rest.keys() | (set(self.parts(registers)) if self.enabled(registers) else set())
+
+    def whole(self, registers: Registers, written: Collection[str]) -> bool:
+        """Return whether all is written that belongs together, so that no further write is to be waited for.
+
+        Clients write an enable, a mode and their values one after another, in whatever order.
+        """
+        if not self.enable:
+            return True
+        if not self.enabled(registers):
+            return self.enable in written
+        if self.parts is not None:
+            return all(name in written for name in self.parts(registers))
+        return any(name in written for name in self.inputs)
+
+    def wanted(self, registers: Registers, facts: Facts) -> list[SetpointRequest]:
         """Return what the registers ask for, enabled or not. Raises WriteRefusedError."""
         return self.ask(registers, facts) if self.enabled(registers) else list(self.neutral)
 
+    def of_plant(self) -> "Control":
+        """Return it as a plant has it: nothing of it is there where the inverters are not at one, or it is not known.
 
-class Switched(msgspec.Struct, frozen=True, kw_only=True):
-    """What is common to controls of one setpoint that have a value, an enable and a timer (models 123 and 704)."""
+        An enable of 0 beside a value that is not there would set the neutral one, if it were written back.
+        """
 
-    setpoint: str
-    enable: str
-    timer: str
-    value: Callable[[Registers, Facts, str], float]
-    """The setpoint's value out of the inputs, whose names end in what is given: nothing, or REVERSION."""
-    enable_back: str = ""
-    """Model 704: 1 where the reversion value is to be in force after the time-out, and not the neutral one."""
+        def show(setpoints: Registers, facts: Facts) -> Registers:
+            shown = self.show(setpoints, facts)
+            acts = self.parts(shown) if self.parts is not None else ()
+            # The first is the mode. Of how much it is, only what acts counts: a battery at rest has any power.
+            if setpoints.get(self.needs[0]) is None or any(shown.get(name) is None for name in acts):
+                return dict.fromkeys(self.registers)
+            return shown
 
-    def ask(self, registers: Registers, facts: Facts) -> list[Wish]:
-        """See Control.ask."""
-        after = seconds(registers, self.timer)
-        reverts = after is not None and bool(registers.get(self.enable_back))
-        back = self.value(registers, facts, REVERSION) if reverts else None
-        return [Wish(self.setpoint, self.value(registers, facts, ""), after, back)]
+        def ask(registers: Registers, facts: Facts) -> list[SetpointRequest]:
+            settings = {name: rest for name, rest in self.settings.items() if registers.get(name) is None}
+            return self.ask({**registers, **settings}, facts)
 
-    def control(
-        self, inputs: tuple[str, ...], show: Callable[[Registers, Facts], Registers], settings: Registers
-    ) -> Control:
-        """Return the whole control; `show` shows the inputs."""
-        return Control(
-            needs=(self.setpoint,),
-            inputs=inputs,
-            ask=self.ask,
-            show=lambda setpoints, facts: {**show(setpoints, facts), self.enable: self._shows_enabled(setpoints)},
-            enable=self.enable,
-            neutral=(Wish(self.setpoint, SETPOINTS[self.setpoint].neutral),),
-            settings={self.timer: 0, **({self.enable_back: 0} if self.enable_back else {}), **settings},
-        )
-
-    def _shows_enabled(self, setpoints: Registers) -> int:
-        """Return whether something else than the neutral value is in force."""
-        value = number(setpoints, self.setpoint)
-        return int(value is not None and value != SETPOINTS[self.setpoint].neutral)
+        return msgspec.structs.replace(self, show=show, ask=ask)
 
 
 def refused(text: str) -> WriteRefusedError:

@@ -1,12 +1,13 @@
 """What clients may write: the controls of models 123, 124 and 704, a row each."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from gateway.bridges.modbus.maps.sunspec.control import (
     Control,
     Registers,
-    Switched,
     need,
     rating,
     refused,
@@ -15,13 +16,18 @@ from gateway.bridges.modbus.maps.sunspec.control import (
 from gateway.bridges.modbus.maps.sunspec.expressions import number
 from gateway.bridges.modbus.maps.sunspec.facts import Facts
 from gateway.bridges.modbus.maps.sunspec.points import own
-from gateway.bridges.modbus.writes import Wish
+from gateway.bridges.modbus.settling import SetpointRequest
 from gateway.core.model import Value
+from gateway.core.points import AUTO, MIN_POWER_FACTOR, NONE, SETPOINTS
 
 OVER_EXCITED, UNDER_EXCITED = 0, 1
 """Model 704, Ext."""
 CHARGE, DISCHARGE = 1, 2
-"""Model 124, StorCtl_Mod. Both bits at once limit both ways, for which the cloud has nothing."""
+"""Model 124, bits of StorCtl_Mod: InWRte limits charging, OutWRte discharging."""
+FROM_PV, FROM_GRID = 0, 1
+"""Model 124, ChaGriSet."""
+FULL: Final = 100.0
+"""%: no limit."""
 OF_WMAX: Final = 1
 """Model 123, VArPct_Mod."""
 SET_OF_WMAX: Final = 0
@@ -36,7 +42,7 @@ def _zero(*names: str) -> dict[str, Value]:
 
 
 def _var_123(registers: Registers, facts: Facts, _suffix: str) -> float:
-    if registers.get(own("123.VArPct_Mod")) == OF_WMAX:
+    if registers.get(own("123.VArPct_Mod")) in {OF_WMAX, None}:
         return need(registers, own("123.VArWMaxPct"))
     return need(registers, own("123.VArMaxPct")) * rating(facts.var_most, "VArMax") / 100
 
@@ -52,12 +58,12 @@ def _show_var_123(setpoints: Registers, facts: Facts) -> Registers:
 
 def _var_704(registers: Registers, facts: Facts, suffix: str) -> float:
     match registers.get(own("704.VarSetMod")):
-        case 0:
+        case 0 | None:
             return need(registers, own(f"704.VarSetPct{suffix}"))
         case 1:
             return need(registers, own(f"704.VarSetPct{suffix}")) * rating(facts.var_most, "VarMax") / 100
         case 4:
-            return need(registers, own(f"704.VarSet{suffix}")) / rating(facts.rated, "rated power") * 100
+            return need(registers, own(f"704.VarSet{suffix}")) / rating(facts.var_rated, "rated power") * 100
         case other:
             raise refused(f"VarSetMod may be 0 (of WMax), 1 (of VarMax) or 4 (vars), not {other}")
 
@@ -67,7 +73,7 @@ def _show_var_704(setpoints: Registers, facts: Facts) -> Registers:
     return {
         own("704.VarSetMod"): SET_OF_WMAX,
         own("704.VarSetPct"): value,
-        own("704.VarSet"): value * facts.rated / 100 if value is not None and facts.rated else None,
+        own("704.VarSet"): value * facts.var_rated / 100 if value is not None and facts.var_rated else None,
     }
 
 
@@ -79,6 +85,15 @@ def _factor_704(registers: Registers, _facts: Facts, suffix: str) -> float:
     return -factor if registers.get(own(f"704.PFWInj{suffix}.Ext")) == UNDER_EXCITED else factor
 
 
+def _factor_123(registers: Registers, facts: Facts, _suffix: str) -> float:
+    return facts.excited(need(registers, own("123.OutPFSet")))
+
+
+def _show_factor_123(setpoints: Registers, facts: Facts) -> Registers:
+    factor = number(setpoints, "power_factor")
+    return {own("123.OutPFSet"): None if factor is None else facts.excited(factor)}
+
+
 def _show_factor_704(setpoints: Registers, _facts: Facts) -> Registers:
     factor = number(setpoints, "power_factor")
     return {
@@ -87,31 +102,164 @@ def _show_factor_704(setpoints: Registers, _facts: Facts) -> Registers:
     }
 
 
-# Storage.
+# Storage. A rate limits one direction while its bit is set, and below 0 it forces the other one: so Fronius has it, and
+# so do the clients of this model. The cloud knows orders (charge, discharge, idle) and `auto`, and no limits.
 
-_RATES: Final[Mapping[float, tuple[str, str]]] = {
-    CHARGE: ("charge", own("124.InWRte")),
-    DISCHARGE: ("discharge", own("124.OutWRte")),
-}
-"""StorCtl_Mod → the battery's mode, and the register with its power."""
+_IN, _OUT, _MODE, _GRID = (own(f"124.{name}") for name in ("InWRte", "OutWRte", "StorCtl_Mod", "ChaGriSet"))
 
 
-def _storage(registers: Registers, facts: Facts) -> list[Wish]:
-    mode, rate = _RATES[need(registers, own("124.StorCtl_Mod"))]
-    power = need(registers, rate) * rating(facts.battery_most, "WChaMax") / 100
+def _rates(registers: Registers) -> list[str]:
+    """Return the rates that act."""
+    mode = int(number(registers, _MODE) or 0)
+    return [rate for bit, rate in ((CHARGE, _IN), (DISCHARGE, _OUT)) if mode & bit]
+
+
+def _storage(registers: Registers, facts: Facts, *, hold: bool) -> list[SetpointRequest]:
+    """Return the order that is what these limits leave; `hold`: a battery that may not go one way stands."""
+    active = _rates(registers)
+    low = -_rate(registers, _IN, facts) if _IN in active else -FULL
+    high = _rate(registers, _OUT, facts) if _OUT in active else FULL
     after = seconds(registers, own("124.InOutWRte_RvrtTms"))
-    # The power first: the mode alone would take up the power that was set before.
-    return [Wish("battery_power_target", power), Wish("battery_mode", mode, after)]
+    if low > high:
+        raise refused(f"InWRte and OutWRte contradict each other: at least {low:g} % and at most {high:g} %")
+    if low <= -FULL and high >= FULL:
+        return [SetpointRequest("battery_mode", AUTO)]
+    if high < 0:
+        if registers.get(_GRID) == FROM_PV:
+            raise refused("a battery that is made to charge takes what PV lacks from the grid; ChaGriSet must be 1")
+        return _order("charge", -high, facts, after)
+    if low > 0:
+        return _order("discharge", low, facts, after)
+    if low == high or (hold and 0 in {low, high}):
+        return [SetpointRequest("battery_mode", "idle", after)]
+    raise refused("the cloud takes orders, and no limits: a rate must be 100 %, or below 0, or both of them 0")
+
+
+def _rate(registers: Registers, name: str, facts: Facts) -> float:
+    """Return a rate. One that forces less than a watt, or a step of the device, forces nothing."""
+    rate = need(registers, name)
+    return 0.0 if rate < 0 and -rate / 100 * (facts.battery_most or math.inf) < facts.battery_step else rate
+
+
+def _order(mode: str, percent: float, facts: Facts, after: float | None) -> list[SetpointRequest]:
+    power = float(round(percent * rating(facts.battery_most, "WChaMax") / 100))  # as it can be shared out
+    # One order, by one call. The mode first, for the call holds as long as the timer of the first.
+    return [SetpointRequest("battery_mode", mode, after), SetpointRequest("battery_power_target", power)]
 
 
 def _show_storage(setpoints: Registers, facts: Facts) -> Registers:
     mode, power = setpoints.get("battery_mode"), number(setpoints, "battery_power_target")
-    rate = power / facts.battery_most * 100 if power is not None and facts.battery_most else None
-    shown: dict[str, Value] = _zero("124.StorCtl_Mod", "124.InWRte", "124.OutWRte")
-    for number_, (word, register) in _RATES.items():
-        if mode == word:
-            shown |= {own("124.StorCtl_Mod"): number_, register: rate}
+    rate = -power / facts.battery_most * 100 if power is not None and facts.battery_most else None
+    shown: dict[str, Value] = {_MODE: 0, _IN: FULL, _OUT: FULL, _GRID: FROM_GRID}
+    match mode:
+        case "charge":
+            shown |= {_MODE: DISCHARGE, _OUT: rate}
+        case "discharge":
+            shown |= {_MODE: CHARGE, _IN: rate}
+        case "idle":
+            shown |= {_MODE: CHARGE | DISCHARGE, _IN: 0.0, _OUT: 0.0}
     return shown
+
+
+def _storage_control(*, hold: bool) -> Control:
+    return Control(
+        needs=("battery_mode", "battery_power_target"),
+        inputs=(_IN, _OUT, _GRID),
+        ask=partial(_storage, hold=hold),
+        show=_show_storage,
+        enable=_MODE,
+        neutral=(SetpointRequest("battery_mode", AUTO),),
+        settings=_zero("124.InOutWRte_WinTms", "124.InOutWRte_RvrtTms", "124.InOutWRte_RmpTms"),
+        parts=_rates,
+        at_rest={_IN: FULL, _OUT: FULL},
+    )
+
+
+def _reserve(register: str) -> Control:
+    """Return the control of a reserve. 0 % keeps nothing back, and is how SunSpec says that there is none."""
+
+    def ask(registers: Registers, _: Facts) -> list[SetpointRequest]:
+        return [SetpointRequest("battery_reserve_soc", need(registers, register) or NONE)]
+
+    def show(setpoints: Registers, _: Facts) -> Registers:
+        value = setpoints.get("battery_reserve_soc")
+        return {register: 0.0 if value == NONE else value}
+
+    return Control(needs=("battery_reserve_soc",), inputs=(register,), ask=ask, show=show)
+
+
+REVERSION: Final = "Rvrt"
+"""Ends the names of model 704's values that are to be in force after a time-out."""
+_Value = Callable[[Registers, Facts, str], float]
+"""The setpoint's value out of the inputs, whose names end in what is given: nothing, or REVERSION."""
+_Show = Callable[[Registers, Facts], Registers]
+
+
+def _switched(
+    setpoint: str,
+    inputs: tuple[str, ...],
+    enable: str,
+    timer: str,
+    settings: Registers,
+    value: _Value | None,
+    show: _Show | None,
+    enable_back: str = "",
+) -> Control:
+    """Return the control of one setpoint that has a value, an enable and a timer.
+
+    Without `value` and `show`, its one input is the setpoint. `enable_back` (model 704): 1 where the reversion value is
+    to be in force after the time-out, and not the neutral one.
+    """
+    of = value or (lambda registers, _, suffix: need(registers, inputs[0] + suffix))
+    point = SETPOINTS[setpoint]
+
+    def ask(registers: Registers, facts: Facts) -> list[SetpointRequest]:
+        after = seconds(registers, timer)
+        reverts = after is not None and bool(registers.get(enable_back))
+        return [
+            SetpointRequest(
+                setpoint, of(registers, facts, ""), after, of(registers, facts, REVERSION) if reverts else None
+            )
+        ]
+
+    def shown(setpoints: Registers, facts: Facts) -> Registers:
+        its = show(setpoints, facts) if show is not None else {inputs[0]: setpoints.get(setpoint)}
+        in_force = number(setpoints, setpoint)
+        return {**its, enable: int(in_force is not None and not point.same(in_force, point.neutral))}
+
+    neutral = (SetpointRequest(setpoint, point.neutral),)
+    settings = {timer: 0, **({enable_back: 0} if enable_back else {}), **settings}
+    return Control(
+        needs=(setpoint,), inputs=inputs, ask=ask, show=shown, enable=enable, neutral=neutral, settings=settings
+    )
+
+
+def _immediate(
+    setpoint: str,
+    name: str,
+    enable: str,
+    inputs: tuple[str, ...],
+    value: _Value | None = None,
+    show: _Show | None = None,
+) -> Control:
+    """Return a control of model 123; `name` begins the names of its times."""
+    timer, settings = own(f"123.{name}_RvrtTms"), _zero(f"123.{name}_WinTms", f"123.{name}_RmpTms")
+    its = tuple(own(f"123.{one}") for one in inputs)
+    return _switched(setpoint, its, own(f"123.{enable}"), timer, settings, value, show)
+
+
+def _der(
+    setpoint: str,
+    name: str,
+    inputs: tuple[str, ...],
+    reversion: Mapping[str, float],
+    value: _Value | None = None,
+    show: _Show | None = None,
+) -> Control:
+    """Return a control of model 704; `name` begins the names of its enables and its time, `reversion`: name → value."""
+    enable, back, timer = (own(f"704.{name}{what}") for what in ("Ena", "EnaRvrt", "RvrtTms"))
+    settings = {own(f"704.{one}"): number for one, number in reversion.items()}
+    return _switched(setpoint, tuple(own(f"704.{one}") for one in inputs), enable, timer, settings, value, show, back)
 
 
 CONTROLS: Final[tuple[Control, ...]] = (
@@ -119,121 +267,78 @@ CONTROLS: Final[tuple[Control, ...]] = (
         needs=("running",),
         inputs=(own("123.Conn"),),
         ask=lambda registers, _: [
-            Wish(
-                "running",
-                bool(need(registers, own("123.Conn"))),
-                seconds(registers, own("123.Conn_RvrtTms")),
+            SetpointRequest(
+                "running", bool(need(registers, own("123.Conn"))), seconds(registers, own("123.Conn_RvrtTms"))
             )
         ],
         show=lambda setpoints, _: {own("123.Conn"): setpoints.get("running")},
         settings=_zero("123.Conn_WinTms", "123.Conn_RvrtTms"),
     ),
-    Switched(
-        setpoint="active_power_limit",
-        enable=own("123.WMaxLim_Ena"),
-        timer=own("123.WMaxLimPct_RvrtTms"),
-        value=lambda registers, _facts, _suffix: need(registers, own("123.WMaxLimPct")),
-    ).control(
-        (own("123.WMaxLimPct"),),
-        lambda setpoints, _: {own("123.WMaxLimPct"): setpoints.get("active_power_limit")},
-        _zero("123.WMaxLimPct_WinTms", "123.WMaxLimPct_RmpTms"),
-    ),
-    Switched(
-        setpoint="power_factor",
-        enable=own("123.OutPFSet_Ena"),
-        timer=own("123.OutPFSet_RvrtTms"),
-        value=lambda registers, _facts, _suffix: need(registers, own("123.OutPFSet")),
-    ).control(
-        (own("123.OutPFSet"),),
-        lambda setpoints, _: {own("123.OutPFSet"): setpoints.get("power_factor")},
-        _zero("123.OutPFSet_WinTms", "123.OutPFSet_RmpTms"),
-    ),
-    Switched(
-        setpoint="reactive_power",
-        enable=own("123.VArPct_Ena"),
-        timer=own("123.VArPct_RvrtTms"),
-        value=_var_123,
-    ).control(
-        (own("123.VArWMaxPct"), own("123.VArMaxPct"), own("123.VArPct_Mod")),
-        _show_var_123,
-        _zero("123.VArPct_WinTms", "123.VArPct_RmpTms"),
-    ),
     Control(
-        needs=("battery_mode", "battery_power_target"),
-        inputs=(own("124.InWRte"), own("124.OutWRte")),
-        ask=_storage,
-        show=_show_storage,
-        enable=own("124.StorCtl_Mod"),
-        neutral=(Wish("battery_mode", "idle"),),
-        settings=_zero("124.InOutWRte_WinTms", "124.InOutWRte_RvrtTms", "124.InOutWRte_RmpTms"),
+        needs=("running",),
+        inputs=(own("703.ES"),),
+        ask=lambda registers, _: [SetpointRequest("running", bool(need(registers, own("703.ES"))))],
+        show=lambda setpoints, _: {own("703.ES"): setpoints.get("running")},
     ),
-    Control(
-        needs=("battery_target_soc",),
-        inputs=(own("124.MinRsvPct"),),
-        ask=lambda registers, _: [Wish("battery_target_soc", need(registers, own("124.MinRsvPct")))],
-        show=lambda setpoints, _: {own("124.MinRsvPct"): setpoints.get("battery_target_soc")},
+    _immediate("active_power_limit", "WMaxLimPct", "WMaxLim_Ena", ("WMaxLimPct",)),
+    _immediate("power_factor", "OutPFSet", "OutPFSet_Ena", ("OutPFSet",), _factor_123, _show_factor_123),
+    _immediate(
+        "reactive_power", "VArPct", "VArPct_Ena", ("VArWMaxPct", "VArMaxPct", "VArPct_Mod"), _var_123, _show_var_123
     ),
-    Switched(
-        setpoint="active_power_limit",
-        enable=own("704.WMaxLimPctEna"),
-        timer=own("704.WMaxLimPctRvrtTms"),
-        value=lambda registers, _, suffix: need(registers, own(f"704.WMaxLimPct{suffix}")),
-        enable_back=own("704.WMaxLimPctEnaRvrt"),
-    ).control(
-        (own("704.WMaxLimPct"),),
-        lambda setpoints, _: {own("704.WMaxLimPct"): setpoints.get("active_power_limit")},
-        {own("704.WMaxLimPctRvrt"): 100.0},
-    ),
-    Switched(
-        setpoint="power_factor",
-        enable=own("704.PFWInjEna"),
-        timer=own("704.PFWInjRvrtTms"),
-        value=_factor_704,
-        enable_back=own("704.PFWInjEnaRvrt"),
-    ).control(
-        (own("704.PFWInj.PF"), own("704.PFWInj.Ext")),
+    _storage_control(hold=False),
+    _reserve(own("124.MinRsvPct")),
+    _reserve(own("802.SoCRsvMin")),
+    _der("active_power_limit", "WMaxLimPct", ("WMaxLimPct",), {"WMaxLimPctRvrt": 100.0}),
+    _der(
+        "power_factor",
+        "PFWInj",
+        ("PFWInj.PF", "PFWInj.Ext"),
+        {"PFWInjRvrt.PF": 1.0, "PFWInjRvrt.Ext": OVER_EXCITED},
+        _factor_704,
         _show_factor_704,
-        {own("704.PFWInjRvrt.PF"): 1.0, own("704.PFWInjRvrt.Ext"): OVER_EXCITED},
     ),
-    Switched(
-        setpoint="reactive_power",
-        enable=own("704.VarSetEna"),
-        timer=own("704.VarSetRvrtTms"),
-        value=_var_704,
-        enable_back=own("704.VarSetEnaRvrt"),
-    ).control(
-        (own("704.VarSetMod"), own("704.VarSet"), own("704.VarSetPct")),
+    _der(
+        "reactive_power",
+        "VarSet",
+        ("VarSetMod", "VarSet", "VarSetPct"),
+        {"VarSetRvrt": 0, "VarSetPctRvrt": 0},
+        _var_704,
         _show_var_704,
-        _zero("704.VarSetRvrt", "704.VarSetPctRvrt"),
     ),
 )
+
+
+def controls(*, hold: bool) -> tuple[Control, ...]:
+    """Return them; with `hold`, model 124 takes a limit of 0 in one direction for both."""
+    other = _storage_control(hold=True)
+    return tuple(other if hold and control.enable == _MODE else control for control in CONTROLS)
+
 
 _SWITCH: Final = (0.0, 1.0)
 _PERCENT: Final = (0.0, 100.0)
 _EITHER_WAY: Final = (-100.0, 100.0)
 
 LIMITS: Final[Mapping[str, tuple[float, float]]] = {
-    **{
-        control.enable: _SWITCH
-        for control in CONTROLS
-        if control.enable
-    },
+    **{control.enable: _SWITCH for control in CONTROLS if control.enable},
     **{register: _SWITCH for control in CONTROLS for register in control.settings if register.endswith("EnaRvrt")},
     own("123.Conn"): _SWITCH,
+    own("703.ES"): _SWITCH,
     own("123.WMaxLimPct"): _PERCENT,
     own("123.OutPFSet"): (-1.0, 1.0),
     own("123.VArWMaxPct"): _EITHER_WAY,
     own("123.VArMaxPct"): _EITHER_WAY,
     own("123.VArPct_Mod"): (1, 2),
-    own("124.StorCtl_Mod"): (0, DISCHARGE),
-    own("124.InWRte"): _PERCENT,
-    own("124.OutWRte"): _PERCENT,
+    _MODE: (0, CHARGE | DISCHARGE),
+    _IN: _EITHER_WAY,
+    _OUT: _EITHER_WAY,
+    _GRID: _SWITCH,
     own("124.MinRsvPct"): _PERCENT,
+    own("802.SoCRsvMin"): _PERCENT,
     own("704.WMaxLimPct"): _PERCENT,
     own("704.WMaxLimPctRvrt"): _PERCENT,
-    own("704.PFWInj.PF"): (0.0, 1.0),
+    own("704.PFWInj.PF"): (MIN_POWER_FACTOR, 1.0),
     own("704.PFWInj.Ext"): _SWITCH,
-    own("704.PFWInjRvrt.PF"): (0.0, 1.0),
+    own("704.PFWInjRvrt.PF"): (MIN_POWER_FACTOR, 1.0),
     own("704.PFWInjRvrt.Ext"): _SWITCH,
     own("704.VarSetMod"): (0, 4),
     own("704.VarSetPct"): _EITHER_WAY,
@@ -248,3 +353,6 @@ def check(registers: Registers) -> None:
         value = number(registers, name)
         if value is not None and not low <= value <= high:
             raise refused(f"{name} takes {low:g} to {high:g}, not {value:g}")
+    factor = number(registers, own("123.OutPFSet"))
+    if factor is not None and abs(factor) < MIN_POWER_FACTOR:
+        raise refused(f"123.OutPFSet takes {SETPOINTS['power_factor'].range_text()}, not {factor:g}")

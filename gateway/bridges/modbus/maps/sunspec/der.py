@@ -5,7 +5,10 @@ from typing import Final
 from gateway.bridges.modbus.maps.sunspec.points import Model, Pt, Type, own, sf
 from gateway.bridges.modbus.maps.sunspec.scales import Scale
 
-_RATED: Final = "device.rated_power"
+REVERTS_IN: Final = ".reverts_in"
+"""Ends the fields that say how long a setpoint's timer still runs (fields.py)."""
+_RATED: Final = own("rated")
+_NOMINAL: Final = own("nominal_line_volts")
 _TEMPERATURES: Final = ("Amb", "Cab", "Snk", "Trns", "Sw", "Ot")
 
 
@@ -31,15 +34,16 @@ MEASUREMENTS: Final = Model(
     "DER measurements",
     (
         Pt("ACType", Type.ENUM16, own("ac_type")),
-        Pt("St", Type.ENUM16, own("connected")),
+        Pt("St", Type.ENUM16, own("der_on")),
         Pt("InvSt", Type.ENUM16, own("der_state")),
         Pt("ConnSt", Type.ENUM16, own("connected")),
         Pt("Alrm", Type.BITFIELD32, own("alarm")),
         Pt("DERMode", Type.BITFIELD32),
         Pt("W", Type.INT16, "ac_power", "W", "W_SF"),
-        Pt("VA", Type.INT16, "ac_apparent_power", "VA", "VA_SF"),
+        Pt("VA", Type.INT16, own("apparent"), "VA", "VA_SF"),
         Pt("Var", Type.INT16, "ac_reactive_power", "Var", "Var_SF"),
-        Pt("PF", Type.INT16, "ac_power_factor", sf="PF_SF"),
+        # "The sign of power factor should be the sign of active power", whatever 101 to 123 are set to.
+        Pt("PF", Type.INT16, own("power_factor_iec"), sf="PF_SF"),
         Pt("A", Type.INT16, own("amps"), "A", "A_SF"),
         Pt("LLV", Type.UINT16, unit="V", sf="V_SF"),
         Pt("LNV", Type.UINT16, own("volts"), "V", "V_SF"),
@@ -55,8 +59,8 @@ MEASUREMENTS: Final = Model(
         *_phase(1),
         *_phase(2),
         *_phase(3),
-        Pt("ThrotPct", Type.UINT16, unit="Pct"),
-        Pt("ThrotSrc", Type.BITFIELD32),
+        Pt("ThrotPct", Type.UINT16, own("throttling"), "Pct"),
+        Pt("ThrotSrc", Type.BITFIELD32, own("throttled_by")),
         sf("A_SF", Scale.CURRENT),
         sf("V_SF", Scale.VOLTAGE),
         sf("Hz_SF", Scale.FREQUENCY),
@@ -77,8 +81,8 @@ def _power(name: str, shows: str = "") -> Pt:
     return Pt(name, Type.UINT16, shows, "W", "W_SF")
 
 
-def _apparent(name: str) -> Pt:
-    return Pt(name, Type.UINT16, unit="VA", sf="VA_SF")
+def _apparent(name: str, shows: str = "") -> Pt:
+    return Pt(name, Type.UINT16, shows, "VA", "VA_SF")
 
 
 def _reactive(name: str, shows: str) -> Pt:
@@ -89,8 +93,8 @@ def _factor(name: str) -> Pt:
     return Pt(name, Type.UINT16, sf="PF_SF")
 
 
-def _volts(name: str) -> Pt:
-    return Pt(name, Type.UINT16, unit="V", sf="V_SF")
+def _volts(name: str, shows: str = "") -> Pt:
+    return Pt(name, Type.UINT16, shows, "V", "V_SF")
 
 
 CAPACITY: Final = Model(
@@ -102,14 +106,14 @@ CAPACITY: Final = Model(
         _factor("WOvrExtRtgPF"),
         _power("WUndExtRtg"),
         _factor("WUndExtRtgPF"),
-        _apparent("VAMaxRtg"),
+        _apparent("VAMaxRtg", _RATED),
         _reactive("VarMaxInjRtg", own("var_most")),
         _reactive("VarMaxAbsRtg", own("var_most_absorbed")),
         _power("WChaRteMaxRtg", own("battery_most")),
         _power("WDisChaRteMaxRtg", own("battery_most")),
         _apparent("VAChaRteMaxRtg"),
         _apparent("VADisChaRteMaxRtg"),
-        _volts("VNomRtg"),
+        _volts("VNomRtg", _NOMINAL),
         _volts("VMaxRtg"),
         _volts("VMinRtg"),
         Pt("AMaxRtg", Type.UINT16, unit="A", sf="A_SF"),
@@ -125,14 +129,14 @@ CAPACITY: Final = Model(
         _factor("WOvrExtPF"),
         _power("WMaxUndExt"),
         _factor("WUndExtPF"),
-        _apparent("VAMax"),
+        _apparent("VAMax", _RATED),
         _reactive("VarMaxInj", own("var_most")),
         _reactive("VarMaxAbs", own("var_most_absorbed")),
         _power("WChaRteMax", own("battery_most")),
         _power("WDisChaRteMax", own("battery_most")),
         _apparent("VAChaRteMax"),
         _apparent("VADisChaRteMax"),
-        _volts("VNom"),
+        _volts("VNom", _NOMINAL),
         _volts("VMax"),
         _volts("VMin"),
         Pt("AMax", Type.UINT16, unit="A", sf="A_SF"),
@@ -153,7 +157,7 @@ ENTER_SERVICE: Final = Model(
     703,
     "Enter service",
     (
-        Pt("ES", Type.ENUM16, "running"),
+        Pt("ES", Type.ENUM16),
         Pt("ESVHi", Type.UINT16, unit="Pct", sf="V_SF"),
         Pt("ESVLo", Type.UINT16, unit="Pct", sf="V_SF"),
         Pt("ESHzHi", Type.UINT32, unit="Hz", sf="Hz_SF"),
@@ -168,12 +172,16 @@ ENTER_SERVICE: Final = Model(
 )
 
 
-def _power_factor_timer(direction: str) -> tuple[Pt, ...]:
+def _left(setpoint: str) -> str:
+    return f"command.{setpoint}{REVERTS_IN}"
+
+
+def _power_factor_timer(direction: str, shows: str = "") -> tuple[Pt, ...]:
     return (
         Pt(f"{direction}Ena", Type.ENUM16),
         Pt(f"{direction}EnaRvrt", Type.ENUM16),
         Pt(f"{direction}RvrtTms", Type.UINT32, unit="Secs"),
-        Pt(f"{direction}RvrtRem", Type.UINT32, unit="Secs"),
+        Pt(f"{direction}RvrtRem", Type.UINT32, shows, "Secs"),
     )
 
 
@@ -185,14 +193,14 @@ CONTROLS: Final = Model(
     704,
     "DER controls",
     (
-        *_power_factor_timer("PFWInj"),
+        *_power_factor_timer("PFWInj", _left("power_factor")),
         *_power_factor_timer("PFWAbs"),
         Pt("WMaxLimPctEna", Type.ENUM16),
         Pt("WMaxLimPct", Type.UINT16, unit="Pct", sf="WMaxLimPct_SF"),
         Pt("WMaxLimPctRvrt", Type.UINT16, unit="Pct", sf="WMaxLimPct_SF"),
         Pt("WMaxLimPctEnaRvrt", Type.ENUM16),
         Pt("WMaxLimPctRvrtTms", Type.UINT32, unit="Secs"),
-        Pt("WMaxLimPctRvrtRem", Type.UINT32, unit="Secs"),
+        Pt("WMaxLimPctRvrtRem", Type.UINT32, _left("active_power_limit"), "Secs"),
         Pt("WSetEna", Type.ENUM16),
         Pt("WSetMod", Type.ENUM16),
         Pt("WSet", Type.INT32, unit="W", sf="WSet_SF"),
@@ -211,7 +219,7 @@ CONTROLS: Final = Model(
         Pt("VarSetPctRvrt", Type.INT16, unit="Pct", sf="VarSetPct_SF"),
         Pt("VarSetEnaRvrt", Type.ENUM16),
         Pt("VarSetRvrtTms", Type.UINT32, unit="Secs"),
-        Pt("VarSetRvrtRem", Type.UINT32, unit="Secs"),
+        Pt("VarSetRvrtRem", Type.UINT32, _left("reactive_power"), "Secs"),
         Pt("WRmp", Type.UINT16, unit="%Max/Sec"),
         Pt("WRmpRef", Type.ENUM16),
         Pt("VarRmp", Type.UINT16, unit="%Max/Sec"),

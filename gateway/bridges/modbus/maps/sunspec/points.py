@@ -38,23 +38,12 @@ class Type(StrEnum):
     STRING = "string"
 
 
-ENCODINGS: Final[Mapping[Type, Encoding]] = {
-    Type.INT16: Encoding.INT16,
-    Type.UINT16: Encoding.UINT16,
-    Type.ENUM16: Encoding.UINT16,
-    Type.BITFIELD16: Encoding.UINT16,
-    Type.COUNT: Encoding.UINT16,
-    Type.SUNSSF: Encoding.INT16,
-    Type.PAD: Encoding.INT16,
-    Type.INT32: Encoding.INT32,
-    Type.UINT32: Encoding.UINT32,
+_WRITTEN_AS: Final = {
+    **dict.fromkeys((Type.ENUM16, Type.BITFIELD16, Type.COUNT), Encoding.UINT16),
+    **dict.fromkeys((Type.SUNSSF, Type.PAD), Encoding.INT16),
     Type.BITFIELD32: Encoding.UINT32,
-    Type.ACC32: Encoding.ACC32,
-    Type.FLOAT32: Encoding.FLOAT32,
-    Type.UINT64: Encoding.UINT64,
-    Type.ACC64: Encoding.ACC64,
-    Type.STRING: Encoding.STRING,
 }
+ENCODINGS: Final[Mapping[Type, Encoding]] = {type_: _WRITTEN_AS.get(type_) or Encoding(type_.value) for type_ in Type}
 """How each is written. Their "not implemented" values (§6.5) are those of the encodings."""
 
 

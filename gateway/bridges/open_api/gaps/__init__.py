@@ -1,0 +1,1 @@
+"""What was missed while the cloud or the gateway was away is read again, for sinks that keep history."""

@@ -1,0 +1,28 @@
+"""`sems-gateway run`."""
+
+import os
+
+import structlog
+
+from gateway.cli.config import ConfigFile, load
+from gateway.cli.loop import run_on_loop
+from gateway.cli.output import fail
+from gateway.journal.file import JournalError
+from gateway.run.app import Gateway, run_until_signal
+from gateway.run.data_dir import DataDirError
+from gateway.run.logs import configure
+from gateway.run.stopping import leave
+
+
+def run(config: ConfigFile) -> None:
+    """`sems-gateway run`."""
+    os.umask(0o077)
+    loaded = load(config)
+    configure(loaded.root.log)
+    for warning in loaded.warnings():
+        structlog.get_logger().warning(warning)
+    try:
+        run_on_loop(run_until_signal(Gateway(loaded)))
+    except (DataDirError, JournalError) as error:
+        fail(str(error))
+    leave()

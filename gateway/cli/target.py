@@ -1,0 +1,43 @@
+"""Which gateway a command is about: its data_dir, and the configuration where more than that is needed."""
+
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from gateway.api.registry import installed
+from gateway.run import data_dir
+from gateway.run.data_dir import OPTION, DataDirError
+from gateway.run.settings import Config
+
+
+class NoConfigError(Exception):
+    """Without a running gateway the configuration is needed, and there is none."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A gateway that may run, or not."""
+
+    data_dir: Path
+    file: Path | None = None
+
+    @classmethod
+    def of(cls, file: Path | None, directory: Path | None) -> Self:
+        """Return what is meant by CONFIG or --data-dir. Raises ConfigError or DataDirError."""
+        if directory is not None:
+            # Made up, it would be halted instead of the one that was meant.
+            if not directory.is_dir():
+                raise DataDirError(f"there is no directory {directory}; name the gateway.data_dir of the gateway")
+            return cls(directory.resolve(), file)
+        if file is None:
+            raise DataDirError(f"name the configuration, or say {OPTION}")
+        return cls(data_dir.find(file), file)
+
+    def config(self) -> Config:
+        """Return the configuration. Raises ConfigError or NoConfigError."""
+        if self.file is None:
+            raise NoConfigError(
+                f"no gateway runs with data_dir {self.data_dir}; start it with `sems-gateway run`, or name its "
+                "configuration instead of --data-dir"
+            )
+        return Config.load(self.file, installed())

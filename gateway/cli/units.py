@@ -1,0 +1,147 @@
+"""`sems-gateway units`: which device has which Modbus unit, and to give one back."""
+
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gateway.bridges.local import HungUpError, NotRunningError
+from gateway.bridges.local.protocol import Inventory
+from gateway.bridges.modbus import ModbusSettings
+from gateway.bridges.modbus.units import Place, UnitBook, UnitsError, units_path
+from gateway.cli.config import DataDir, MaybeConfig, load, target_of
+from gateway.cli.loop import run_on_loop
+from gateway.cli.output import fail, out
+from gateway.cli.running import inventory_of
+from gateway.core import good_once
+from gateway.core.bad_json import BAD_JSON
+from gateway.core.model import DeviceState, iso
+from gateway.run.data_dir import DataDirError, HeldError, hold
+
+SUFFIX: Final = units_path(Path(), "").name
+
+
+class UnitRefusedError(Exception):
+    """A unit can't be given back. The message says what to do."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A unit that is kept for a device."""
+
+    bridge: str
+    place: Place
+    serial: str
+    since: datetime | None
+    """When the device gave its first value; None where it is not known to have given one."""
+
+
+def kept_units(data_dir: Path) -> list[Kept]:
+    """Return the units of every Modbus bridge there is in a data_dir. Raises OSError, UnitsError among them."""
+    since = _since(data_dir)
+    return [
+        Kept(bridge, place, serial, since.get(serial))
+        for bridge in _bridges(data_dir)
+        for serial, place in sorted(_book(data_dir, bridge).load().items(), key=lambda pair: pair[1])
+    ]
+
+
+def free_unit(data_dir: Path, serial: str, pinned: Iterable[str] = ()) -> list[Kept]:
+    """Give the units of a device back, while no gateway runs; it gets one again once it gives a value.
+
+    Returns what it had. Raises UnitRefusedError, and OSError where it can't be stored.
+    """
+    if serial in pinned:
+        raise UnitRefusedError(f"the configuration gives {serial} its unit; take it out of `units:`")
+    try:
+        lock = hold(data_dir)
+    except HeldError:
+        _kept_for(data_dir, serial)
+        raise UnitRefusedError(
+            f"a gateway runs with data_dir {data_dir}, and serves the unit; stop it, free the unit, and start it again"
+        ) from None
+    try:
+        had = _kept_for(data_dir, serial)
+        for one in had:
+            book = _book(data_dir, one.bridge)
+            book.load()
+            book.free(serial)
+        since = _since(data_dir)
+        if since.pop(serial, None) is not None:
+            good_once.write(data_dir, since)
+    finally:
+        os.close(lock)
+    return had
+
+
+def _kept_for(data_dir: Path, serial: str) -> list[Kept]:
+    had = [one for one in kept_units(data_dir) if one.serial == serial]
+    if not had:
+        raise UnitRefusedError(f"no unit is kept for {serial}; `sems-gateway units` lists those that are")
+    return had
+
+
+def show(
+    console: Console, units: Iterable[Kept], first_ports: Mapping[str, int], states: Mapping[str, DeviceState] | None
+) -> None:
+    """Print units; `states` are those of the running gateway, None where none runs."""
+    table = Table("bridge", "port", "unit", "serial number", "first value", "now", box=None, pad_edge=False)
+    for one in units:
+        first = first_ports.get(one.bridge)
+        port = f"first + {one.place.nth}" if first is None else str(first + one.place.nth if first else "any")
+        state = states.get(one.serial) if states is not None else None
+        now = "-" if states is None else "not known" if state is None else state.quality.value
+        since = iso(one.since) if one.since else "never, that is known"
+        table.add_row(escape(one.bridge), port, str(one.place.unit), escape(one.serial), since, now)
+    console.print(table)
+
+
+def _bridges(data_dir: Path) -> list[str]:
+    return sorted(path.name.removesuffix(SUFFIX) for path in data_dir.glob(f"*{SUFFIX}"))
+
+
+def _book(data_dir: Path, bridge: str) -> UnitBook:
+    return UnitBook(units_path(data_dir, bridge), {})
+
+
+def _since(data_dir: Path) -> dict[str, datetime]:
+    try:
+        return good_once.read(data_dir)
+    except BAD_JSON as error:
+        raise UnitsError(f"{data_dir / good_once.FILE} can't be read ({error}); move it away") from error
+
+
+def units(
+    config: MaybeConfig = None,
+    data_dir: DataDir = None,
+    free: Annotated[
+        str, typer.Option("--free", metavar="SN", help="give a device's unit back, while no gateway runs")
+    ] = "",
+) -> None:
+    """`sems-gateway units`."""
+    target = target_of(config, data_dir)
+    found = [] if target.file is None else load(target.file).bridges
+    modbus = {b.name: b.settings for b in found if isinstance(b.settings, ModbusSettings)}
+    try:
+        if free:
+            had = free_unit(target.data_dir, free, {sn for own in modbus.values() for sn in own.units})
+            places = ", ".join(str(one.place.unit) for one in had)
+            out.print(f"{free} has no unit any more; it had unit {places}", markup=False)
+            return
+        kept = kept_units(target.data_dir)
+    except (UnitRefusedError, DataDirError, OSError) as error:
+        fail(str(error))
+    try:
+        inventory: Inventory | None = run_on_loop(inventory_of(target))
+    except NotRunningError:
+        inventory = None
+    except HungUpError as error:
+        fail(str(error))
+    states = None if inventory is None else {state.device.serial: state for state in inventory.states}
+    show(out, kept, {name: own.port for name, own in modbus.items()}, states)

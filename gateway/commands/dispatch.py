@@ -1,0 +1,327 @@
+"""The way of a command, from the wish to its end. Every step is journaled, then published.
+
+Here wishes are judged and accepted, and what bridges say of commands comes in; `life` has the states, `carry` moves
+accepted commands on, `timers` are the dead-man's timers, `verify` and `drift` compare with what is read back.
+
+Commands for one device whose setpoints share a call to the cloud form a *lane*: one is under way at a time, and one
+that still waits is superseded by a newer one for the same setpoint.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+import structlog
+
+from gateway.commands.drift import Drift
+from gateway.commands.executor import CommandExecutor
+from gateway.commands.lane import Entry
+from gateway.commands.memory import SetpointMemory
+from gateway.commands.policy.policy import Policy, Refusal, RequestBatch
+from gateway.commands.renew import Renewal
+from gateway.commands.steps import Steps
+from gateway.commands.timers import Timers, fallback
+from gateway.commands.trust import WallTrust
+from gateway.commands.wear import Wear, spent
+from gateway.core.clock import Clock, Moment
+from gateway.core.controller import CallEstimate, Controller, Outcome, ResultEffect
+from gateway.core.metrics import COMMANDS
+from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason, Snapshot, Value
+from gateway.core.points import SETPOINTS, BadValueError
+from gateway.core.router import Router
+from gateway.core.verdict import Verdict
+from gateway.journal.journal import Journal, JournalError
+
+log = structlog.get_logger("control")
+
+JUMP: Final = 0.5
+"""Seconds by which the wall clock has to differ from the boot clock to count as set."""
+GAP: Final = 3.0
+"""Seconds between two looks at the clock after which the loop, or the machine, stood still."""
+
+
+class Dispatcher:
+    """Judges and accepts commands, and has them carried out."""
+
+    def __init__(self, router: Router, policy: Policy, journal: Journal, clock: Clock) -> None:
+        self._router = router
+        self._policy = policy
+        self._journal = journal
+        self._clock = clock
+        self.trust = WallTrust(clock)
+        self._seen: Moment | None = None
+        self._trusted = False
+        self._steps = Steps(router, journal, clock)
+        self._timers = Timers(journal, clock, self.trust)
+        self._timers.released = router.release
+        self.memory = SetpointMemory(router, journal, clock, policy.refresh_within)
+        self.drift = Drift(router, self.memory, clock, journal.note_soon)
+        self.wear = Wear(journal, clock)
+        self._executor = CommandExecutor(
+            router, policy, journal, clock, self.trust, self._steps, self._timers, self.memory, self.drift, self.wear
+        )
+        self._executor.refuse = self._reject
+        self._timers.send = self._executor.revert
+        self._open = self._executor.open
+        self._renewal = Renewal(
+            self.memory,
+            self._timers.armed,
+            self._executor.revert,
+            lambda: policy.halting.current is not None,
+            clock,
+            policy.settings.battery_window,
+        )
+        self._executor.hand_over.sent = self._renewal.sent
+        router.measured = self._measured
+        router.promised = self.promised
+        policy.halting.watch(self._halt_changed)
+
+    def use(self, controllers: Mapping[str, Controller]) -> None:
+        """Set who carries commands out, first choice first."""
+        self._executor.use(controllers)
+
+    async def start(self) -> None:
+        """Take up what the journal says was promised. Open commands stay there while all one has is a copy of it."""
+        self._executor.start()
+        self.trust.begin(await self._journal.last_word())
+        await self.memory.load()
+        self._renewal.load()
+        await self.wear.load()
+        self._journal.reopened = self._take_up_rest
+        kept = [] if self._journal.is_copy else await self._journal.open_commands()
+        # A command that ends takes its timer away; so timers are known, and held, before the first one can.
+        await self._timers.load()
+        await self._executor.take_up(kept)
+        self._timers.start()
+
+    async def _take_up_rest(self) -> None:
+        """Take up the open commands of a journal that can be written only now."""
+        await self._executor.take_up(await self._journal.open_commands())
+
+    async def stop(self) -> None:
+        """Stop where things stand; the journal knows what goes on at the next start.
+
+        First nothing new begins, then what is under way ends: a step may yet arm a timer, but none fires any more.
+        What is accepted from now on is journaled, and waits for the next start.
+        """
+        self._timers.stop()
+        await self._renewal.stop()
+        await self._executor.stop()
+        await self._steps.drained()
+        await self._timers.stopped()
+
+    def look_at_clock(self) -> None:
+        """Look at every deadline and timer again where a clock was set, or the loop stood still. To be called often."""
+        self._renewal.look()
+        now, before = self._clock.moment(), self._seen
+        self._seen = now
+        if before is None:
+            return
+        boot = now.boot - before.boot
+        stepped = abs((now.wall - before.wall).total_seconds() - boot) > JUMP
+        if stepped:
+            self.trust.note_set()
+            log.info("the clock was set; every deadline is looked at again", time=now.wall.isoformat())
+        if stepped or self.trust.known != self._trusted or boot > GAP:
+            self._trusted = self.trust.known
+            self._timers.look()
+            self._executor.wake_all()
+
+    @property
+    def journal_trouble(self) -> str:
+        """Why the journal can't be written; "" where all is well."""
+        return self._journal.trouble
+
+    def promised(self, serial: str) -> bool:
+        """Return whether something is still to be done about a device: it is under way, or a timer of it runs."""
+        return self._executor.promises[serial] > 0 or self._timers.of(serial)
+
+    def may_leave(self, *ids: str) -> bool:
+        """Return whether all of these commands may still leave. See `Context.may_leave`."""
+        entries = [self._open.get(id_) for id_ in ids]
+        return all(entry is not None and self._executor.hand_over.may_leave(entry) for entry in entries)
+
+    # from the wish to `accepted` or `rejected`
+
+    async def submit(self, *commands: Command) -> list[CommandEvent]:
+        """Accept all of these commands or reject all, and say so for each, in their order.
+
+        One that came before, e.g. delivered twice at QoS 1, is answered with where it stands.
+        """
+        return await self._steps.owned(self._submit(commands))
+
+    async def _submit(self, commands: tuple[Command, ...]) -> list[CommandEvent]:
+        try:
+            earlier = await asyncio.gather(*(self._standing(command.id) for command in commands))
+        except JournalError as error:
+            return [self._reject(command, Refusal(Reason.NOT_STORED, str(error))) for command in commands]
+        again = [e for e, c in zip(earlier, commands, strict=True) if e and _same_request(e.command, c)]
+        if len(again) == len(commands):
+            return again
+        verdicts: list[Value | Refusal] = []
+        taken: list[Command] = []
+        along = RequestBatch()
+        for command, event in zip(commands, earlier, strict=True):
+            verdict = self._taken(command) if event else self._judge(command, along)
+            verdicts.append(verdict)
+            if not isinstance(verdict, Refusal):
+                taken.append(msgspec.structs.replace(command, value=verdict))
+                along.add(taken[-1])
+        if len({command.id for command in commands}) < len(commands):
+            verdicts = [self._taken(command) for command in commands]
+        if any(isinstance(verdict, Refusal) for verdict in verdicts):
+            return [self._reject(c, v) for c, v in zip(commands, verdicts, strict=True)]
+        entries = [Entry(command, self._deadline(command)) for command in taken]
+        request = object()
+        for entry in entries:
+            entry.request = request
+        for command in taken:
+            self._policy.count(command)
+        return await self._executor.accept(entries)
+
+    async def steps(self, command_id: str) -> list[CommandEvent]:
+        """Return all steps of a command, oldest first. Raises JournalError."""
+        return await self._journal.history(command_id)
+
+    def call_estimate(self, setpoint: str, serials: Sequence[str]) -> Mapping[str, CallEstimate | None]:
+        """Return what it takes to set a setpoint of these devices, by the bridge that would. See `Context.effort`."""
+        return self._executor.call_estimate(setpoint, serials)
+
+    def takers(self, setpoint: str, serial: str) -> Sequence[str]:
+        """Return the bridges that can set a setpoint of a device. See `Context.takers`."""
+        return self._executor.takers(setpoint, serial)
+
+    async def _standing(self, command_id: str) -> CommandEvent | None:
+        """Return where a command stands, also one that is being accepted just now; None for one that never was."""
+        entry = self._open.get(command_id)
+        if entry is not None:
+            async with entry.moving:
+                if entry.event is not None:
+                    return None if entry.event.state is CommandState.REJECTED else entry.event
+        return await self._journal.last_event(command_id)
+
+    def explain(self, command: Command) -> Verdict:
+        """Return what `submit` would say of a command, and of each check as far as it can be looked at."""
+        devices = {state.device.serial: state.device for state in self._router.announced()}
+        verdict = self._examine(command, RequestBatch(), thorough=True)
+        return msgspec.structs.replace(verdict, unmet=tuple(self._policy.settings.unmet(devices)))
+
+    def judge(self, *commands: Command) -> Refusal | None:
+        """Return why `submit` would refuse these commands now; None where it would take them. Nothing is counted."""
+        if self.journal_trouble:
+            return Refusal(Reason.NOT_STORED, self.journal_trouble)
+        along = RequestBatch()
+        for command in commands:
+            verdict = self._judge(command, along)
+            if isinstance(verdict, Refusal):
+                return verdict
+            along.add(msgspec.structs.replace(command, value=verdict))
+        return None
+
+    def _judge(self, command: Command, along: RequestBatch) -> Value | Refusal:
+        verdict = self._examine(command, along)
+        return verdict.refusal or verdict.value
+
+    def _examine(self, command: Command, along: RequestBatch, *, thorough: bool = False) -> Verdict:
+        state = self._router.state(command.serial)
+        more = (
+            ("time", self._in_time),
+            ("id", self._is_new),
+            ("controller", self._has_controller),
+            ("dead-man's timer", self._has_fallback),
+            ("writes of the device", partial(self._may_be_written, along)),
+        )
+        return self._policy.examine(command, state.device if state else None, along, more, thorough=thorough)
+
+    def _in_time(self, command: Command) -> str | Refusal:
+        left = (command.expires - self._clock.now()).total_seconds()
+        return Refusal(Reason.EXPIRED, "it had expired when it arrived") if left <= 0 else f"it expires in {left:.0f} s"
+
+    def _is_new(self, command: Command) -> str | Refusal:
+        return self._taken(command) if command.id in self._open else ""
+
+    def _has_controller(self, command: Command) -> str | Refusal:
+        takers = self._executor.takers(command.setpoint, command.serial)
+        if not takers:
+            return Refusal(Reason.NO_CONTROLLER, f"no bridge can set {command.setpoint} of {command.serial}")
+        return f"{', then '.join(takers)} would carry it out"
+
+    def _may_be_written(self, along: RequestBatch, command: Command) -> str | Refusal:
+        most, used = self._policy.settings.writes_per_day, self.wear.today(command.serial)
+        if used + along.devices[command.serial] < most:
+            return f"{used} of {most} writes today (control.writes_per_day)"
+        if self.memory.holds(command):
+            return f"it is in force, so it is no write; {used} of {most} today (control.writes_per_day)"
+        return Refusal(Reason.RATE_LIMITED, spent(command.serial, most))
+
+    @staticmethod
+    def _has_fallback(command: Command) -> str | Refusal:
+        if command.revert_after is None or command.revert_value is not None:
+            return ""
+        setpoint, neutral = fallback(command)
+        if neutral is None:
+            return Refusal(
+                Reason.BAD_REQUEST, f"revert_after needs a revert_value: {command.setpoint} has no neutral one"
+            )
+        whose = "it" if setpoint == command.setpoint else setpoint
+        return f"after {command.revert_after:g} s {whose} is set back to its neutral value, {neutral}"
+
+    def _taken(self, command: Command) -> Refusal:
+        return Refusal(Reason.DUPLICATE, f"id {command.id} belongs to another command; choose a new one")
+
+    def _deadline(self, command: Command) -> Moment:
+        """Return when a command of this run expires."""
+        now = self._clock.moment()
+        return msgspec.structs.replace(now.later((command.expires - now.wall).total_seconds()), wall=command.expires)
+
+    def _reject(self, command: Command, verdict: Value | Refusal) -> CommandEvent:
+        if not isinstance(verdict, Refusal):
+            verdict = Refusal(Reason.BAD_REQUEST, "another setpoint of the same request was refused")
+        event = CommandEvent(
+            command=command,
+            state=CommandState.REJECTED,
+            time=self._clock.now(),
+            reason=verdict.reason,
+            detail=verdict.detail,
+        )
+        self._journal.refused(event)
+        self._router.command_step(event)
+        COMMANDS.labels(CommandState.REJECTED, "").inc()
+        return event
+
+    def _halt_changed(self) -> None:
+        self._executor.wake_all()
+        self._router.halt_changed()
+
+    def _measured(self, snapshot: Snapshot) -> None:
+        self._executor.ends.verifier.seen(snapshot)
+        self.drift.seen(snapshot)
+
+    # what bridges say of commands
+
+    async def commands_by_receipt(self, receipts: Sequence[str]) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Return, of these receipts, those that commands have: their ids and devices, also long after their ends."""
+        return await self._journal.commands_by_receipt(receipts)
+
+    async def cancel(self, ids: Iterable[str], by: Origin) -> int:
+        """End commands that have not left yet, as expired. Returns how many that were. Raises JournalError."""
+        return await self._executor.cancel(ids, by)
+
+    async def keep_receipt(self, receipt: str, *ids: str) -> None:
+        """Keep, before these commands leave, by what their results will be told. Raises JournalError."""
+        await self._executor.keep_receipt(receipt, ids)
+
+    async def result_came(self, command_id: str, outcome: Outcome) -> ResultEffect:
+        """Take in a result that the far side told by itself; journaled when this returns. Raises JournalError."""
+        return await self._executor.result_came(command_id, outcome)
+
+
+def _same_request(known: Command, asked: Command) -> bool:
+    if (known.serial, known.setpoint) != (asked.serial, asked.setpoint):
+        return False
+    try:
+        return known.value == SETPOINTS[asked.setpoint].parse(asked.value)
+    except BadValueError:
+        return False

@@ -1,1 +1,0 @@
-"""The way of a command, from the wish to its end."""

@@ -1,1 +1,0 @@
-"""Who may set what: rules, rates, ramps, and the global stop."""

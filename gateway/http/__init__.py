@@ -1,0 +1,1 @@
+"""HTTP and TCP listeners that several bridges share."""

@@ -1,0 +1,225 @@
+"""An HTTP server as a guest in our process: uvicorn, which leaves signals, logs and the loop alone.
+
+Whom it serves, an `Acceptor` says; how long and how large a request may be, `gateway.http.connection`.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from gateway.core.metrics import Metrics, counter, gauge
+from gateway.core.rare_log import RareLog
+from gateway.http.acceptor import Acceptor, Full, Limits, Seat
+from gateway.http.addresses import Network, address_of, home, within
+from gateway.http.connection import Closed, Connection
+
+GRACE: Final = 2
+"""Seconds that requests have to end when the server stops."""
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2: forward secret and authenticated. Those of TLS 1.3 all are."""
+NO_LIMITS: Final = Limits(total=1000)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """Return a socket that listens. Raises OSError, which names the setting to change."""
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"can't listen on port {port} of {host} ({error.strerror or error}); set {setting}"
+        ) from error
+    # Connections inherit it. asyncio sets it by itself only where a socket names its protocol, and without it
+    # every answer waits 40 ms for the client's delayed ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def tls_context(certificate: Path, key: Path, now: datetime | None = None) -> ssl.SSLContext:
+    """Return what a listener with TLS 1.2 or newer needs, without renegotiation and old ciphers.
+
+    Raises OSError, which says which file is wrong.
+
+    With `now`, a certificate whose time is over is wrong too: the listener stays closed, and says why. The
+    configuration is judged without: a whole gateway must not stand still because one certificate was forgotten.
+    """
+    for setting, path in (("certificate", certificate), ("key", key)):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"tls.{setting}: {path} can't be read ({error.strerror}); name a PEM file we may read",
+            ) from error
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    made.set_ciphers(CIPHERS)
+    try:
+        made.load_cert_chain(certificate, key, password=_no_password)
+    except ssl.SSLError as error:
+        raise OSError(
+            f"tls: {certificate} and {key} can't be used ({error.reason or error}); name a certificate with its chain, "
+            "and the key it was made with, both in PEM form"
+        ) from error
+    if now is not None:
+        _refuse_expired(certificate, now)
+    return made
+
+
+def _refuse_expired(certificate: Path, now: datetime) -> None:
+    from cryptography import x509  # noqa: PLC0415 - large, and only needed where there is TLS
+
+    ends = x509.load_pem_x509_certificates(certificate.read_bytes())[0].not_valid_after_utc
+    if ends < now:
+        raise OSError(f"tls.certificate: {certificate} expired on {ends:%Y-%m-%d}; renew it")
+
+
+def _no_password() -> str:
+    # Without this, OpenSSL would ask on the terminal, and wait.
+    raise OSError("tls.key: the key is encrypted; store it without a password, readable by this user alone")
+
+
+class HttpServer(uvicorn.Server):
+    """Serves an ASGI application on a socket that is bound already."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        tls: ssl.SSLContext | None = None,
+        *,
+        name: str = "",
+        log: structlog.stdlib.BoundLogger | None = None,
+        limits: Limits = NO_LIMITS,
+        proxies: Sequence[Network] = (),
+    ) -> None:
+        """`name` is that of the bridge; without one there are no metrics.
+
+        Addresses among `proxies` speak for many, so how many connections each has is not limited by itself.
+        """
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            # Who may speak for others is the application's business.
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+        config.load()
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        """Set when it answers, or has failed to begin."""
+        self.closed: Counter[Closed] = Counter()
+        """Connections that were closed for a reason."""
+        self.limits = limits
+        self._name = name
+        self._tls = tls
+        self._proxies = tuple(proxies)
+        self._rarely = RareLog(log or structlog.get_logger("http"))
+
+    @property
+    def connections(self) -> int:
+        """How many are open, those in a TLS handshake among them."""
+        return sum(len(server.seats) for server in getattr(self, "servers", []))
+
+    async def run_on(self, listener: socket.socket) -> None:
+        """Serve until `should_exit` or cancelled, and close what there is. Cancelled, it breaks off all requests."""
+        if self._name:
+            METRICS.watch(self._name, self)
+        try:
+            await self.serve([listener])
+        finally:
+            METRICS.forget(self._name)
+            for server in getattr(self, "servers", []):
+                server.close()
+            for task in list(self.server_state.tasks):
+                task.cancel()
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+            listener.close()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        acceptor = Acceptor(sockets or [], self, self.limits, tls=self._tls, key=self._home)
+        self.servers = [acceptor]  # type: ignore[list-item]
+        try:
+            acceptor.start()
+            self.started = True
+        finally:
+            self.ready.set()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Capture none: they are not a guest's business."""
+        yield
+
+    def count(self, reason: Closed, peer: str, event: str = "a connection was closed") -> None:
+        """Note that a connection was closed, and log it where strangers can't make that a flood."""
+        self.closed[reason] += 1
+        if reason is not Closed.IDLE:
+            self._rarely.warning(reason, event, reason=reason.value, client=peer, **self._limit_of(reason))
+
+    # the acceptor's side: `Owner`
+
+    def lets_in(self, _: str) -> bool:
+        """Return True: who may ask for what is the application's business."""
+        return True
+
+    def protocol(self, seat: Seat[Connection]) -> Connection:
+        """Return what speaks with who has just connected."""
+        return Connection(self.config, self.server_state, seat, lambda reason: self.count(reason, seat.peer))
+
+    def full(self, why: Full, peer: str, key: str) -> bool:  # noqa: ARG002 - the acceptor's signature
+        """Take note of a connection that there was no seat for. None is ended for another."""
+        self.count(Closed[why.name], peer, "too many connections, further ones are closed at once")
+        return False
+
+    def failed(self, seat: Seat[Connection], error: OSError) -> None:  # noqa: ARG002 - as above
+        """Take note of a handshake that failed, or took too long."""
+        if self._tls is not None:
+            self.count(Closed.TLS, seat.peer)
+
+    def _limit_of(self, reason: Closed) -> dict[str, object]:
+        limit = {Closed.TOTAL: self.limits.total, Closed.ADDRESS: self.limits.per_address}.get(reason)
+        return {} if limit is None else {"limit": limit, "setting": f"bridges.{self._name}.{reason.value}"}
+
+    def _home(self, host: str) -> str:
+        """Return under what name connections are counted; "" for a proxy's, which are not."""
+        address = address_of(host)
+        if address is None:
+            return host
+        return "" if within(address, self._proxies) else home(address)
+
+
+METRICS: Final = Metrics[HttpServer](
+    gauge("sems_gateway_http_connections", "connections open now", lambda http: http.connections),
+    counter(
+        "sems_gateway_http_connections_closed",
+        "connections closed by the gateway, by reason",
+        lambda http: {reason: http.closed[reason] for reason in Closed},
+        "reason",
+    ),
+)

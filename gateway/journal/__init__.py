@@ -1,0 +1,1 @@
+"""What was promised, on disk, and its proof."""

@@ -1,0 +1,93 @@
+"""How long the audit is kept, and how it is cut so that what is left still proves itself."""
+
+import sqlite3
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.core.model import GATEWAY
+from gateway.journal import audit
+from gateway.journal.audit import AuditAction, Head, Note
+
+STEP: Final = 5_000
+"""Rows cut in one transaction: commands wait no longer than that takes."""
+FIRST: Final = 600.0
+"""Seconds from the start to the first look: by then a clock without a battery has been set."""
+EVERY: Final = 3600.0
+NEXT: Final = 60.0
+"""Seconds to the next step where one was not enough. A clock that is wrong for a while costs that much, not all."""
+
+
+class AuditSettings(BaseModel):
+    """`audit:` of the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep_days: float = Field(
+        default=400, ge=1, le=36_500, description="days for which commands are kept in the journal"
+    )
+    keep_rows: int = Field(
+        default=5_000_000, ge=1_000, description="steps of commands that are kept at most; about 0.5 kB each"
+    )
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """What is to stay."""
+
+    since: datetime
+    """What is older goes."""
+    rows: int
+    """So many of the newest stay at most."""
+    now: datetime
+
+    @classmethod
+    def of(cls, settings: AuditSettings, now: datetime) -> "Keep":
+        """Return what the settings say, as of now."""
+        return cls(now - timedelta(days=settings.keep_days), settings.keep_rows, now)
+
+
+def cut(db: sqlite3.Connection, keep: Keep, last: Head) -> tuple[Head, int]:
+    """Cut the oldest rows, `STEP` at most, in the caller's transaction; return the new head and how many were cut.
+
+    It ends at the first row that is young enough, or whose command has not ended. Number and hash of the last row cut
+    are kept, in `audit_cut` and in a row of the audit itself, so that the chain begins there.
+    """
+    oldest = db.execute("SELECT seq, time, id, hash FROM audit ORDER BY seq LIMIT ?", (STEP,)).fetchall()
+    stays = _first_of_open(db)
+    since = audit.stamp(keep.since)
+    going = []
+    for row in oldest:
+        seq, time = row[0], row[1]
+        if (time >= since and seq > last.seq - keep.rows) or (stays is not None and seq >= stays):
+            break
+        going.append(row)
+    if not going:
+        return last, 0
+    to, digest = going[-1][0], going[-1][3]
+    db.execute("UPDATE audit_cut SET seq = ?, hash = ?", (to, digest))
+    db.execute("DELETE FROM audit WHERE seq <= ?", (to,))
+    db.executemany(
+        "DELETE FROM command WHERE id = ? AND state NOT IN ('accepted', 'sent') AND NOT EXISTS "
+        "(SELECT 1 FROM audit WHERE audit.id = command.id AND audit.id != '' AND audit.state != 'rejected')",
+        {(row[2],) for row in going if row[2]},
+    )
+    note = Note(
+        action=AuditAction.CUT,
+        time=keep.now,
+        origin=GATEWAY,
+        value=to,
+        id=digest.hex(),
+        detail=f"{len(going)} rows up to {to}, the last one of {going[-1][1]}",
+    )
+    return audit.append(db, last, audit.of_note(note)), len(going)
+
+
+def _first_of_open(db: sqlite3.Connection) -> int | None:
+    """Return the number of the oldest row of a command that has not ended."""
+    found: int | None = db.execute(
+        "SELECT min(seq) FROM audit JOIN command ON audit.id = command.id "
+        "WHERE command.state IN ('accepted', 'sent') AND audit.id != '' AND audit.state != 'rejected'"
+    ).fetchone()[0]
+    return found

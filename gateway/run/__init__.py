@@ -1,0 +1,1 @@
+"""Puts a gateway together and runs it."""

@@ -1,0 +1,259 @@
+"""Composition root: builds the gateway from its configuration, starts it, stops it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import structlog
+
+from gateway import __version__
+from gateway.api.bridge import HistoryProvider, Sink
+from gateway.bridges.local import LocalBridge, LocalSettings
+from gateway.commands import drift
+from gateway.commands.dispatch import Dispatcher
+from gateway.commands.policy.halt import FILE_NAME as HALT_FILE
+from gateway.commands.policy.halt import Halting
+from gateway.commands.policy.policy import Policy
+from gateway.config.document import nearest
+from gateway.core import files
+from gateway.core.clock import Clock, SystemClock
+from gateway.core.controller import Controller
+from gateway.core.model import GATEWAY, Command, DeviceKind
+from gateway.core.router import Router
+from gateway.core.totals_file import TotalsFile
+from gateway.core.verdict import Verdict
+from gateway.http import descriptors
+from gateway.journal.audit import AuditAction, Note
+from gateway.journal.file import JOURNAL
+from gateway.journal.journal import Journal
+from gateway.run import logs
+from gateway.run.data_dir import close_to_others, hold
+from gateway.run.listeners import connections_of
+from gateway.run.settings import CLI_BRIDGE, Config
+from gateway.run.stopping import Parts, on_signal
+from gateway.run.supervisor import Runner, Services, findings_source
+
+AGEING: Final = 1.0
+"""Seconds between looks for devices that have gone stale."""
+DISCOVERY: Final = 30.0
+"""Seconds that a command without a running gateway waits for devices to be found."""
+
+log = structlog.get_logger("gateway")
+
+
+class Gateway:
+    """One gateway: the core, and a runner for each bridge."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        self.config = config
+        clock = clock or SystemClock()
+        control = config.root.control
+        data_dir = config.data_dir
+        self.router = Router(clock)
+        self._clock = clock
+        self._journal = Journal(data_dir / JOURNAL, config.root.audit, clock)
+        self._halting = Halting(clock, data_dir / HALT_FILE, self._journal.note)
+        policy = self._policy = Policy(control, clock, self.router.state, self._halting)
+        self._dispatcher = Dispatcher(self.router, policy, self._journal, clock)
+        services = Services(
+            config.root.gateway.id, data_dir, clock, self.router, policy, self._dispatcher, set_log_level=logs.set_level
+        )
+        self.runners = {
+            CLI_BRIDGE: Runner(CLI_BRIDGE, "local", LocalBridge, LocalSettings(), services),
+            **{b.name: Runner(b.name, b.type, b.bridge, b.settings, services) for b in config.bridges},
+        }
+        in_order = [*control.order, *(name for name in self.runners if name not in control.order)]
+        self._dispatcher.use(
+            {name: bridge for name in in_order if isinstance(bridge := self.runners[name].bridge, Controller)}
+        )
+        for name in in_order:
+            if isinstance(bridge := self.runners[name].bridge, HistoryProvider):
+                services.historians[name] = bridge
+        self._ageing: asyncio.Task[None] | None = None
+        self._halts: asyncio.Task[None] | None = None
+        self._keeping: list[asyncio.Task[None]] = []
+        """What writes down, now and then, what is to be known after a restart."""
+        self._totals = TotalsFile(self.router.totals, config.data_dir)
+        self._lock: int | None = None
+        self._started = False
+        self._unmet_told = False
+
+    async def start(self) -> None:
+        """Open the journal and start every bridge. Raises DataDirError or JournalError."""
+        self._lock = hold(self.config.data_dir)
+        close_to_others(self.config.data_dir, self.config.file)
+        await self._journal.open()
+        for runner in self.runners.values():
+            runner.attach()
+        for event in await self._journal.unpublished():
+            self.router.command_step(event)
+        self._note(AuditAction.STARTED, f"version {__version__}")
+        if short := descriptors.shortage(connections_of(self.config)):
+            log.warning("too few descriptors", why=short)
+        log.info("starting", version=__version__, config=str(self.config.file), data_dir=str(self.config.data_dir))
+        self._halting.load()
+        await self._dispatcher.start()
+        self._dispatcher.look_at_clock()
+        told_by = [*self.runners, drift.SOURCE, *map(findings_source, self.runners)]
+        self.router.alarm_book.restore(self.config.data_dir, told_by)
+        self._dispatcher.drift.restored()
+        self.router.good_once.restore(self.config.data_dir)
+        self._totals.restore(self._clock.now())
+        self._keeping = [
+            asyncio.create_task(self.router.alarm_book.keep(), name="alarms"),
+            asyncio.create_task(self.router.good_once.keep(), name="devices"),
+            asyncio.create_task(self._totals.keep(), name="totals"),
+        ]
+        self._ageing = asyncio.create_task(self._age(), name="ageing")
+        self._halts = asyncio.create_task(self._halting.follow(), name="halts of others")
+        for runner in self.runners.values():
+            runner.start()
+        self._started = True
+
+    async def stop(self) -> None:
+        """Stop origins and sources first, then what shows how it ended, then the journal.
+
+        What does not stop in time is left behind: the journal takes it for a crash. Also where it has not started yet.
+        """
+        parts = Parts()
+        for task in (self._ageing, self._halts):
+            if task is not None:
+                task.cancel()
+        await parts.stop("commands", self._dispatcher.stop(), others=3.2)
+        within = parts.left(others=1.3)
+        await parts.stop("bridges", self._stop_bridges(within), others=1.0)
+        await parts.stop("alarms", self._keep_alarms(), others=0.8)
+        if self._started:
+            self._note(AuditAction.STOPPED)
+        await parts.stop("journal", self._journal.close())
+        if self._lock is not None:
+            os.close(self._lock)
+        log.info("stopped")
+
+    async def _stop_bridges(self, within: float) -> None:
+        """Stop sources first: what they have read shall yet be shown, and stored."""
+        deadline = asyncio.get_running_loop().time() + within
+        sinks = [runner for runner in self.runners.values() if isinstance(runner.bridge, Sink)]
+        others = [runner for runner in self.runners.values() if runner not in sinks]
+        await asyncio.gather(*(runner.stop(within / 2) for runner in others))
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        await asyncio.gather(*(runner.stop(left) for runner in sinks))
+
+    def _note(self, action: AuditAction, detail: str = "") -> None:
+        self._journal.note_soon(Note(action=action, time=self._clock.now(), origin=GATEWAY, detail=detail))
+
+    async def _keep_alarms(self) -> None:
+        """Store, for the last time, which alarms are active, which devices were good once, and all totals."""
+        if not self._keeping:
+            return
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        await self.router.good_once.save()
+        await self._totals.save()
+        try:
+            await self.router.alarm_book.save()
+        except OSError as error:
+            log.error("active alarms can't be stored", error=str(error))
+
+    async def discover(self, timeout: float = DISCOVERY) -> None:
+        """Start only what finds devices, until all of it has, or `timeout` seconds have passed; then stop.
+
+        Touches neither journal nor listeners, so it is safe beside a running gateway.
+        """
+        files.make_directory(self.config.data_dir)
+        self._halting.load()
+        async with self._finding(self._finders(), timeout):
+            pass
+
+    @asynccontextmanager
+    async def telling(self, timeout: float = DISCOVERY) -> AsyncIterator[None]:
+        """Run only what can tell the past, once it has found devices, or `timeout` seconds have passed.
+
+        Not beside a running gateway, which has the account's calls to itself. Raises DataDirError.
+        """
+        lock = hold(self.config.data_dir)
+        historians = [runner for runner in self.runners.values() if isinstance(runner.bridge, HistoryProvider)]
+        try:
+            async with self._finding(historians, timeout):
+                for runner in historians:
+                    runner.rest()
+                yield
+        finally:
+            os.close(lock)
+
+    @asynccontextmanager
+    async def _finding(self, sources: list[Runner], timeout: float) -> AsyncIterator[None]:
+        mailbox = self.router.attach("discovery")
+        for source in sources:
+            source.start()
+        waiting = {source.name for source in sources}
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    while waiting:
+                        updates = await mailbox.take()
+                        waiting -= {status.name for status in updates.bridges.values() if status.up}
+            yield
+        finally:
+            self.router.detach("discovery")
+            await asyncio.gather(*(source.stop() for source in sources))
+
+    async def _age(self) -> None:
+        while True:
+            await asyncio.sleep(AGEING)
+            self._dispatcher.look_at_clock()
+            self.router.age()
+            if not self._unmet_told and self._found():
+                self._unmet_told = True
+                self._tell_unmet()
+
+    def _found(self) -> bool:
+        """Return whether every bridge that finds devices has done so: it reports up once it has."""
+        up = {status.name for status in self.router.bridges() if status.up}
+        finders = {runner.name for runner in self._finders()}
+        return bool(finders) and finders <= up
+
+    def _tell_unmet(self) -> None:
+        """Log what rules of control.allow name and nobody has: a device may come later, or be misspelt."""
+        devices = {state.device.serial: state.device for state in self.router.announced()}
+        for unmet in self.config.root.control.unmet(devices):
+            known = (
+                devices if unmet.key == "devices" else [d.name for d in devices.values() if d.kind is DeviceKind.PLANT]
+            )
+            log.warning(
+                "a rule of control.allow names what is not known",
+                rule=unmet.rule + 1,
+                line=self.config.rule_lines[unmet.rule],
+                key=unmet.key,
+                name=unmet.name,
+                hint=nearest(unmet.name, known) if known else "no plant has a name",
+            )
+
+    def _finders(self) -> list[Runner]:
+        """Return what finds devices by itself."""
+        return [
+            runner
+            for runner in self.runners.values()
+            if not isinstance(runner.bridge, Sink) and not getattr(runner.bridge, "listens", False)
+        ]
+
+    def explain(self, command: Command) -> Verdict:
+        """Return what would become of a command, check by check."""
+        return self._dispatcher.explain(command)
+
+
+async def run_until_signal(gateway: Gateway) -> None:
+    """Run a gateway until SIGINT or SIGTERM, then stop it; the process ends soon after. See `stopping`."""
+    stop = on_signal()
+    stopped = asyncio.create_task(stop.wait(), name="until a signal")
+    starting = asyncio.create_task(gateway.start(), name="start")
+    # What a start waits for may hang too, e.g. a journal that another process holds.
+    await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+        await stopped
+    starting.cancel()
+    await gateway.stop()

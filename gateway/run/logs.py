@@ -1,0 +1,112 @@
+"""Logging: structlog to standard error, for people on a terminal and as JSON lines elsewhere."""
+
+import io
+import logging
+import sys
+from collections.abc import MutableMapping
+from contextlib import suppress
+from typing import Any, Final, TextIO, cast
+
+import structlog
+
+from gateway.core.text import MAX_LINE, escaped
+from gateway.run.settings import LogSettings
+
+
+class _Stderr(io.TextIOBase):
+    """Standard error as it is when a line is written: the demo's live table takes it over for a while."""
+
+    def write(self, text: str) -> int:
+        # Whoever read it may be gone; that must end nothing but the log.
+        with suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            sys.stderr.flush()
+
+
+class _Threshold:
+    """Drops what is not severe enough. A logger that a bridge holds obeys a change of level at once."""
+
+    level = logging.INFO
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if logging.getLevelNamesMapping()[event["level"].upper()] < self.level:
+            raise structlog.DropEvent
+        return event
+
+
+MAX_TRACEBACK: Final = 20_000
+"""Characters of a traceback, of its end."""
+MAX_ITEMS: Final = 100
+"""Of a list."""
+
+
+def _clean(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what would move a terminal's cursor, whoever forgot it, and bound what is written."""
+    trace = event.pop("exception", None)
+    cleaned = {escaped(key): _cleaned(value) for key, value in event.items()}
+    if isinstance(trace, str):
+        cleaned["exception"] = escaped(trace[-MAX_TRACEBACK:], None, keep="\n")
+    return cleaned
+
+
+def _cleaned(value: object) -> object:
+    if isinstance(value, str):
+        return escaped(value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_cleaned(item) for item, _ in zip(value, range(MAX_ITEMS), strict=False)]
+    if isinstance(value, dict):
+        return {
+            escaped(str(key)): _cleaned(item) for (key, item), _ in zip(value.items(), range(MAX_ITEMS), strict=False)
+        }
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    shown = repr(value)
+    return value if shown.isprintable() and len(shown) <= MAX_LINE else escaped(shown)
+
+
+class _Formatter(logging.Formatter):
+    """What libraries log by Python's own means, e.g. a warning."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record), keep="\n")
+
+
+_threshold: Final = _Threshold()
+
+
+def set_level(level: str) -> None:
+    """Log from now on what is at least as severe: `debug`, `info`, `warning` or `error`."""
+    _threshold.level = logging.getLevelNamesMapping()[level.upper()]
+
+
+def configure(settings: LogSettings) -> None:
+    """Set up logging for the process."""
+    console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else structlog.processors.JSONRenderer()
+    )
+    set_level(settings.level)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            _threshold,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.TimeStamper(fmt="iso", utc=not console, key="time"),
+            structlog.processors.format_exc_info,
+            _clean,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stderr())),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(cast("TextIO", _Stderr()))
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(handlers=[handler])
+    # Libraries log each of their tries; the bridge says once what matters.
+    for library in ("httpx", "httpcore", "pymodbus", "uvicorn", "asyncio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)

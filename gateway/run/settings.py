@@ -1,0 +1,237 @@
+"""The settings tree: a YAML file, overridden by `SEMS_GATEWAY_…` from the environment.
+
+Every error says the file, the line, what is wrong there and what to write instead.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from gateway.api.bridge import Bridge, BridgeSettings
+from gateway.api.registry import PluginError, Registry
+from gateway.commands.policy.policy import ControlSettings
+from gateway.config import private_files
+from gateway.config.document import ConfigError, Document, Problem, dotted, nearest
+from gateway.config.local_file import DIRECTORY
+from gateway.config.secret import noted_files
+from gateway.core.controller import Controller
+from gateway.core.model import RESERVED, Origin
+from gateway.core.text import escaped
+from gateway.journal.retention import AuditSettings
+
+__all__ = ["CLI_BRIDGE", "Config", "ConfigError", "LogSettings", "Problem", "Root"]
+
+ENV_PREFIX: Final = "SEMS_GATEWAY_"
+WILD: Final = frozenset("*?[")
+"""What makes a pattern of a name."""
+CLI_BRIDGE: Final = "cli"
+"""The bridge that every gateway has: the command line's door, a socket in `data_dir`."""
+
+
+class GatewaySettings(BaseModel):
+    """`gateway:`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(
+        default="sems-gateway", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="names this gateway to brokers"
+    )
+    data_dir: Path = Field(default=Path("data"), description="journal, tokens, unit numbers; relative to this file")
+
+
+class LogSettings(BaseModel):
+    """`log:`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe to log")
+    format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="auto: console on a terminal, JSON lines elsewhere"
+    )
+
+
+class Root(BaseSettings):
+    """The whole file, but for what only a bridge's own `Settings` can judge."""
+
+    model_config = SettingsConfigDict(extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True)
+
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    control: ControlSettings = Field(default_factory=ControlSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
+    bridges: dict[str, dict[str, Any]] = Field(
+        repr=False, description="name → settings; `type` says which bridge it is"
+    )
+
+    @field_validator("bridges")
+    @classmethod
+    def _are_some(cls, bridges: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if not bridges:
+            raise ValueError("there is no bridge; name at least one, see config.example.yaml")
+        return bridges
+
+
+class BridgeConfig(msgspec.Struct, frozen=True):
+    """A bridge that is to run."""
+
+    name: str
+    bridge: type[Bridge]
+    type: str
+    settings: BridgeSettings
+
+
+class Config(msgspec.Struct, frozen=True):
+    """A configuration that is in order."""
+
+    file: Path
+    root: Root
+    bridges: tuple[BridgeConfig, ...]
+    rule_lines: tuple[int, ...] = ()
+    """The line of each rule of `control.allow`; 0 for one that does not stand in the file."""
+
+    secret_files: tuple[Path, ...] = ()
+    """From which secrets were read."""
+
+    def warnings(self) -> list[str]:
+        """Return which of its files others can read, and what to do about it."""
+        found = private_files.warnings(self.file, self.secret_files, [bridge.settings for bridge in self.bridges])
+        return list(map(escaped, found))
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the gateway keeps its own files; absolute."""
+        return (self.file.parent / self.root.gateway.data_dir).resolve()
+
+    @classmethod
+    def load(cls, file: Path, registry: Registry[type[Bridge]]) -> Self:
+        """Read and validate a file. Raises ConfigError."""
+        document = Document.read(file)
+        raw = _merged(document.data, EnvSettingsSource(Root)())
+        problems: list[Problem] = []
+        root: Root | None = None
+        try:
+            root = Root.model_validate(raw, context={DIRECTORY: file.parent})
+        except ValidationError as error:
+            problems += [document.problem((), Root, e) for e in error.errors(include_url=False)]
+        with noted_files() as secret_files:
+            bridges = list(_bridges(document, file, raw.get("bridges"), registry, problems))
+        if root is not None:
+            problems += _unknown_names(document, root, bridges)
+            problems += _no_controllers(document, root, bridges)
+        if problems or root is None:
+            raise ConfigError(file, problems)
+        lines = (document.line(("control", "allow", number)) for number in range(len(root.control.allow)))
+        return cls(file, root, tuple(bridges), tuple(lines), tuple(secret_files))
+
+    def unknown_origin(self, origin: str) -> str:
+        """Return what is wrong with `<bridge>[/<role>][:<detail>]` as one who could command; "" where nothing is."""
+        return _unknown(Origin(origin).who, _known(self.root, self.bridges), with_role=True)
+
+
+def _bridges(
+    document: "Document", file: Path, raw: object, registry: Registry[type[Bridge]], problems: list[Problem]
+) -> Iterable[BridgeConfig]:
+    if not isinstance(raw, Mapping):
+        return
+    for name, section in raw.items():
+        if not isinstance(section, Mapping):
+            continue
+        path = ("bridges", str(name))
+        if wrong := _ill_named(str(name)):
+            problems.append(Problem(document.line(path), ".".join(path), wrong))
+        type_ = section.get("type")
+        if not isinstance(type_, str):
+            problems.append(
+                Problem(document.line(path), ".".join(path), f"add `type:`, one of {', '.join(registry.types)}")
+            )
+            continue
+        try:
+            bridge = registry.load(type_)
+        except PluginError as error:
+            problems.append(Problem(document.line((*path, "type")), ".".join((*path, "type")), str(error)))
+            continue
+        own = {key: value for key, value in section.items() if key != "type"}
+        try:
+            yield BridgeConfig(
+                str(name), bridge, type_, bridge.Settings.model_validate(own, context={DIRECTORY: file.parent})
+            )
+        except ValidationError as error:
+            problems += [document.problem(path, bridge.Settings, e) for e in error.errors(include_url=False)]
+
+
+def _ill_named(name: str) -> str:
+    """Return what is wrong with the name of a bridge; "" for nothing."""
+    if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+        return f"bridge name {name!r}: use letters, digits, - and _ only"
+    if name.lower() in RESERVED:
+        # Under it somebody else commands, or reports an alarm; and a file system may not tell it from theirs.
+        return f"the bridge name {name!r} is taken by the gateway itself; choose another, e.g. {name + '-2'!r}"
+    return ""
+
+
+def _unknown_names(document: "Document", root: Root, bridges: Iterable[BridgeConfig]) -> list[Problem]:
+    """Find bridges and roles in `control` that nobody has: a rule that can never hold is a mistake."""
+    control = root.control
+    named: list[tuple[tuple[str | int, ...], str]] = [
+        (("control", "order", i), name) for i, name in enumerate(control.order)
+    ]
+    for r, rule in enumerate(control.allow):
+        named += [(("control", "allow", r, "origins", i), name) for i, name in enumerate(rule.origins)]
+    named += [(("control", "rates", name), name) for name in control.rates]
+    named += [(("control", "resume", i), name) for i, name in enumerate(control.resume)]
+    known = _known(root, bridges)
+    return [
+        Problem(document.line(path), dotted(path), text)
+        for path, name in named
+        if (text := _unknown(name, known, with_role=path[1] != "order"))
+    ]
+
+
+def _known(root: Root, bridges: Iterable[BridgeConfig]) -> dict[str, frozenset[str] | None]:
+    """Return the roles of every bridge; None for one whose own settings are wrong, of which the user is told."""
+    roles = {bridge.name: bridge.settings.roles for bridge in bridges}
+    return {name: roles.get(name) for name in root.bridges} | {CLI_BRIDGE: frozenset()}
+
+
+def _unknown(name: str, known: Mapping[str, frozenset[str] | None], *, with_role: bool) -> str:
+    """Return what is wrong with a name of a bridge, or of one and its role; "" where nothing is, or it is a pattern.
+
+    `known` has each bridge's roles, None where these are not known.
+    """
+    bridge, slash, role = name.partition("/") if with_role else (name, "", "")
+    if WILD & set(bridge):
+        return ""
+    if bridge not in known:
+        return f"there is no bridge {bridge!r}; {nearest(bridge, known)}"
+    roles = known[bridge]
+    if not slash or roles is None or WILD & set(role) or role in roles:
+        return ""
+    if not roles:
+        return f"nobody has a role at the bridge {bridge!r}; write {bridge!r} alone"
+    return f"the bridge {bridge!r} knows no role {role!r}; {nearest(role, sorted(roles))}"
+
+
+def _no_controllers(document: Document, root: Root, bridges: Iterable[BridgeConfig]) -> list[Problem]:
+    """Find bridges in `control.order` that carry nothing out, as one that only reads."""
+    reads_only = {b.name: b.type for b in bridges if not issubclass(b.bridge, Controller)}
+    return [
+        Problem(
+            document.line(("control", "order", i)),
+            dotted(("control", "order", i)),
+            f"bridge {name!r} ({reads_only[name]}) carries no commands out; take it out, or name one that does",
+        )
+        for i, name in enumerate(root.control.order)
+        if name in reads_only
+    ]
+
+
+def _merged(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,59 @@
+"""Nobody waits for ever for a bridge that was stopped, and no message that nobody can digest holds up those behind."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from gateway.bridges.batch import results as results_module
+from gateway.bridges.batch.results import Results
+from gateway.bridges.batch.sender import Sender
+from gateway.bridges.batch.tally import Tally
+from gateway.core.clock import SystemClock
+from gateway.core.errors import UnsureError
+
+
+async def test_a_command_whose_bridge_is_stopped_while_its_request_is_journaled_hears_of_it():
+    journaling = asyncio.Event()
+
+    async def keep_receipt(*_):
+        journaling.set()
+        await asyncio.Event().wait()
+
+    sender = Sender(
+        SimpleNamespace(commands="topic"),
+        SimpleNamespace(linger_ms=1, items_most=10, send_within=1),
+        SimpleNamespace(clock=SystemClock(), keep_receipt=keep_receipt, may_leave=lambda *_: True),
+        SimpleNamespace(partitions=lambda _: 1),
+        None,
+        None,
+    )
+    running = asyncio.create_task(sender.run())
+    item = SimpleNamespace(command=SimpleNamespace(id="one", serial="a"))
+    sending = asyncio.create_task(sender.send(item, 30))
+    await journaling.wait()
+    running.cancel()
+    sender.close()
+    with pytest.raises(UnsureError, match="stopped"):
+        await asyncio.wait_for(sending, 120)
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_result_that_nobody_can_digest_is_counted_and_passed_over(monkeypatch):
+    def decode(*_):
+        raise OverflowError("date value out of range")
+
+    monkeypatch.setattr(results_module, "decode", decode)
+    clock = SystemClock()
+    tally = Tally(structlog.get_logger("test"), clock)
+    context = SimpleNamespace(clock=clock, log=structlog.get_logger("test"))
+    interfaces = SimpleNamespace(by_results={"results": SimpleNamespace(interface=None)}, catalogue=None)
+    message = SimpleNamespace(topic="results", oversize=0, value=b"{}", partition=3, offset=77)
+    with capture_logs() as log:
+        await Results(context, None, interfaces, tally).take([message, message])
+    assert tally.bad == {"not_understood": 2}
+    (line,) = log
+    assert "OverflowError" in line["event"]
+    assert "offset 77" in line["event"]

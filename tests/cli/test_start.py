@@ -1,0 +1,84 @@
+"""What a start loads: no more than it needs, for each library is tenths of a second on a small machine."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.kit.process import ROOT
+
+LARGE = {"confluent_kafka", "cryptography", "google", "httpx", "openpyxl", "paho", "pymodbus", "starlette", "uvicorn"}
+"""Libraries that take long to load."""
+OWN = ("gateway.bridges.", "gateway.demo", "gateway.learn", "gateway.sems", "gateway.simulator")
+CONFIG = """\
+bridges:
+  sems: {{type: open_api, account: a, password: b}}
+  {name}: {settings}
+"""
+BRIDGES = {
+    "mqtt": ("{type: mqtt, host: 127.0.0.1}", {"httpx", "paho"}),
+    "modbus": ("{type: modbus, port: 0}", {"httpx", "pymodbus", "cryptography"}),
+    "web": ("{type: web, port: 0}", {"httpx", "starlette", "uvicorn"}),
+}
+
+
+def loaded(*arguments):
+    """Run a command in a process of its own; returns the modules that it had loaded at its end."""
+    code = f"""
+import atexit, sys
+atexit.register(lambda: print(*(n for n, m in sys.modules.items() if m), file=sys.stderr))
+sys.argv = {["sems-gateway", *map(str, arguments)]!r}
+from gateway.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return set(done.stderr.split())
+
+
+def large(modules):
+    return {module.partition(".")[0] for module in modules} & LARGE
+
+
+def bridges(modules):
+    return {module.split(".")[2] for module in modules if module.startswith("gateway.bridges.")} - {"local"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_what_needs_no_command_loads_none(arguments):
+    modules = loaded(*arguments)
+    assert not large(modules)
+    assert not {module for module in modules if module.startswith(OWN)}
+    assert not {"asyncio", "pydantic", "structlog", "yaml"} & modules
+
+
+@pytest.mark.parametrize("name", BRIDGES)
+def test_a_configuration_loads_its_bridges_and_no_others(tmp_path, name):
+    settings, needs = BRIDGES[name]
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG.format(name=name, settings=settings))
+    modules = loaded("check", file)
+    assert bridges(modules) == {"open_api", name}
+    assert large(modules) == needs
+    assert not {"pygments", "rich.traceback"} & modules
+
+
+def test_a_gateway_is_loaded_without_what_no_bridge_of_it_needs(tmp_path):
+    modules = loaded("run", "--help")
+    assert "gateway.run.app" in modules
+    assert not large(modules)
+    assert not bridges(modules)
+
+
+def test_the_simulator_needs_no_bridge_and_no_client():
+    modules = loaded("simulate", "--help")
+    assert "gateway.simulator.server" in modules
+    assert not bridges(modules)
+    assert not large(modules) - {"starlette", "uvicorn"}
+
+
+@pytest.mark.parametrize("name", ["send", "devices", "audit", "halt", "history", "explain"])
+def test_what_asks_a_running_gateway_loads_no_bridge(name):
+    modules = loaded(name, "--help")
+    assert not large(modules)
+    assert not bridges(modules)

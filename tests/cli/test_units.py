@@ -1,0 +1,65 @@
+"""`sems-gateway units`: what is listed, and what --free gives back."""
+
+import asyncio
+import os
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.bridges.modbus.units import Place, UnitBook, units_path
+from gateway.cli import app
+from gateway.core import good_once
+from gateway.run import data_dir as directories
+from tests.kit.clock import NOON
+
+
+@pytest.fixture
+def directory(tmp_path):
+    book = UnitBook(units_path(tmp_path, "scada"), {}, 2)
+    book.load()
+    assert not asyncio.run(book.assign(["first", "ghost", "third"]))
+    good_once.write(tmp_path, {"first": NOON, "third": NOON})
+    return tmp_path
+
+
+def units(directory, *options):
+    return CliRunner().invoke(app, ["units", "--data-dir", str(directory), *options])
+
+
+def places(directory):
+    return UnitBook(units_path(directory, "scada"), {}).load()
+
+
+def test_units_are_listed_with_their_devices_and_whether_these_ever_gave_a_value(directory):
+    found = units(directory)
+    assert found.exit_code == 0, found.output
+    first, ghost, third = found.output.splitlines()[1:]
+    assert ("scada" in first, " 1 " in first, "first" in first, "2026-06-21" in first) == (True,) * 4
+    assert (" 2 " in ghost, "ghost" in ghost, "never" in ghost) == (True,) * 3
+    assert (" 3 " in third, "third" in third, "2026-06-21" in third) == (True,) * 3
+
+
+def test_a_unit_is_given_back_and_the_others_stay(directory):
+    assert units(directory, "--free", "third").exit_code == 0
+    assert places(directory) == {"first": Place(0, 1), "ghost": Place(0, 2)}
+    assert set(good_once.read(directory)) == {"first"}
+    book = UnitBook(units_path(directory, "scada"), {})
+    book.load()
+    assert not asyncio.run(book.assign(["fourth"]))
+    assert book.get("fourth") == Place(0, 3)
+
+
+def test_while_a_gateway_runs_or_for_a_device_without_a_unit_it_is_refused_in_words(directory):
+    before = places(directory)
+    assert "no unit is kept for nobody" in units(directory, "--free", "nobody").output
+    lock = directories.hold(directory)
+    try:
+        refused = units(directory, "--free", "ghost")
+        unheard_of = units(directory, "--free", "nobody")
+    finally:
+        os.close(lock)
+    assert "no unit is kept for nobody" in unheard_of.output
+    assert "serves" not in unheard_of.output
+    assert refused.exit_code == 1
+    assert "stop it" in " ".join(refused.output.split())
+    assert places(directory) == before

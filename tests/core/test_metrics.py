@@ -1,0 +1,73 @@
+"""What Prometheus scrapes keeps its names, types and labels: dashboards and alerts of plants hang on them."""
+
+import gc
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+
+from prometheus_client import generate_latest
+from prometheus_client.registry import REGISTRY
+
+import gateway
+from gateway.core.metrics import Metrics, counter, gauge
+
+
+def test_names_types_and_labels_stay() -> None:
+    """All that is declared anywhere is in the list, and the other way round."""
+    for module in walk_packages(gateway.__path__, "gateway."):
+        if "__main__" not in module.name:
+            import_module(module.name)
+    tables = [found for found in gc.get_objects() if isinstance(found, Metrics) and found not in (SHOWN, WHOLE)]
+    declared = {
+        f"{family.name} {family.type} {','.join(family._labelnames)}".strip()
+        for table in tables
+        for family in table.describe()
+    }
+    assert declared == set(Path(__file__).with_name("metrics.txt").read_text(encoding="utf-8").splitlines())
+
+
+SHOWN = Metrics[dict[str, int]](
+    gauge("test_shown", "a number", lambda counts: sum(counts.values())),
+    counter(
+        "test_of_two", "two labels", lambda counts: {(name, name[0]): n for name, n in counts.items()}, "name", "a"
+    ),
+)
+WHOLE = Metrics[int](gauge("test_whole", "of the gateway", lambda number: number), whole=True)
+
+
+def scraped() -> list[str]:
+    """Return the samples of what is tested here."""
+    lines = generate_latest(REGISTRY).decode().splitlines()
+    return [line for line in lines if line.startswith("test_") and "_created" not in line]
+
+
+def test_bridges_of_a_kind_stand_together_and_one_that_stops_is_shown_no_more() -> None:
+    """With its name as the first label."""
+    SHOWN.watch("one", {"mail": 1})
+    SHOWN.watch("two", {"post": 2})
+    both = scraped()
+    SHOWN.forget("one")
+    two = scraped()
+    SHOWN.forget("two")
+    assert both == [
+        'test_shown{bridge="one"} 1.0',
+        'test_shown{bridge="two"} 2.0',
+        'test_of_two_total{a="m",bridge="one",name="mail"} 1.0',
+        'test_of_two_total{a="p",bridge="two",name="post"} 2.0',
+    ]
+    assert two == ['test_shown{bridge="two"} 2.0', 'test_of_two_total{a="p",bridge="two",name="post"} 2.0']
+    assert not scraped()
+
+
+def test_what_is_of_the_whole_gateway_is_scraped_once_however_many_show_it() -> None:
+    """Prometheus takes no two samples of the same name and labels."""
+    WHOLE.watch("one", 7)
+    WHOLE.watch("two", 7)
+    try:
+        assert scraped() == ["test_whole 7.0"]
+        WHOLE.forget("one")
+        assert scraped() == ["test_whole 7.0"]
+    finally:
+        WHOLE.forget("one")
+        WHOLE.forget("two")
+    assert not scraped()

@@ -1,0 +1,1 @@
+"""How much of a changed SEMS `learn` restores, over many dialects of the simulator: `python -m tests.dialects`."""

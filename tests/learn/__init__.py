@@ -1,0 +1,1 @@
+"""`sems-gateway learn`: inference, collection, recordings."""

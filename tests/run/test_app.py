@@ -1,0 +1,52 @@
+"""What a whole gateway keeps from one run to the next, and what it does not start."""
+
+import pytest
+
+from gateway.api.registry import installed
+from gateway.core.model import Alarm, Device, DeviceKind
+from gateway.run.app import Gateway
+from gateway.run.settings import Config
+from tests.kit.clock import NOON
+
+DEVICE = Device(serial="SN1", kind=DeviceKind.INVERTER)
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    def make(bridges="web: {type: web, port: 0}"):
+        file = tmp_path / "config.yaml"
+        file.write_text(f"bridges:\n  {bridges}\n")
+        return Gateway(Config.load(file, installed()))
+
+    return make
+
+
+async def test_active_alarms_are_kept_over_a_restart(gateway):
+    first = gateway()
+    await first.start()
+    first.router.announce("web", DEVICE)
+    first.router.alarms("web", "SN1", [Alarm(serial="SN1", id="1", raised=NOON)])
+    await first.stop()
+    second = gateway()
+    await second.start()
+    mailbox = second.router.attach("test")
+    second.router.announce("web", DEVICE)
+    second.router.alarms("web", "SN1", [])
+    await second.stop()
+    assert [(alarm.id, alarm.cleared is not None) for alarm in (await mailbox.take()).alarms] == [("1", True)]
+
+
+async def test_alarms_that_cannot_be_stored_do_not_keep_it_from_stopping(gateway, tmp_path, capsys):
+    it = gateway()
+    await it.start()
+    (tmp_path / "data" / "alarms.json.new").mkdir()
+    it.router.announce("web", DEVICE)
+    it.router.alarms("web", "SN1", [Alarm(serial="SN1", id="1", raised=NOON)])
+    await it.stop()
+    assert "active alarms can't be stored" in "".join(capsys.readouterr()).replace("\\'", "'")
+
+
+async def test_to_discover_opens_no_listener(gateway):
+    it = gateway("push: {type: push, port: 0, secret: a-secret-that-nobody-guesses}\n  web: {type: web, port: 0}")
+    await it.discover(timeout=120)
+    assert it.router.bridges() == []
