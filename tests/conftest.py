@@ -11,9 +11,9 @@ import uvloop
 from hypothesis import HealthCheck, settings
 
 from tests.kit.clock import LOOPS
-from tests.kit.time_out import pytest_timeout_set_timer
+from tests.kit.time_out import pytest_exception_interact, pytest_timeout_set_timer
 
-__all__ = ["pytest_timeout_set_timer"]
+__all__ = ["pytest_exception_interact", "pytest_timeout_set_timer"]
 
 BOTH_LOOPS = "SEMS_GATEWAY_BOTH_LOOPS" in os.environ
 ORDERING = tuple(Path(__file__).parent / name for name in ("core", "kit"))

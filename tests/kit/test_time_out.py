@@ -1,5 +1,6 @@
 """What hangs is ended, and says where."""
 
+import os
 import subprocess
 import sys
 
@@ -24,12 +25,59 @@ def test_after_them():
 """
 
 
+ENDLESS = """
+import time, threading
+import pytest
+
+def wait_whatever_happens():
+    while True:
+        try:
+            threading.Event().wait()
+        except BaseException:
+            pass
+
+@pytest.fixture
+def waits():
+    yield
+    threading.Event().wait()
+
+@pytest.fixture
+def never_ends():
+    yield
+    wait_whatever_happens()
+
+def test_fails_and_its_end_waits(waits):
+    raise ValueError
+
+def test_fails_and_does_not_end(never_ends):
+    raise ValueError
+
+def test_after_them():
+    pass
+"""
+
+
+def run(directory, *options):
+    command = [sys.executable, "-m", "pytest", "-p", "tests.kit.time_out", "-p", "no:cacheprovider", "--timeout=1"]
+    environment = {**os.environ, "PYTEST_TIMEOUT_AGAIN": "0.5"}
+    return subprocess.run(
+        [*command, *options, f"--rootdir={directory}", directory],
+        capture_output=True, text=True, timeout=120, check=False, env=environment,
+    )  # fmt: skip
+
+
 def test_a_test_that_hangs_fails_with_its_stacks_and_the_next_one_runs(tmp_path):
     (tmp_path / "test_hanging.py").write_text(HANGING)
-    command = [sys.executable, "-m", "pytest", "-p", "tests.kit.time_out", "-p", "no:cacheprovider", "--timeout=1"]
-    done = subprocess.run(
-        [*command, f"--rootdir={tmp_path}", tmp_path], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run(tmp_path)
     assert "2 failed, 1 passed" in done.stdout
     assert "in wait_for_nothing" in done.stdout
     assert "takes longer than 1 s" in done.stdout
+
+
+def test_what_failed_and_does_not_end_is_ended_and_the_next_one_runs(tmp_path):
+    (tmp_path / "test_endless.py").write_text(ENDLESS)
+    done = run(tmp_path, "--numprocesses=1")
+    assert "crashed while running 'test_endless.py::test_fails_and_does_not_end'" in done.stdout
+    assert "1 passed" in done.stdout
+    assert "takes longer than 1 s" in done.stdout
+    assert "in wait_whatever_happens" in done.stderr
