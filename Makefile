@@ -47,7 +47,7 @@ demo: $(VENV)/demo.stamp
 SPREAD := --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/dev.stamp programs
-	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
+	$(BIN)/python -m tests.again $(SPREAD) $(ARGS)
 
 # The rooms below the bridges: their tests need little time. Those of bridges, and all that start programs, are in `test`.
 QUICK := $(addprefix tests/,commands config core docs http journal kit learn sems supply terminal) \

@@ -16,7 +16,7 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key
 from pytest_timeout import dump_stacks
 
 AGAIN = float(os.environ.get("PYTEST_TIMEOUT_AGAIN", "10"))
-"""Seconds after which an error is raised all the same, and again: somebody holds the loop, or the end takes too long."""
+"""Seconds after which an error is raised all the same, and again: the loop is held, or the end takes too long."""
 GIVEN_UP = 6 * AGAIN
 """Seconds after which the process ends."""
 
