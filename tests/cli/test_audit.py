@@ -199,5 +199,5 @@ async def test_every_step_and_refusal_of_a_running_gateway_is_in_it(config):
 
         await until(lambda: (good.id, "succeeded") in states(), "the end is in the audit")
         assert [state for id_, state in states() if id_ == good.id] == ["accepted", "sent", "succeeded"]
-        assert (bad.id, "rejected") in states()
+        await until(lambda: (bad.id, "rejected") in states(), "a refusal is written a moment after it is given")
         assert audit(config, "--verify").exit_code == 0
