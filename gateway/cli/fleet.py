@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gateway.bridges.local.client import Conversation, LocalClient
+from gateway.bridges.local.client import FIRST_REPLY_WITHIN, Conversation, LocalClient
 from gateway.bridges.local.protocol import (
     Cancel,
     FleetCancelled,
@@ -58,13 +58,13 @@ class Ending(IntEnum):
 
 async def plan_fleet(data_dir: Path, request: SendFleet) -> FleetPlan:
     """Return what a request would take. Raises FleetRefusedError, NotRunningError or HungUpError."""
-    async with LocalClient(data_dir).converse(request) as talk, aclosing(talk.replies()) as replies:
+    async with LocalClient(data_dir).converse(request) as talk, aclosing(talk.replies(FIRST_REPLY_WITHIN)) as replies:
         return await _plan(replies, request)
 
 
 async def carry_out(data_dir: Path, request: SendFleet, wanted: FleetPlan, out: Console, *, wait: bool) -> Ending:
     """Carry a plan out and show how far it is. Raises FleetRefusedError, NotRunningError or HungUpError."""
-    async with LocalClient(data_dir).converse(request) as talk, aclosing(talk.replies()) as replies:
+    async with LocalClient(data_dir).converse(request) as talk, aclosing(talk.replies(FIRST_REPLY_WITHIN)) as replies:
         plan = await _plan(replies, request)
         if plan.serials != wanted.serials:
             raise FleetRefusedError("other devices match by now; nothing was sent. Start anew")

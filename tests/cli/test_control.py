@@ -182,6 +182,30 @@ def test_a_connection_that_is_reset_is_told_in_words(hangs_up, words, tmp_path, 
     assert (done.exit_code, "gateway" in done.output or "process" in done.output) == (1, True)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["devices", ...],
+        ["units", ...],
+        ["send", ..., "SN1", "running", "true"],
+        ["send", ..., "--fleet", "running", "true"],
+        ["explain", ..., "SN1", "running", "true"],
+    ],
+    ids=lambda words: f"{words[0]}{'-fleet' if '--fleet' in words else ''}",
+)
+def test_a_gateway_that_says_nothing_is_not_waited_for(file, words, monkeypatch):
+    """It hangs, or somebody has stopped it: the kernel accepts for it."""
+    for module in ("gateway.bridges.local.client", "gateway.cli.fleet"):
+        monkeypatch.setattr(f"{module}.FIRST_REPLY_WITHIN", 0.2)
+    directory = file.parent / "data"
+    directory.mkdir()
+    with socket_path(directory) as path, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        done = call(*(file if word is ... else word for word in words))
+    assert (done.exit_code, "said nothing for 0.2 s" in " ".join(done.output.split())) == (1, True)
+
+
 def test_a_halt_that_is_hung_up_on_is_left_on_the_disk(hangs_up, monkeypatch):
     monkeypatch.setattr("gateway.cli.control.ANSWER_WITHIN", 0.5)
     done = call("halt", hangs_up, "--reason", "fire")

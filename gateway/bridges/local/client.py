@@ -4,11 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from gateway.bridges.local.protocol import MAX_LINE, Answer, Reply, Request, socket_path
+from gateway.bridges.local.protocol import MAX_LINE, Answer, History, Reply, Request, socket_path
 from gateway.core.model import custom
+
+FIRST_REPLY_WITHIN: Final = 30.0
+"""Seconds. The first reply needs no cloud, unless history is asked for; what follows may wait for one."""
 
 
 class NotRunningError(Exception):
@@ -18,8 +22,15 @@ class NotRunningError(Exception):
 class HungUpError(Exception):
     """A gateway listens there, and closed the connection before all was said: it stops, or has no seat left."""
 
-    def __init__(self) -> None:
-        super().__init__("the gateway closed the connection before it had answered; see its log, and try again")
+    def __init__(self, what: str = "the gateway closed the connection before it had answered") -> None:
+        super().__init__(f"{what}; see its log, and try again")
+
+
+class SilentError(HungUpError):
+    """A gateway listens there, and says nothing: it hangs, or was stopped with SIGSTOP."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the gateway has said nothing for {seconds:g} s; what was asked may still be done, or not")
 
 
 class Conversation:
@@ -35,14 +46,21 @@ class Conversation:
         with _hung_up():
             await self._writer.drain()
 
-    async def replies(self) -> AsyncGenerator[Reply, None]:
-        """Yield what comes, until the gateway closes. Raises HungUpError where it does so before all was said."""
-        silent = True
-        while line := await self._line():
-            yield msgspec.json.decode(line, type=Reply, dec_hook=custom)
-            silent = False
-        if silent:
+    async def replies(self, first_within: float | None = None) -> AsyncGenerator[Reply, None]:
+        """Yield what comes, until the gateway closes. Raises HungUpError where it does so before all was said.
+
+        `first_within`: seconds, then SilentError.
+        """
+        try:
+            async with asyncio.timeout(first_within):
+                line = await self._line()
+        except TimeoutError:
+            raise SilentError(first_within or 0.0) from None
+        if not line:
             raise HungUpError
+        while line:
+            yield msgspec.json.decode(line, type=Reply, dec_hook=custom)
+            line = await self._line()
 
     async def _line(self) -> bytes:
         with _hung_up():
@@ -77,8 +95,9 @@ class LocalClient:
 
     async def ask(self, request: Request) -> AsyncGenerator[Reply, None]:
         """Send a request and yield the replies. Raises NotRunningError or HungUpError."""
+        first_within = None if isinstance(request, History) else FIRST_REPLY_WITHIN
         async with self.converse(request) as conversation:
-            async for reply in conversation.replies():
+            async for reply in conversation.replies(first_within):
                 yield reply
 
 
