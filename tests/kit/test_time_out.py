@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 HANGING = """
 import asyncio, threading, uvloop
@@ -81,3 +84,30 @@ def test_what_failed_and_does_not_end_is_ended_and_the_next_one_runs(tmp_path):
     assert "1 passed" in done.stdout
     assert "takes longer than 1 s" in done.stdout
     assert "in wait_whatever_happens" in done.stderr
+
+
+LEAVING = """
+import asyncio, pytest, uvloop
+
+@pytest.fixture
+def runner():
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        yield runner
+
+async def listen():
+    return await asyncio.get_running_loop().create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
+
+def test_fails_with_something_open(runner):
+    left = runner.run(listen())
+    raise ValueError(left)
+"""
+
+
+def test_what_failed_and_left_something_open_ends(tmp_path):
+    """With our own settings, for it is one of them that uvloop can't do with."""
+    (tmp_path / "test_leaving.py").write_text(LEAVING)
+    done = run(tmp_path, "--numprocesses=1", "-c", PYPROJECT)
+    assert "1 failed" in done.stdout
+    assert "ValueError" in done.stdout
+    assert "takes longer" not in done.stdout
+    assert "crashed" not in done.stdout
