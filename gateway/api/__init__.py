@@ -4,7 +4,7 @@ Beside this face there are `gateway.api.modbus` for register maps, `gateway.api.
 `gateway.api.testing`, with which a bridge is tested. All else of `gateway` may change at any time.
 """
 
-from gateway.api.bridge import Bridge, BridgeSettings
+from gateway.api.bridge import Bridge, BridgeSettings, Claim, tcp_ports
 from gateway.api.capabilities import HistoryProvider, HistorySink, Sink
 from gateway.api.contexts import (
     BaseContext,
@@ -67,6 +67,7 @@ __all__ = [
     "BridgeStatus",
     "CallEstimate",
     "Check",
+    "Claim",
     "Clock",
     "Command",
     "CommandEvent",
@@ -120,4 +121,5 @@ __all__ = [
     "identifier",
     "new_command_id",
     "plain",
+    "tcp_ports",
 ]

@@ -4,14 +4,49 @@ A bridge that brings data calls `context.announce` and `context.publish`; one th
 `context.submit`. One that shows things implements `Sink`, one that carries wishes out `Controller`.
 """
 
-from typing import Any, ClassVar, Protocol
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from gateway.api.capabilities import HistoryProvider, HistorySink, Sink
 from gateway.api.contexts import Context
 
-__all__ = ["Bridge", "BridgeSettings", "Context", "HistoryProvider", "HistorySink", "Sink"]
+__all__ = [
+    "EVERYWHERE",
+    "Bridge",
+    "BridgeSettings",
+    "Claim",
+    "Context",
+    "HistoryProvider",
+    "HistorySink",
+    "Sink",
+    "tcp_ports",
+]
+
+
+EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - not listened on here
+"""Hosts that stand for every address of the machine."""
+
+
+class Claim(NamedTuple):
+    """Something that one bridge alone can have, as a port."""
+
+    setting: str
+    """Which setting claims it, and is to be changed, e.g. `port`."""
+    what: str
+    """What it is, in words; the same words are the same thing, e.g. `TCP port 502`."""
+    host: str = ""
+    """On which address of this machine; "" for all of them."""
+
+    def meets(self, other: "Claim") -> bool:
+        """Return whether both can't be had at the same time."""
+        return self.what == other.what and (self.host == other.host or bool({self.host, other.host} & EVERYWHERE))
+
+
+def tcp_ports(host: str, port: int, count: int = 1, setting: str = "port") -> list[Claim]:
+    """Return the claims of a listener; none where port is 0, which is any free one."""
+    return [Claim(setting, f"TCP port {port + n}", host) for n in range(count)] if port else []
 
 
 class BridgeSettings(BaseModel):
@@ -28,6 +63,10 @@ class BridgeSettings(BaseModel):
     def connections(self) -> int:
         """How many connections its listeners accept at most, all together."""
         return 0
+
+    def claims(self, gateway_id: str) -> Iterable[Claim]:  # noqa: ARG002 - most need none
+        """Return what no other bridge may have. `gateway_id` is `gateway.id`."""
+        return ()
 
 
 class Bridge(Protocol):

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from gateway.api.bridge import EVERYWHERE
 from gateway.bridges.local import HungUpError, NotRunningError
 from gateway.bridges.modbus import ModbusSettings
 from gateway.bridges.modbus import exports as modbus_exports
 from gateway.bridges.modbus import printed as modbus_printed
 from gateway.bridges.modbus import registers as modbus_registers
-from gateway.bridges.modbus.settings import EVERYWHERE
 from gateway.cli.config import ConfigFile, load, target_of
 from gateway.cli.loop import run_on_loop
 from gateway.cli.output import EXIT_CONFIG, err, fail

@@ -26,6 +26,13 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     """Path of keys, e.g. `bridges.mqtt.port`."""
     text: str
     """What is wrong, and what to write instead."""
+    variable: str = ""
+    """The variable of the environment that has set the value, where one has."""
+
+    def said(self, file: Path) -> str:
+        """Return it in one line, whatever a key or a value has in it."""
+        place = self.variable or (f"{file}:{self.line}" if self.line else str(file))
+        return escaped(": ".join(part for part in (place, self.where, self.text) if part))
 
 
 class ConfigError(Exception):
@@ -37,15 +44,8 @@ class ConfigError(Exception):
         super().__init__("\n".join(self.lines()))
 
     def lines(self) -> list[str]:
-        """Return each problem as `file:line: where: text`; one line each, whatever a key or a value has in it."""
-        return [
-            escaped(
-                ": ".join(
-                    part for part in (f"{self.file}:{p.line}" if p.line else str(self.file), p.where, p.text) if part
-                )
-            )
-            for p in self.problems
-        ]
+        """Return each problem as `file:line: where: text`, or `VARIABLE: where: text`; one line each."""
+        return [problem.said(self.file) for problem in self.problems]
 
 
 def text_of(file: Path, instead: str) -> str:
@@ -61,9 +61,10 @@ def text_of(file: Path, instead: str) -> str:
 class Document:
     """A YAML file that remembers on which line each key stands."""
 
-    def __init__(self, data: dict[str, Any], lines: dict[tuple[Any, ...], int]) -> None:
+    def __init__(self, data: dict[str, Any], lines: dict[tuple[Any, ...], int], text: str = "") -> None:
         self.data = data
         self._lines = lines
+        self._text = text.splitlines()
 
     @classmethod
     def read(cls, file: Path) -> Self:
@@ -94,13 +95,22 @@ class Document:
             data = {}
         if not isinstance(data, dict):
             raise ConfigError(file, [Problem(1, "", "write `key: value` lines, see config.example.yaml")])
-        return cls(data, lines)
+        return cls(data, lines, text)
 
     def line(self, path: tuple[Any, ...]) -> int:
         """Return the line of a key, or of the nearest one above it in the tree."""
         while path and path not in self._lines:
             path = path[:-1]
         return self._lines.get(path, 0) if path else 0
+
+    def has(self, where: str) -> bool:
+        """Return whether a key stands in the file, written as in `Problem.where`."""
+        return any(dotted(path) == where for path in self._lines)
+
+    def source(self, path: tuple[Any, ...]) -> str:
+        """Return the text of the line on which a key stands; "" for one that stands nowhere."""
+        line = self._lines.get(path, 0)
+        return self._text[line - 1] if 0 < line <= len(self._text) else ""
 
     def problem(self, prefix: tuple[Any, ...], model: type[BaseModel], error: ErrorDetails) -> Problem:
         """Put pydantic's word into ours."""

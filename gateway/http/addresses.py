@@ -20,6 +20,12 @@ def address_of(host: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach what listens there."""
+    address = address_of(host)
+    return host == "localhost" if address is None else address.is_loopback
+
+
 def within(address: Address | None, networks: Iterable[Network]) -> bool:
     """Return whether an address lies in one of these networks."""
     return address is not None and any(address in network for network in networks)

@@ -4,7 +4,6 @@ Whom it serves, an `Acceptor` says; how long and how large a request may be, `ga
 """
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from collections import Counter
@@ -29,14 +28,6 @@ GRACE: Final = 2
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secret and authenticated. Those of TLS 1.3 all are."""
 NO_LIMITS: Final = Limits(total=1000)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach what listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.api.bridge import Bridge, BridgeSettings
 from gateway.api.registry import PluginError, Registry
@@ -22,6 +22,7 @@ from gateway.core.controller import Controller
 from gateway.core.model import RESERVED, Origin
 from gateway.core.text import escaped
 from gateway.journal.retention import AuditSettings
+from gateway.run import doubts
 
 __all__ = ["CLI_BRIDGE", "Config", "ConfigError", "LogSettings", "Problem", "Root"]
 
@@ -95,11 +96,13 @@ class Config(msgspec.Struct, frozen=True):
 
     secret_files: tuple[Path, ...] = ()
     """From which secrets were read."""
+    doubts: tuple[Problem, ...] = ()
+    """What is hardly meant."""
 
     def warnings(self) -> list[str]:
-        """Return which of its files others can read, and what to do about it."""
-        found = private_files.warnings(self.file, self.secret_files, [bridge.settings for bridge in self.bridges])
-        return list(map(escaped, found))
+        """Return what is hardly meant, and which of its files others can read, each with what to do about it."""
+        readable = private_files.warnings(self.file, self.secret_files, [bridge.settings for bridge in self.bridges])
+        return [*(doubt.said(self.file) for doubt in self.doubts), *map(escaped, readable)]
 
     @property
     def data_dir(self) -> Path:
@@ -110,8 +113,10 @@ class Config(msgspec.Struct, frozen=True):
     def load(cls, file: Path, registry: Registry[type[Bridge]]) -> Self:
         """Read and validate a file. Raises ConfigError."""
         document = Document.read(file)
-        raw = _merged(document.data, EnvSettingsSource(Root)())
-        problems: list[Problem] = []
+        set_by = doubts.variables(ENV_PREFIX)
+        raw = _merged(document.data, _from_environment(file, set_by))
+        problems = doubts.unknown_variables(set_by, Root.model_fields)
+        problems += doubts.unreplaced(document, raw)
         root: Root | None = None
         try:
             root = Root.model_validate(raw, context={DIRECTORY: file.parent})
@@ -122,14 +127,35 @@ class Config(msgspec.Struct, frozen=True):
         if root is not None:
             problems += _unknown_names(document, root, bridges)
             problems += _no_controllers(document, root, bridges)
+            problems += doubts.double_claims(document, root.gateway.id, [(b.name, b.settings) for b in bridges])
         if problems or root is None:
-            raise ConfigError(file, problems)
+            raise ConfigError(file, [doubts.blamed(problem, document, set_by) for problem in problems])
         lines = (document.line(("control", "allow", number)) for number in range(len(root.control.allow)))
-        return cls(file, root, tuple(bridges), tuple(lines), tuple(secret_files))
+        found = [*_closed_control(document, root), *doubts.doubtful(document, [(b.name, b.settings) for b in bridges])]
+        told = tuple(doubts.blamed(doubt, document, set_by) for doubt in found)
+        return cls(file, root, tuple(bridges), tuple(lines), tuple(secret_files), told)
 
     def unknown_origin(self, origin: str) -> str:
         """Return what is wrong with `<bridge>[/<role>][:<detail>]` as one who could command; "" where nothing is."""
         return _unknown(Origin(origin).who, _known(self.root, self.bridges), with_role=True)
+
+
+def _from_environment(file: Path, set_by: Mapping[doubts.Path, str]) -> Mapping[str, Any]:
+    """Return what variables set. Raises ConfigError."""
+    try:
+        return EnvSettingsSource(Root)()
+    except SettingsError as error:
+        names = [name for path, name in set_by.items() if len(path) == 1 and path[0] in Root.model_fields]
+        text = "a whole section is written in JSON; or set one value of it, as in SEMS_GATEWAY_LOG__LEVEL"
+        problems = [Problem(0, "", text, variable=name) for name in names] or [Problem(0, "", str(error))]
+        raise ConfigError(file, problems) from None
+
+
+def _closed_control(document: Document, root: Root) -> list[Problem]:
+    if not root.control.enabled or root.control.allow:
+        return []
+    line = document.line(("control", "enabled"))
+    return [Problem(line, "control.enabled", "no rule lets anything be written; add one under control.allow")]
 
 
 def _bridges(
@@ -145,9 +171,10 @@ def _bridges(
             problems.append(Problem(document.line(path), ".".join(path), wrong))
         type_ = section.get("type")
         if not isinstance(type_, str):
-            problems.append(
-                Problem(document.line(path), ".".join(path), f"add `type:`, one of {', '.join(registry.types)}")
-            )
+            others = [other for other in raw if other != name]
+            named = "" if document.has(".".join(path)) else f"the file has no such bridge; {nearest(name, others)} Or "
+            text = f"{named}add `type:`, one of {', '.join(registry.types)}"
+            problems.append(Problem(document.line(path), ".".join(path), text))
             continue
         try:
             bridge = registry.load(type_)

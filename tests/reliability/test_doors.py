@@ -15,7 +15,8 @@ from gateway.bridges.modbus import ModbusSettings
 from gateway.bridges.mqtt import MqttBridge
 from gateway.bridges.push import PushBridge
 from gateway.bridges.web import WebBridge
-from gateway.http.server import HttpServer, is_loopback, listen, tls_context
+from gateway.http.addresses import is_loopback
+from gateway.http.server import HttpServer, listen, tls_context
 from gateway.run.app import Gateway
 from gateway.run.settings import Config
 from tests.kit.certificates import Authority

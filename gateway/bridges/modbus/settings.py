@@ -16,18 +16,18 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.api.bridge import BridgeSettings
+from gateway.api.bridge import EVERYWHERE, BridgeSettings, Claim, tcp_ports
 from gateway.bridges.modbus import tls
 from gateway.bridges.modbus.codec import WordOrder
 from gateway.bridges.modbus.maps.chosen import Choice, build
 from gateway.bridges.modbus.units import LAST_UNIT, Place
+from gateway.config.host import Host
 from gateway.config.local_file import LocalFile, beside
 from gateway.core.model import escape_role
 
 LAST_PORT: Final = 65535
 MAX_PORTS: Final = 256
 GOODWE: Final = "goodwe"
-EVERYWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - not listened on here
 """Hosts that stand for every address of the machine."""
 
 
@@ -99,7 +99,7 @@ class ListenerSettings(Access):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     port: Port = Field(description="first port of its range, which is as long as the bridge's; 802 is usual for TLS")
-    host: str | None = Field(default=None, description="address to listen on; left out: the bridge's")
+    host: Host | None = Field(default=None, description="address to listen on; left out: the bridge's")
 
 
 class UdpSettings(BaseModel):
@@ -108,7 +108,7 @@ class UdpSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     port: Port = Field(default=8899, description="where clients look for it")
-    host: str | None = Field(default=None, description="address to listen on; left out: the bridge's")
+    host: Host | None = Field(default=None, description="address to listen on; left out: the bridge's")
     device: str | None = Field(
         default=None, description="serial number of the inverter; left out: unit 247, or else the first one"
     )
@@ -152,7 +152,7 @@ class ListenerSpec(NamedTuple):
 class ModbusSettings(Access, BridgeSettings):
     """The whole section."""
 
-    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    host: Host = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     port: Port = Field(default=5020, description="0: any free one, named in the log")
     ports: int | None = Field(
         default=None,
@@ -207,6 +207,14 @@ class ModbusSettings(Access, BridgeSettings):
         """See `BridgeSettings.connections`."""
         return len(self.doors) * (self.ports or 1) * self.max_connections
 
+    def claims(self, gateway_id: str) -> Iterable[Claim]:  # noqa: ARG002
+        """See `BridgeSettings.claims`. Where `ports` is left out, how many there will be is not known yet."""
+        for door in self.doors:
+            yield from tcp_ports(door.host, door.port, self.ports or 1, door.setting)
+        for n, one in enumerate(self.udp):
+            if one.port:
+                yield Claim(f"udp[{n}].port", f"UDP port {one.port}", one.host or self.host)
+
     @property
     def roles(self) -> frozenset[str]:
         """See `BridgeSettings.roles`. Who has no role that may write commands nothing."""
@@ -244,7 +252,7 @@ class ModbusSettings(Access, BridgeSettings):
         for door in doors[1:]:
             _check_end(door.port, ports)
         for one, other in combinations(doors, 2):
-            same_host = one.host == other.host or {one.host, other.host} & set(EVERYWHERE)
+            same_host = one.host == other.host or {one.host, other.host} & EVERYWHERE
             if same_host and one.port and other.port and abs(one.port - other.port) < ports:
                 raise ValueError(
                     f"{other.setting}: {_range(other.port, ports)} on {other.host} meets {_range(one.port, ports)} "
@@ -286,7 +294,7 @@ class ModbusSettings(Access, BridgeSettings):
             raise ValueError(f"over UDP there is the map {GOODWE} alone, and `maps` does not name it; add it there")
         for one, other in combinations(udp, 2):
             hosts = {one.host or info.data.get("host"), other.host or info.data.get("host")}
-            if one.port and one.port == other.port and (len(hosts) == 1 or hosts & set(EVERYWHERE)):
+            if one.port and one.port == other.port and (len(hosts) == 1 or hosts & EVERYWHERE):
                 raise ValueError(f"two entries have port {one.port} of one host; give each its own host or port")
         return udp
 

@@ -74,7 +74,7 @@ class MqttBridge:
         node = self._node = self._edge_node(outbox) if self._settings.payload == "sparkplug" else None
         client = self._client = Client(
             self._settings,
-            self._settings.client_id or f"sems-gateway-{self._context.gateway_id}{'-sparkplug' if node else ''}",
+            self._settings.client_id_for(self._context.gateway_id),
             self._offline,
             on_message=node.receive if node else self._receive,
             on_lost=outbox.wake,

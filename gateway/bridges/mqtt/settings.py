@@ -1,6 +1,7 @@
 """Settings of the `mqtt` bridge."""
 
 import ssl
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
@@ -14,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.api.bridge import BridgeSettings
+from gateway.api.bridge import BridgeSettings, Claim
 from gateway.bridges.mqtt import formats
 from gateway.bridges.mqtt.delivery import DeliverySettings, Sending, TopicClass
 from gateway.bridges.mqtt.history.settings import StoreSettings
@@ -29,6 +30,7 @@ from gateway.bridges.mqtt.replies import TOPIC_LIMIT
 from gateway.bridges.mqtt.sparkplug.settings import SparkplugSettings
 from gateway.bridges.mqtt.sparkplug.topics import NAMESPACE
 from gateway.bridges.mqtt.topics import RequestName, default_responses
+from gateway.config.host import Host
 from gateway.config.local_file import ExistingFile
 from gateway.config.secret import Secret
 
@@ -106,7 +108,7 @@ class TlsSettings(BaseModel):
 class MqttSettings(BridgeSettings):
     """What stands under a bridge of `type: mqtt`."""
 
-    host: str = Field(min_length=1, description="name or address of the broker")
+    host: Host = Field(min_length=1, description="name or address of the broker")
     port: int = Field(default=1883, ge=1, le=65535, description="usually 1883, with TLS 8883")
     username: str | None = Field(default=None, description="as the broker knows the gateway")
     password: Secret | None = Field(default=None, description="text, {file: PATH} or {env: NAME}")
@@ -164,6 +166,14 @@ class MqttSettings(BridgeSettings):
     home_assistant: HomeAssistantField = Field(
         default=HomeAssistantSettings(), description="Home Assistant discovery; true turns it on"
     )
+
+    def client_id_for(self, gateway_id: str) -> str:
+        """Return the name under which this gateway connects."""
+        return self.client_id or f"sems-gateway-{gateway_id}{'-sparkplug' if self.payload == 'sparkplug' else ''}"
+
+    def claims(self, gateway_id: str) -> Iterable[Claim]:
+        """See `BridgeSettings.claims`: of two clients with one id a broker throws the first out, again and again."""
+        yield Claim("client_id", f"client id {self.client_id_for(gateway_id)} at {self.host}:{self.port}")
 
     @property
     def broker_limits(self) -> Limits:

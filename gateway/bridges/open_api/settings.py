@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationInfo, fiel
 from gateway.api.bridge import BridgeSettings
 from gateway.bridges.open_api.discovery import Given
 from gateway.config.document import nearest
+from gateway.config.host import CloudUrl
 from gateway.config.secret import Secret
 from gateway.sems.calls import MAX_SERIAL
 from gateway.sems.catalogue import Catalogue, Use, load, platforms
@@ -49,7 +50,7 @@ class OpenApiSettings(BridgeSettings):
     client_id: str = Field(default="", description="developer: client id of your application")
     client_secret: Secret | None = Field(default=None, description="developer: its secret; better {file: …}")
     region: Region = Field(default=Region.EU, description="developer: eu, au, us or hk")
-    url: HttpUrl = Field(
+    url: CloudUrl = Field(
         default=HttpUrl(CLASSIC.catalogue.host), description="the host; developer: the region's by itself"
     )
     poll_interval: float = Field(default=60, ge=0.1, le=3600, description="seconds between readings of a device")
@@ -87,13 +88,6 @@ class OpenApiSettings(BridgeSettings):
         description="seconds: what was missed so long ago is read again, where a sink keeps history; 0: nothing is",
     )
     overrides: Overrides = Field(default=NO_OVERRIDES, description=OVERRIDES_HELP)
-
-    @field_validator("url")
-    @classmethod
-    def _tells_no_secret(cls, url: HttpUrl) -> HttpUrl:
-        if url.username is not None or url.password is not None:
-            raise ValueError("the url has a user or a password in it, and is shown in the log; take them out")
-        return url
 
     @field_validator("devices")
     @classmethod

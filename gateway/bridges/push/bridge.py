@@ -19,10 +19,11 @@ from gateway.core.errors import GatewayError
 from gateway.core.limiter import Limiter
 from gateway.core.metrics import Metrics, counter
 from gateway.http.acceptor import Limits
+from gateway.http.addresses import is_loopback
 from gateway.http.origin import ForbiddenError, Gated, OriginPolicy
 from gateway.http.refused import METRICS as REFUSED
 from gateway.http.refused import Refused
-from gateway.http.server import HttpServer, is_loopback, listen, tls_context
+from gateway.http.server import HttpServer, listen, tls_context
 from gateway.sems.catalogue import Json
 from gateway.sems.pushed import BadPushError, Intake, Outcome
 

@@ -1,10 +1,12 @@
 """`type: push`, as the configuration has it."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from gateway.api.bridge import BridgeSettings
+from gateway.api.bridge import BridgeSettings, Claim, tcp_ports
+from gateway.config.host import Host
 from gateway.config.secret import Secret
 from gateway.http.settings import HOSTS_HELP, HostName, Network, TlsSettings
 from gateway.sems.catalogue import Catalogue, load
@@ -25,7 +27,7 @@ MIN_SECRET_CHARS: Final = 16
 class PushSettings(BridgeSettings):
     """`type: push`."""
 
-    host: str = Field(default="127.0.0.1", description="address to listen on")
+    host: Host = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8090, ge=0, le=65535, description="0: any free one, named in the log")
     path: str = Field(
         default="/push", pattern=r"^(/[A-Za-z0-9._~-]+)+$", description="where pushes are taken; the secret may follow"
@@ -80,6 +82,10 @@ class PushSettings(BridgeSettings):
     def connections(self) -> int:
         """See `BridgeSettings.connections`."""
         return self.max_connections
+
+    def claims(self, gateway_id: str) -> Iterable[Claim]:  # noqa: ARG002
+        """See `BridgeSettings.claims`."""
+        return tcp_ports(self.host, self.port)
 
     @property
     def catalogue(self) -> Catalogue:

@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from pydantic import Field, HttpUrl, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gateway.api.bridge import BridgeSettings
 from gateway.config.document import nearest
+from gateway.config.host import CloudUrl
 from gateway.config.secret import Secret
 from gateway.sems.catalogue import Catalogue, Use, load
 from gateway.sems.overrides import NO_OVERRIDES, OVERRIDES_HELP, CatalogueOverrides, Overrides, checked, overridden
@@ -32,7 +33,7 @@ class RealtimeSettings(BridgeSettings):
     client_id: str = Field(min_length=1, description="client id of your API account")
     client_secret: Secret = Field(description="its secret; better {file: …} or {env: …}")
     region: Region = Field(default=Region.EU, description="eu, au, us or hk")
-    url: HttpUrl | None = Field(default=None, description="the host, where it is not the region's")
+    url: CloudUrl | None = Field(default=None, description="the host, where it is not the region's")
     whitelist: Whitelist = Field(description=WHITELIST_HELP)
     types: dict[str, str] = Field(
         default={}, description="serial number -> data type, e.g. inverter; of others the cloud is asked"

@@ -11,10 +11,9 @@ from gateway.api.contexts import BaseContext
 from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.settings import WebSettings
 from gateway.core.model import Origin
-from gateway.http.addresses import Address
+from gateway.http.addresses import Address, is_loopback
 from gateway.http.login_throttle import LoginThrottle
 from gateway.http.refused import Refused
-from gateway.http.server import is_loopback
 from gateway.http.source import Sources
 
 SCHEME: Final = "bearer"

@@ -18,10 +18,11 @@ from gateway.bridges.web.settings import WebSettings
 from gateway.core import shapes
 from gateway.core.mailbox import Updates
 from gateway.http.acceptor import Limits
+from gateway.http.addresses import is_loopback
 from gateway.http.origin import ForbiddenError, Gated, OriginPolicy
 from gateway.http.refused import METRICS as REFUSED
 from gateway.http.refused import Refused
-from gateway.http.server import HttpServer, is_loopback, listen, tls_context
+from gateway.http.server import HttpServer, listen, tls_context
 
 FORBIDDEN: Final = {"wrong_type": "not_json"}
 """What the gate refuses, by the name that it has here."""

@@ -1,12 +1,14 @@
 """`type: web`, as the configuration has it."""
 
+from collections.abc import Iterable
 from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from gateway.api.bridge import BridgeSettings
+from gateway.api.bridge import BridgeSettings, Claim, tcp_ports
+from gateway.config.host import Host
 from gateway.config.secret import Secret
-from gateway.http.server import is_loopback
+from gateway.http.addresses import is_loopback
 from gateway.http.settings import HOSTS_HELP, HostName, Network, TlsSettings
 
 MIN_SECRET_CHARS: Final = 16
@@ -33,7 +35,7 @@ class TokenSettings(BaseModel):
 class WebSettings(BridgeSettings):
     """`type: web`."""
 
-    host: str = Field(default="127.0.0.1", description="address to listen on; other than loopback needs a token")
+    host: Host = Field(default="127.0.0.1", description="address to listen on; other than loopback needs a token")
     port: int = Field(default=9090, ge=0, le=65535, description="0: any free one, named in the log")
     token: Secret | None = Field(
         default=None, description="asked of readers as `Authorization: Bearer …`; none: on loopback anybody reads"
@@ -58,6 +60,10 @@ class WebSettings(BridgeSettings):
     def connections(self) -> int:
         """See `BridgeSettings.connections`."""
         return self.max_connections
+
+    def claims(self, gateway_id: str) -> Iterable[Claim]:  # noqa: ARG002
+        """See `BridgeSettings.claims`."""
+        return tcp_ports(self.host, self.port)
 
     @property
     def roles(self) -> frozenset[str]:

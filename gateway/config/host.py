@@ -1,0 +1,36 @@
+"""Hosts as a configuration names them: a name or an address alone."""
+
+import re
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, HttpUrl
+
+_WITH_SCHEME: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://([^/:]*)")
+_WITH_PORT: Final = re.compile(r"^([^:\s/]+):(\d+)$|^\[([0-9A-Fa-f:.]+)\]:(\d+)$")
+_NO_HOST: Final = re.compile(r"[\s/@#?\[\]$]")
+
+
+def _alone(host: str) -> str:
+    if found := _WITH_SCHEME.match(host):
+        raise ValueError(f"write the name or address alone, e.g. `{found[1]}`; port and tls are settings of their own")
+    if found := _WITH_PORT.match(host):
+        raise ValueError(f"write `host: {found[1] or found[3]}` and `port: {found[2] or found[4]}`")
+    if _NO_HOST.search(host):
+        raise ValueError("this is no name or address of a host; write it alone, e.g. 192.168.1.20 or broker.local")
+    return host
+
+
+def _without_path(url: HttpUrl) -> HttpUrl:
+    host = f"[{url.host}]" if ":" in (url.host or "") else url.host
+    port = "" if url.port in (None, 80, 443) else f":{url.port}"
+    if (url.path or "/") != "/" or url.query or url.fragment:
+        raise ValueError(f"write the host alone, {url.scheme}://{host}{port}; each interface's path is added to it")
+    if url.username is not None or url.password is not None:
+        raise ValueError("the url has a user or a password in it, and is shown in the log; take them out")
+    return url
+
+
+Host = Annotated[str, AfterValidator(_alone)]
+"""Name or address of a host, without scheme, port or path."""
+CloudUrl = Annotated[HttpUrl, AfterValidator(_without_path)]
+"""Scheme, host and port of a cloud."""
