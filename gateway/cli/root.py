@@ -26,6 +26,7 @@ SHOWN: Final = 80
 COMMANDS: Final = {
     "run": "Run the gateway until SIGINT or SIGTERM.",
     "check": "Validate a configuration: file, line, what is wrong, what to write instead.",
+    "schema": "Print the JSON Schema of a configuration: with it an editor completes, explains and checks it.",
     "devices": "List plants and devices: of the running gateway, or else fresh from SEMS.",
     "doctor": (
         "Say how the running gateway does, what it doubts of its data, and what to do. Exits with 1 where it is wrong."

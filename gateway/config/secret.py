@@ -7,9 +7,10 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SecretStr, ValidationInfo
+from pydantic import BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
 
 from gateway.config.local_file import beside
+from gateway.config.short_form import SECRET_SCHEMA
 
 _read_from: ContextVar[list[Path] | None] = ContextVar("secret files", default=None)
 
@@ -46,5 +47,5 @@ def _resolve(raw: Any, info: ValidationInfo) -> Any:
     return raw
 
 
-Secret = Annotated[SecretStr, BeforeValidator(_resolve)]
+Secret = Annotated[SecretStr, BeforeValidator(_resolve), WithJsonSchema(SECRET_SCHEMA, mode="validation")]
 """Takes `text`, `{file: name}`, relative to the configuration, or `{env: NAME}`. `get_secret_value()` gives it out."""

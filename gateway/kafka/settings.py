@@ -156,7 +156,7 @@ class KafkaConnection(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    bootstrap_servers: Annotated[list[str], BeforeValidator(_listed)] = Field(
+    bootstrap_servers: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
         min_length=1, description="host:port of some brokers; they name the others"
     )
     sasl: SaslSettings | None = Field(default=None, description="{mechanism, username, password}")

@@ -120,11 +120,15 @@ class EnvelopeOverride(_Part):
     data: str = Field(default="data", min_length=1, description="the field with what was asked for")
 
 
+def _code(raw: Any) -> Any:
+    return str(raw) if isinstance(raw, int) else raw
+
+
 class CatalogueOverrides(_Part):
     """`overrides:`."""
 
     base: str = Field(default="/", pattern=r"^/([^\s?#]*/)?$", description="path that all others are below, /…/")
-    success: list[Annotated[str, BeforeValidator(lambda raw: str(raw) if isinstance(raw, int) else raw)]] = Field(
+    success: list[Annotated[str, BeforeValidator(_code, json_schema_input_type=str | int)]] = Field(
         default=[], min_length=1, description="envelope codes that mean success"
     )
     codes: dict[str, SemsError | None] = Field(default={}, description="other envelope codes -> what they mean")
@@ -177,7 +181,7 @@ def _read(raw: Any, info: ValidationInfo) -> Any:
     return overrides
 
 
-Overrides = Annotated[CatalogueOverrides, BeforeValidator(_read)]
+Overrides = Annotated[CatalogueOverrides, BeforeValidator(_read, json_schema_input_type=str | CatalogueOverrides)]
 """Takes a mapping, or the name of a YAML file of it, relative to the configuration."""
 NO_OVERRIDES: Final = CatalogueOverrides()
 

@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
+from pydantic import ConfigDict, PrivateAttr, ValidationInfo, model_validator
 
 from gateway.config.local_file import beside
+from gateway.config.short_form import ShortForm
 
 EVERYTHING: Final = "*"
 HEADERS: Final = frozenset({"sn", "serial", "serial number", "serial_number", "serialnumber", "devicesn", "device_sn"})
@@ -18,7 +19,7 @@ WHITELIST_HELP: Final = (
 )
 
 
-class Whitelist(BaseModel):
+class Whitelist(ShortForm):
     """A list of serial numbers, `{file: PATH}`, or `"*"` for all there are.
 
     A file has one number a line, `#` begins a comment; of CSV the first column counts. A relative path starts at the
@@ -26,6 +27,14 @@ class Whitelist(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    LONG: ClassVar = False
+    SHORT: ClassVar = {
+        "anyOf": [
+            {"const": "*"},
+            {"type": "array", "items": {"type": ["string", "integer"]}},
+            {"type": "object", "properties": {"file": {"type": "string"}}, "additionalProperties": False},
+        ]
+    }
 
     everything: bool = False
     numbers: tuple[str, ...] = ()

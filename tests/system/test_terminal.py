@@ -103,6 +103,7 @@ def commands(world):
         "registers": [((c,), "KEPT"), *(((c, "--format", kind), "ac_power") for kind in ("csv", "json", "markdown"))],
         "units": [((c,), "KEPT"), ((c, "--free", HOSTILE), "10"), ((c, "--free", "\x1b[2J"), "control")],
         "plugins": [((), "modbus"), ((c,), "open_api"), ((c, "--json"), "open_api")],
+        "schema": [((), "bridges")],
         "plan": [((c,), "sum"), ((c, "--devices", named("WORD")), "WORD")],
         "send": [
             ((c, INVERTER, "active_power_limit", "50", "--wait"), INVERTER),

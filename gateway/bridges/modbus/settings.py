@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -23,12 +23,12 @@ from gateway.bridges.modbus.maps.chosen import Choice, build
 from gateway.bridges.modbus.units import LAST_UNIT, Place
 from gateway.config.host import Host
 from gateway.config.local_file import LocalFile, beside
+from gateway.config.short_form import ShortForm
 from gateway.core.model import escape_role
 
 LAST_PORT: Final = 65535
 MAX_PORTS: Final = 256
 GOODWE: Final = "goodwe"
-"""Hosts that stand for every address of the machine."""
 
 
 def _network(raw: Any) -> Any:
@@ -125,10 +125,11 @@ class UdpSettings(BaseModel):
         return self
 
 
-class Pin(BaseModel):
+class Pin(ShortForm):
     """Where a device must be: `10`, or `{port: 5021, unit: 10}`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    SHORT: ClassVar = {"type": "integer", "minimum": 1, "maximum": LAST_UNIT}
 
     unit: int = Field(ge=1, le=LAST_UNIT)
     port: int | None = Field(default=None, ge=1, le=LAST_PORT, description="left out: the first of the range")
@@ -281,7 +282,7 @@ class ModbusSettings(Access, BridgeSettings):
                 raise ValueError(f"{pin.unit} is given to both {other} and {serial}; each needs its own")
         return units
 
-    @field_validator("udp", mode="before")
+    @field_validator("udp", mode="before", json_schema_input_type=UdpSettings | tuple[UdpSettings, ...])
     @classmethod
     def _udp_may_be_one(cls, raw: Any) -> Any:
         return [raw] if isinstance(raw, Mapping) else raw

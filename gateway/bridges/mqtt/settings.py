@@ -121,9 +121,9 @@ class MqttSettings(BridgeSettings):
     delivery: DeliverySettings = Field(
         default=DeliverySettings(), description="QoS and retain flag of each class of topics"
     )
-    protocol: Annotated[Literal["5", "3.1.1"], BeforeValidator(_as_text)] = Field(
-        default="5", description="version of MQTT"
-    )
+    protocol: Annotated[
+        Literal["5", "3.1.1"], BeforeValidator(_as_text, json_schema_input_type=Literal["5", "3.1.1", 5])
+    ] = Field(default="5", description="version of MQTT")
     broker: Annotated[str, AfterValidator(_known_broker)] | None = Field(
         default=None, description=f"a broker whose limits are known: {', '.join(sorted(BROKERS))}"
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,6 +14,7 @@ from gateway.bridges.modbus.maps.custom import CustomFamily
 from gateway.bridges.modbus.maps.family import Family
 from gateway.bridges.modbus.maps.found import installed, make
 from gateway.bridges.modbus.maps.row import MapError, RegisterMap, Row
+from gateway.config.short_form import ShortForm
 from gateway.core.model import Device, DeviceKind, Range
 from gateway.core.points import SETPOINTS
 
@@ -25,10 +26,11 @@ SAMPLES: Final = tuple(
 """A device of each kind, able to do everything: what maps have for these is what they have."""
 
 
-class Choice(BaseModel):
+class Choice(ShortForm):
     """A line of `maps:`. A name, a CSV file, or either with options: `{map: NAME, option: …}`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    SHORT: ClassVar = {"type": "string"}
 
     map: str = Field(description="name of a map, or a CSV file")
 

@@ -37,4 +37,6 @@ def _from_bool(raw: Any) -> Any:
     return {"enabled": raw} if isinstance(raw, bool) else raw
 
 
-HomeAssistantField = Annotated[HomeAssistantSettings, BeforeValidator(_from_bool)]
+HomeAssistantField = Annotated[
+    HomeAssistantSettings, BeforeValidator(_from_bool, json_schema_input_type=bool | HomeAssistantSettings)
+]
