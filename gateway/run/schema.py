@@ -21,6 +21,7 @@ def json_schema(registry: Registry[type[Bridge]]) -> dict[str, Any]:
             continue
         # Two bridges may have groups of the same name.
         own = settings.model_json_schema(ref_template=f"#/$defs/{type_}/$defs/{{model}}")
+        own.pop("title", None)  # else an editor offers it for completion
         own.setdefault("properties", {})["type"] = {"const": type_}
         definitions[type_] = own
         types.append(type_)

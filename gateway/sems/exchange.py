@@ -41,6 +41,7 @@ from gateway.sems.errors import (
     understood,
 )
 from gateway.sems.reasons import code_of, reason_of
+from gateway.sems.unreachable import unreachable
 from gateway.sems.wire import Call, client, read_body, trusted
 
 MAX_ANSWER_SECONDS: Final = 60.0
@@ -178,7 +179,7 @@ class Exchange:
                         self._clock.hear(said)
                     return _Answer(answer.status_code, answer.headers, await read_body(interface.name, answer))
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise UnreachableError(f"SEMS at {self._url} can't be reached ({_first_line(error)})") from error
+            raise unreachable(self._url, error, self._clock.now()) from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise UnreachableError(f"{url} is no address that can be asked ({_first_line(error)})") from error
         except httpx.TimeoutException as error:
