@@ -159,7 +159,7 @@ class Gateway:
             log.error("active alarms can't be stored", error=str(error))
 
     async def discover(self, timeout: float = DISCOVERY) -> None:
-        """Start only what finds devices, until all of it has, or `timeout` seconds have passed; then stop.
+        """Start only what finds devices, until all of it has, or was refused, or `timeout` seconds have passed.
 
         Touches neither journal nor listeners, so it is safe beside a running gateway.
         """
@@ -189,13 +189,12 @@ class Gateway:
         mailbox = self.router.attach("discovery")
         for source in sources:
             source.start()
-        waiting = {source.name for source in sources}
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    while waiting:
-                        updates = await mailbox.take()
-                        waiting -= {status.name for status in updates.bridges.values() if status.up}
+                    # A refusal is an answer too: who asks at a terminal need not see it tried again.
+                    while not all(source.has_said for source in sources):
+                        await mailbox.take()
             yield
         finally:
             self.router.detach("discovery")

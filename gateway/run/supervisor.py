@@ -393,6 +393,11 @@ class Runner:
         """See `Context.set_log_level`."""
         self._services.set_log_level(level)
 
+    @property
+    def has_said(self) -> bool:
+        """Whether it has said that it is up, or why it is down; not only that it connects."""
+        return self._last_said is not None
+
     def report(self, *, up: bool | None, detail: str = "") -> None:
         """See `Context.report`."""
         self._has_reported = True

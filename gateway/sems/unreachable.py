@@ -38,23 +38,24 @@ _ERRORS: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
 
 def unreachable(url: str, error: BaseException, now: datetime) -> UnreachableError:
     """Return what is to be raised where no connection came about."""
-    causes = list(_causes(error))
-    what, advice = _meaning(causes)
-    said = plain(str(causes[-1]), MAX_REASON)
+    cause, what, advice = _meaning(error)
+    said = plain(str(cause), MAX_REASON) or type(cause).__name__
     because = ": it ".join(filter(None, ("can't be reached", what)))
-    found = UnreachableError(f"SEMS at {url} {because} ({said or type(causes[-1]).__name__})")
+    found = UnreachableError(f"SEMS at {url} {because} ({said})")
     found.advice = advice.format(now=iso(now))
     return found
 
 
-def _meaning(causes: list[BaseException]) -> tuple[str, str]:
+def _meaning(error: BaseException) -> tuple[BaseException, str, str]:
+    causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return _CERTIFICATES.get(cause.verify_code, _CERTIFICATE)
+            return cause, *_CERTIFICATES.get(cause.verify_code, _CERTIFICATE)
     for kind, what, advice in _ERRORS:
-        if any(isinstance(cause, kind) for cause in causes):
-            return what, advice
-    return "", UnreachableError.advice
+        for cause in causes:
+            if isinstance(cause, kind):
+                return cause, what, advice
+    return error, "", UnreachableError.advice
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

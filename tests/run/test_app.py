@@ -1,12 +1,16 @@
 """What a whole gateway keeps from one run to the next, and what it does not start."""
 
+import asyncio
+
 import pytest
 
 from gateway.api.registry import installed
 from gateway.core.model import Alarm, Device, DeviceKind
 from gateway.run.app import Gateway
 from gateway.run.settings import Config
+from tests.bridges.open_api.kit import cloud
 from tests.kit.clock import NOON
+from tests.kit.ports import free_port
 
 DEVICE = Device(serial="SN1", kind=DeviceKind.INVERTER)
 
@@ -50,3 +54,15 @@ async def test_to_discover_opens_no_listener(gateway):
     it = gateway("push: {type: push, port: 0, secret: a-secret-that-nobody-guesses}\n  web: {type: web, port: 0}")
     await it.discover(timeout=120)
     assert it.router.bridges() == []
+
+
+@pytest.mark.parametrize("password", ["wrong", "unreachable"])
+async def test_to_discover_ends_at_a_refusal(gateway, password):
+    """Who asks at a terminal waits no half minute for a login that is refused."""
+    async with asyncio.timeout(150), cloud() as simulator:
+        url = f"http://127.0.0.1:{free_port()}" if password == "unreachable" else simulator.url
+        it = gateway(f"sems: {{type: open_api, account: demo, password: {password}, url: '{url}'}}")
+        await it.discover(timeout=3600)
+    (status,) = it.router.bridges()
+    assert not status.up
+    assert ("refused" if password == "wrong" else "can't be reached") in status.detail
