@@ -5,7 +5,7 @@ Beside this face there are `gateway.api.modbus` for register maps, `gateway.api.
 """
 
 from gateway.api.bridge import Bridge, BridgeSettings, Claim, tcp_ports
-from gateway.api.capabilities import HistoryProvider, HistorySink, Sink
+from gateway.api.capabilities import HistoryProvider, HistorySink, Probing, Sink
 from gateway.api.contexts import (
     BaseContext,
     Context,
@@ -50,6 +50,7 @@ from gateway.core.model import (
     new_command_id,
 )
 from gateway.core.points import NONE, POINTS, SETPOINTS, BadValueError, Kind, OutOfRangeError, Point, Type
+from gateway.core.probe import Mark, Probe
 from gateway.core.text import identifier, plain
 from gateway.core.verdict import Check, Refusal, Verdict
 
@@ -87,6 +88,7 @@ __all__ = [
     "HistoryProvider",
     "HistorySink",
     "Kind",
+    "Mark",
     "NotSentError",
     "OperatorContext",
     "Origin",
@@ -95,6 +97,8 @@ __all__ = [
     "Outcome",
     "Page",
     "Point",
+    "Probe",
+    "Probing",
     "Quality",
     "Range",
     "RateLimitWait",

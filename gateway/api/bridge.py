@@ -38,6 +38,8 @@ class Claim(NamedTuple):
     """What it is, in words; the same words are the same thing, e.g. `TCP port 502`."""
     host: str = ""
     """On which address of this machine; "" for all of them."""
+    port: int = 0
+    """Of TCP, where it listens."""
 
     def meets(self, other: "Claim") -> bool:
         """Return whether both can't be had at the same time."""
@@ -46,7 +48,7 @@ class Claim(NamedTuple):
 
 def tcp_ports(host: str, port: int, count: int = 1, setting: str = "port") -> list[Claim]:
     """Return the claims of a listener; none where port is 0, which is any free one."""
-    return [Claim(setting, f"TCP port {port + n}", host) for n in range(count)] if port else []
+    return [Claim(setting, f"TCP port {port + n}", host, port + n) for n in range(count)] if port else []
 
 
 class BridgeSettings(BaseModel):

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from gateway.core.mailbox import Updates
 from gateway.core.model import HistoryPlan, Page, RateLimitWait, Resolution
+from gateway.core.probe import Probe
 
 
 @runtime_checkable
@@ -31,6 +32,15 @@ class HistorySink(Sink, Protocol):
 
     backlog: int
     """How many snapshots wait for it at most, also while it is down. Past that the oldest is dropped and counted."""
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """A bridge that can say, without being started, whether what it needs is there."""
+
+    def probe(self) -> AsyncIterator[Probe]:
+        """Look at one thing after another, as far as it goes; change nothing, and publish nothing."""
+        ...
 
 
 @runtime_checkable

@@ -1,9 +1,9 @@
 """`sems-gateway doctor`: how the running gateway does, what it doubts of its data, and what to do about it."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
-from enum import StrEnum
 from typing import Annotated, Final
 
 import msgspec
@@ -13,6 +13,7 @@ from rich.console import Console
 from gateway.bridges.local import HungUpError, LocalClient, NotRunningError
 from gateway.bridges.local.protocol import Examine, Examined
 from gateway.cli.config import DataDir, MaybeConfig, target_of
+from gateway.cli.known import discovered
 from gateway.cli.loop import log_errors_only, run_on_loop
 from gateway.cli.output import EXIT_FAILED, in_json, out
 from gateway.cli.target import NoConfigError, Target
@@ -20,7 +21,10 @@ from gateway.commands.policy.halt import in_words
 from gateway.config.document import ConfigError
 from gateway.core.balance import BATTERY, GRID, Sheet, Sign
 from gateway.core.findings import Finding, FindingCode
-from gateway.core.model import BridgeStatus, Device, Quality, iso
+from gateway.core.model import BridgeStatus, Device, DeviceKind, Quality, iso
+from gateway.core.probe import Mark
+from gateway.run.preflight import looked_at
+from gateway.run.settings import Config
 from gateway.terminal.console import write
 
 ANSWER_WITHIN: Final = 10.0
@@ -36,15 +40,6 @@ FOUND_ZONES: Final = {
     FindingCode.ZONE_INFERRED: "found out from its times",
     FindingCode.ZONE_UNKNOWN: "a guess: nothing says which",
 }
-
-
-class Mark(StrEnum):
-    """How something stands."""
-
-    WELL = "✓"
-    NOTE = "!"
-    """Nothing is broken, but somebody should know."""
-    WRONG = "✗"
 
 
 STYLE: Final = {Mark.WELL: "green", Mark.NOTE: "yellow", Mark.WRONG: "red"}
@@ -64,7 +59,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 async def examine(target: Target) -> list[Line]:
-    """Ask the running gateway; where none runs, say so, and look at the configuration alone."""
+    """Ask the running gateway; where none runs, look at all that it would need, and at what the account has."""
     try:
         async with asyncio.timeout(ANSWER_WITHIN), aclosing(LocalClient(target.data_dir).ask(Examine())) as replies:
             async for reply in replies:
@@ -73,9 +68,11 @@ async def examine(target: Target) -> list[Line]:
         missing = "the gateway that runs is another version; run the `sems-gateway` that it was started with"
     except TimeoutError:
         missing = f"a gateway runs with data_dir {target.data_dir}, but it does not answer; see its log"
-    except (NotRunningError, HungUpError) as error:
+    except HungUpError as error:
         missing = str(error)
-    return [Line(Mark.WRONG, "gateway", "", missing), *_configured(target)]
+    except NotRunningError as error:
+        return await _before_it_runs(target, str(error))
+    return [Line(Mark.WRONG, "gateway", "", missing)]
 
 
 def show(console: Console, lines: Sequence[Line]) -> None:
@@ -106,18 +103,43 @@ def wrong(lines: Sequence[Line]) -> bool:
     return any(line.mark is Mark.WRONG for line in lines)
 
 
-def _configured(target: Target) -> Iterator[Line]:
+async def _before_it_runs(target: Target, missing: str) -> list[Line]:
     try:
         config = target.config()
     except ConfigError as error:
-        yield from (Line(Mark.WRONG, "configuration", "", line) for line in error.lines())
+        return [Line(Mark.WRONG, "configuration", "", line) for line in error.lines()]
     except NoConfigError:
-        return
-    else:
-        bridges = ", ".join(f"{bridge.name} ({bridge.type})" for bridge in config.bridges)
-        yield Line(
-            Mark.WELL, "configuration", "", f"{target.file} is in order: {bridges}; no more can be said of it here"
+        return [Line(Mark.WRONG, "gateway", "", missing)]
+    bridges = ", ".join(f"{bridge.name} ({bridge.type})" for bridge in config.bridges)
+    lines = [
+        Line(Mark.NOTE, "gateway", "", "no gateway runs with this configuration", f"sems-gateway run {target.file}"),
+        Line(Mark.WELL, "configuration", "", f"{target.file} is in order: {bridges}"),
+        *(Line(Mark.NOTE, "configuration", "", warning) for warning in config.warnings()),
+    ]
+    async for bridge, probe in looked_at(config):
+        lines.append(Line(probe.mark, probe.about, bridge, probe.text, probe.remedy))
+    return [*lines, *await _found(config)]
+
+
+def _several(kind: DeviceKind) -> str:
+    words = kind.replace("_", " ")
+    return f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"
+
+
+async def _found(config: Config) -> list[Line]:
+    """Log in, once, and say what the account has."""
+    inventory = await discovered(config)
+    kinds = Counter(state.device.kind for state in inventory.states)
+    lines = [_bridge(status) for status in inventory.bridges]
+    if kinds:
+        text = ", ".join(
+            f"{count} {_several(kind) if count > 1 else kind.replace('_', ' ')}"
+            for kind, count in sorted(kinds.items())
         )
+        lines.append(Line(Mark.WELL, "devices", "", f"found: {text}"))
+    elif inventory.bridges:
+        lines.append(Line(Mark.WRONG, "devices", "", "no plant and no device was found"))
+    return lines + [_finding(status, each) for status in inventory.bridges for each in status.findings]
 
 
 def _lines(found: Examined) -> Iterator[Line]:

@@ -29,7 +29,8 @@ COMMANDS: Final = {
     "schema": "Print the JSON Schema of a configuration: with it an editor completes, explains and checks it.",
     "devices": "List plants and devices: of the running gateway, or else fresh from SEMS.",
     "doctor": (
-        "Say how the running gateway does, what it doubts of its data, and what to do. Exits with 1 where it is wrong."
+        "Say how the running gateway does, what it doubts of its data, and what to do; where none runs, try all that "
+        "it would need: clock, DNS, TLS, login, broker, Kafka, ports. Exits with 1 where something is wrong."
     ),
     "plugins": (
         "List bridges, register maps and payload formats that are installed, whence, and what keeps one from being "

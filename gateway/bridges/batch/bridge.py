@@ -1,7 +1,7 @@
 """The Batch Remote Control API as a controller."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import ClassVar, Final
 
 from gateway.api.bridge import BridgeSettings, Context
@@ -15,7 +15,9 @@ from gateway.bridges.batch.tally import METRICS, Tally
 from gateway.core.controller import Outcome
 from gateway.core.errors import NotSentError, RefusedError
 from gateway.core.model import Command, CommandState, Value
+from gateway.core.probe import Probe
 from gateway.kafka import METERS, TROUBLES, Consumer, Health, Producer, TopicIds, watch_credentials
+from gateway.kafka.probe import probe_cluster
 
 COMMANDS: Final = "commands"
 RESULTS: Final = "results"
@@ -69,6 +71,12 @@ class BatchBridge:
             route.interface.name: Sender(route, settings, context, self._producer, self._results, self._tally)
             for route in interfaces.routes
         }
+
+    def probe(self) -> AsyncIterator[Probe]:
+        """See `Probing`."""
+        topics = dict.fromkeys(topic for _, topic in self._settings.interfaces.topics)
+        member = f"{self._context.gateway_id}.{self._context.name}"
+        return probe_cluster(self._settings.connection, topics, client_id=member, log=self._context.log)
 
     async def start(self) -> None:
         """Connect, in the background: the cluster may be away."""

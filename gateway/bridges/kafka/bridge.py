@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import ClassVar, Final
 
 from gateway.api.bridge import BridgeSettings, Context
@@ -18,6 +18,7 @@ from gateway.core.errors import GatewayError, NotSentError
 from gateway.core.mailbox import Updates
 from gateway.core.metrics import Metrics, counter, gauge
 from gateway.core.model import Command, CommandState, Device, Value
+from gateway.core.probe import Probe
 from gateway.kafka import (
     METERS,
     TROUBLES,
@@ -29,6 +30,7 @@ from gateway.kafka import (
     create_topics,
     watch_credentials,
 )
+from gateway.kafka.probe import probe_cluster
 from gateway.sems.pushed import Outcome as Fate
 
 CREATE_AGAIN: Final = 10.0
@@ -71,6 +73,16 @@ class KafkaBridge:
         )
         self._clients: dict[str, Producer | Consumer] = {}
         self._ids = TopicIds(settings.connection, self._client_id("topics"), context.log)
+
+    def probe(self) -> AsyncIterator[Probe]:
+        """See `Probing`. Topics that it may create itself need not be there."""
+        settings = self._settings
+        topics = [
+            *(settings.telemetry.topics if settings.telemetry else ()),
+            *(self._publisher.topics if self._publisher and settings.publish and not settings.publish.create else ()),
+            *(self._joined.topics if self._joined else ()),
+        ]
+        return probe_cluster(settings.connection, topics, client_id=self._client_id("doctor"), log=self._context.log)
 
     async def start(self) -> None:
         """Begin to connect. Raises GatewayError where librdkafka can't use the settings."""

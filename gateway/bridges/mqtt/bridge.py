@@ -5,6 +5,7 @@ With `payload: sparkplug` an `EdgeNode` stands in for publisher and commands.
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from gateway.api.bridge import BridgeSettings, Context
@@ -18,12 +19,14 @@ from gateway.bridges.mqtt.home_assistant.discovery import Discovery
 from gateway.bridges.mqtt.inbox import Inbox
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
+from gateway.bridges.mqtt.probe import probe_broker
 from gateway.bridges.mqtt.publisher import Publisher
 from gateway.bridges.mqtt.retained import Retained
 from gateway.bridges.mqtt.settings import MqttSettings
 from gateway.bridges.mqtt.topics import ALARM, Topics
 from gateway.bridges.mqtt.unsent import METRICS as UNSENT_METRICS
 from gateway.core.mailbox import Updates
+from gateway.core.probe import Probe
 
 if TYPE_CHECKING:
     from gateway.bridges.mqtt.sparkplug.node import EdgeNode
@@ -63,6 +66,10 @@ class MqttBridge:
         """Whether the bridge is up, as far as the broker is concerned."""
         self._fed = asyncio.Event()
         """Set when mail arrives, so steps of commands do from then on."""
+
+    def probe(self) -> AsyncIterator[Probe]:
+        """See `Probing`."""
+        return probe_broker(self._settings, self._context)
 
     async def start(self) -> None:
         """Begin; returns when the first attempt to connect has succeeded or failed, and is reported."""

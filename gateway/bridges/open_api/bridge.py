@@ -15,12 +15,14 @@ from gateway.bridges.open_api.poller import PlantPoller
 from gateway.bridges.open_api.settings import OpenApiSettings
 from gateway.core.controller import CallEstimate, Outcome
 from gateway.core.model import Command, HistoryPlan, Page, RateLimitWait, Resolution, Value
+from gateway.core.probe import Probe
 from gateway.sems.account_times import AccountTimes
 from gateway.sems.budget import Budget
 from gateway.sems.listed import Listed
 from gateway.sems.plan import PollIntervals
 from gateway.sems.plants import Plants
 from gateway.sems.poller import polling_metrics
+from gateway.sems.probe import probe_cloud
 from gateway.sems.session import Session
 from gateway.sems.unknown_fields import UnknownFields
 
@@ -82,6 +84,10 @@ class OpenApiBridge:
         self._history = History(catalogue, self._session, context, self._plants, self._times.dates)
         self._filler = Filler(settings.fill_gaps_within, catalogue, context, self._history, self._plants, self)
         self._poller.on_read = self._filler.read
+
+    def probe(self) -> AsyncIterator[Probe]:
+        """See `Probing`."""
+        return probe_cloud(self._settings.host, self._context.clock)
 
     async def start(self) -> None:
         """Log in, discover and poll, in the background: SEMS may be away."""

@@ -1,5 +1,6 @@
 """One account of the Real-Time Data API, as a source. There is no control in this API, and none here."""
 
+from collections.abc import AsyncIterator
 from typing import ClassVar, Final
 
 from gateway.api.bridge import BridgeSettings, Context
@@ -9,8 +10,10 @@ from gateway.bridges.realtime.poller import NumberPoller
 from gateway.bridges.realtime.roster import METRICS as NUMBERS
 from gateway.bridges.realtime.roster import Roster
 from gateway.bridges.realtime.settings import ACCOUNT_API, RealtimeSettings
+from gateway.core.probe import Probe
 from gateway.sems.budget import Budget
 from gateway.sems.poller import polling_metrics
+from gateway.sems.probe import probe_cloud
 from gateway.sems.session import Session
 from gateway.sems.unknown_fields import UnknownFields
 
@@ -47,6 +50,10 @@ class RealtimeBridge:
         self._listing.on_found = self._poller.found
         self._listing.on_round = self._poller.discovered
         self._listing.on_failed = self._poller.unlisted
+
+    def probe(self) -> AsyncIterator[Probe]:
+        """See `Probing`."""
+        return probe_cloud(self._settings.host, self._context.clock)
 
     async def start(self) -> None:
         """Log in and read, in the background: SEMS may be away."""
