@@ -75,7 +75,7 @@ async def examine(target: Target) -> list[Line]:
     return [Line(Mark.WRONG, "gateway", "", missing)]
 
 
-def show(console: Console, lines: Sequence[Line]) -> None:
+def show(console: Console, lines: Sequence[Line], *, summary: bool = True) -> None:
     """Print them: what is wrong with what to do about it, and of many plants no more than those."""
     plants = sum(line.about == "balance" for line in lines)
     for line in lines:
@@ -85,6 +85,8 @@ def show(console: Console, lines: Sequence[Line]) -> None:
         console.print(f"{line.mark} {subject}{line.text}", style=STYLE[line.mark], markup=False)
         for row in line.remedy.splitlines():
             console.print(f"    {row}", markup=False)
+    if not summary:
+        return
     counts = {mark: sum(line.mark is mark for line in lines) for mark in Mark}
     console.print(
         f"{counts[Mark.WELL]} well, {counts[Mark.NOTE]} to know, {counts[Mark.WRONG]} wrong", style="bold", markup=False

@@ -24,6 +24,7 @@ SHOWN: Final = 80
 """Characters of a word of the command line that an error repeats."""
 
 COMMANDS: Final = {
+    "init": "Write a configuration: ask what it needs, and try each answer; or take all of it from options.",
     "run": "Run the gateway until SIGINT or SIGTERM.",
     "check": "Validate a configuration: file, line, what is wrong, what to write instead.",
     "schema": "Print the JSON Schema of a configuration: with it an editor completes, explains and checks it.",

@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.api.bridge import Claim
 from gateway.api.capabilities import Probing
+from gateway.core import files
 from gateway.core.probe import Mark, Probe
 from gateway.http import descriptors
 from gateway.run import data_dir
@@ -52,7 +53,7 @@ async def _probed(gateway: Gateway, config: BridgeConfig) -> list[Probe]:
 def _machine(config: Config) -> Iterator[Probe]:
     directory = config.data_dir
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        files.make_directory(directory)
         os.close(data_dir.hold(directory))
     except data_dir.DataDirError as error:
         yield Probe(Mark.WRONG, "data_dir", str(error))

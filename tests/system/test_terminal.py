@@ -95,11 +95,12 @@ def commands(world):
     c, d = world.config, world.directory
     wanted = ("--from", "2026-06-21", "--to", "2026-06-21", "--out")
     return {
+        "init": [((d / "made.yaml", "--yes", "--no-try", "--kind", "\x1b[2J"), "control")],
         "run": [],  # as `world.gateway`
         "simulate": [],  # as `world.simulator`
         "check": [((c,), "in order"), ((world.bad,), "bad.yaml")],
         "devices": [((c,), "PLANT"), ((world.fresh,), "PLANT")],
-        "doctor": [((c,), "PLANT"), ((c, "--json"), "PLANT")],
+        "doctor": [((c,), "PLANT"), ((c, "--json"), "PLANT"), ((world.fresh,), "plants")],
         "registers": [((c,), "KEPT"), *(((c, "--format", kind), "ac_power") for kind in ("csv", "json", "markdown"))],
         "units": [((c,), "KEPT"), ((c, "--free", HOSTILE), "10"), ((c, "--free", "\x1b[2J"), "control")],
         "plugins": [((), "modbus"), ((c,), "open_api"), ((c, "--json"), "open_api")],

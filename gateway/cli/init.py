@@ -1,0 +1,311 @@
+"""`sems-gateway init`: asks what a configuration needs, tries each answer, and writes it with comments."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+import yaml
+
+from gateway.api.registry import installed
+from gateway.cli import doctor
+from gateway.cli.loop import log_errors_only, run_on_loop
+from gateway.cli.output import EXIT_CONFIG, EXIT_FAILED, err, fail, out
+from gateway.cli.target import Target
+from gateway.config.document import nearest
+from gateway.core import files
+from gateway.core.points import SETPOINTS
+from gateway.core.probe import Mark
+from gateway.run.schema import json_schema
+
+ACCOUNTS: Final = {
+    "classic": "a SEMS organisation account with the Open API switched on",
+    "developer": "client id and secret of the developer platform",
+    "realtime": "a third-party supplier's licence for the Real-Time Data API (no control)",
+}
+LOOPBACK: Final = "127.0.0.1"
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - asked for
+COMMENT_COLUMN: Final = 44
+SHOWN: Final = frozenset({"dns", "connection", "tls", "clock", "bridge", "devices", "broker", "port"})
+"""What is said of an answer that was tried; of the rest what is wrong."""
+
+
+class Section(msgspec.Struct):
+    """A bridge as it will stand in the file."""
+
+    name: str
+    type: str
+    settings: dict[str, Any]
+    secrets: dict[str, str] = {}
+    """Setting → what only its own file has."""
+
+
+class Asker:
+    """Takes what the command line says, or asks for it; without a terminal the default counts."""
+
+    def __init__(self, *, may_ask: bool) -> None:
+        self.may_ask = may_ask
+
+    def text(self, flag: str, given: str | None, question: str, default: str | None = None) -> str:
+        """Return a text. Ends the command where there is none."""
+        if given is not None:
+            return given
+        if self.may_ask:
+            return str(typer.prompt(question, default=default, show_default=bool(default))).strip()
+        if default is None:
+            fail(f"nobody can be asked here; say {flag}", EXIT_CONFIG)
+        return default
+
+    def secret(self, flag: str, given: Path | None, question: str) -> str:
+        """Return a secret: from a file, or typed unseen."""
+        if given is not None:
+            try:
+                return given.read_text("utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                fail(f"{flag}: {given} can't be read ({error})", EXIT_CONFIG)
+        if not self.may_ask:
+            fail(f"nobody can be asked here; say {flag} FILE", EXIT_CONFIG)
+        return str(typer.prompt(question, hide_input=True))
+
+    def yes(self, given: object, question: str) -> bool:
+        """Return whether a part is wanted: where the command line says something of it, or somebody says so."""
+        return given is not None if given is not None or not self.may_ask else typer.confirm(question, default=True)
+
+
+class Draft:
+    """The file as it grows, and what was found out about it."""
+
+    def __init__(self, file: Path, asker: Asker, *, may_try: bool) -> None:
+        self.file = file
+        self.sections: list[Section] = []
+        self.setpoints: list[str] = []
+        self._asker = asker
+        self._may_try = may_try
+
+    def settle(self, ask: Callable[[bool], Section]) -> None:
+        """Add a bridge once it works, or is wanted all the same. `ask` is told whether it is for the first time."""
+        first = True
+        while True:
+            section = ask(first)
+            if not self._may_try or self._works(section):
+                break
+            if not self._asker.may_ask:
+                fail("nothing was written; put it right, or say --no-try", EXIT_FAILED)
+            if not typer.confirm("Answer again? (no: write it as it is)", default=True):
+                break
+            first = False
+        self.sections.append(section)
+
+    def _works(self, section: Section) -> bool:
+        """Try one bridge alone, and show what came of it."""
+        # Beside the file that it will be, so that relative paths and the one login count.
+        trial = self.file.with_name(f".{self.file.name}.trial")
+        try:
+            _write(trial, self.text([section], secrets_inside=True))
+            lines = run_on_loop(doctor.examine(Target.of(trial, None)))
+        finally:
+            trial.unlink(missing_ok=True)
+        lines = [line for line in lines if line.about in SHOWN or line.mark is Mark.WRONG]
+        doctor.show(out, lines, summary=False)
+        return not doctor.wrong(lines)
+
+    def text(self, sections: Sequence[Section], *, secrets_inside: bool = False) -> str:
+        """Return the whole file."""
+        rows = [
+            f"# yaml-language-server: $schema={self._beside('schema.json').name}",
+            "# Written by `sems-gateway init`. All settings: docs/configuration.md. After a change: sems-gateway check",
+            "",
+            "bridges:",
+        ]
+        for section in sections:
+            model = installed().load(section.type).Settings
+            rows += [f"  {section.name}:", f"    type: {section.type}"]
+            for key, value in section.settings.items():
+                rows.append(_commented(f"    {key}: {_scalar(value)}", model.model_fields[key].description))
+            for key, secret in section.secrets.items():
+                shown = json.dumps(secret) if secrets_inside else f"{{file: {self.secret_file(section, key).name}}}"
+                rows.append(f"    {key}: {shown}")
+            rows.append("")
+        return "\n".join([*rows, *self._control()]) + "\n"
+
+    def _control(self) -> Iterable[str]:
+        if not self.setpoints:
+            return ["control:", _commented("  enabled: false", "true: values may be set, by rules under `allow`")]
+        rule = [
+            _commented('    - devices: ["*"]', "serial numbers or patterns"),
+            f"      setpoints: {_scalar(self.setpoints)}",
+        ]
+        return ["control:", "  enabled: true", "  allow:", *rule]
+
+    def secret_file(self, section: Section, key: str) -> Path:
+        """Return where a secret will stand."""
+        return self._beside(f"{section.name}-{key}")
+
+    def _beside(self, end: str) -> Path:
+        return self.file.with_name(f"{self.file.stem}.{end}")
+
+    def write(self) -> list[Path]:
+        """Write everything, the configuration last; returns what was written."""
+        made = {self.secret_file(one, key): secret for one in self.sections for key, secret in one.secrets.items()}
+        made[self._beside("schema.json")] = json.dumps(json_schema(installed()), indent=1) + "\n"
+        made[self.file] = self.text(self.sections)
+        for path, text in made.items():
+            _write(path, text)
+        return list(made)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that is ours alone."""
+    try:
+        files.replace(path, text.encode())
+    except OSError as error:
+        fail(f"{path} can't be written ({error.strerror}); name another place", EXIT_CONFIG)
+
+
+def _scalar(value: object) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000).removesuffix("...\n").strip()
+
+
+def _commented(row: str, comment: str | None) -> str:
+    return f"{row:<{COMMENT_COLUMN}}# {comment}" if comment else row
+
+
+def _host_and_port(text: str, default: int) -> tuple[str, int]:
+    host, _, port = text.rpartition(":") if text.count(":") == 1 else (text, "", "")
+    return host, int(port) if port.isdigit() else default
+
+
+def init(
+    file: Annotated[Path, typer.Argument(metavar="[CONFIG]", help="the file to write")] = Path("config.yaml"),
+    account_kind: Annotated[
+        str | None, typer.Option("--kind", metavar="|".join(ACCOUNTS), help="which access to SEMS you have")
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="classic: the account; else: the client id")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="a file with its password, or client secret")
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="developer, realtime: eu, au, us, hk or cn")] = None,
+    url: Annotated[str | None, typer.Option(help="the cloud's host, where it is not the region's")] = None,
+    whitelist: Annotated[str | None, typer.Option(help='realtime: serial numbers with commas between, or "*"')] = None,
+    mqtt: Annotated[
+        str | None, typer.Option(metavar="HOST[:PORT]", help="the broker; left out with --yes: none")
+    ] = None,
+    mqtt_username: Annotated[str | None, typer.Option(help="as the broker knows the gateway")] = None,
+    mqtt_password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="a file with its password")] = None,
+    home_assistant: Annotated[
+        bool, typer.Option("--home-assistant", help="let Home Assistant find the devices")
+    ] = False,
+    modbus: Annotated[
+        str | None, typer.Option(metavar="[HOST:]PORT", help="serve Modbus TCP there; left out with --yes: not")
+    ] = None,
+    control: Annotated[
+        list[str] | None, typer.Option(metavar="SETPOINT", help="may be set by MQTT, Modbus, …; may be repeated")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="ask nothing; what is left out has its default")] = False,
+    no_try: Annotated[bool, typer.Option("--no-try", help="connect to nothing")] = False,
+    force: Annotated[bool, typer.Option("--force", help="write over a file that is there")] = False,
+) -> None:
+    """`sems-gateway init`."""
+    if file.exists() and not force:
+        fail(f"{file} is there already; name another file, or say --force", EXIT_CONFIG)
+    os.umask(0o077)
+    log_errors_only()
+    asker = Asker(may_ask=sys.stdin.isatty() and not yes)
+    draft = Draft(file.absolute(), asker, may_try=not no_try)
+    kind = _kind(asker, account_kind)
+    draft.settle(
+        lambda first: _cloud(
+            asker, kind, account if first else None, password_file if first else None, region, url, whitelist
+        )
+    )
+    if asker.yes(mqtt, "MQTT, for Home Assistant, Node-RED and others?"):
+        draft.settle(
+            lambda first: _broker(
+                asker, mqtt if first else None, mqtt_username, mqtt_password_file if first else None, home_assistant
+            )
+        )
+    if asker.yes(modbus, "Modbus TCP, for SCADA and PLCs?"):
+        draft.settle(lambda first: _modbus(asker, modbus if first else None))
+    draft.setpoints = _setpoints(asker, control, kind)
+    for path in draft.write():
+        out.print(f"written: {path}", markup=False)
+    out.print(f"\nNext:  sems-gateway run {file}", markup=False)
+
+
+def _kind(asker: Asker, given: str | None) -> str:
+    if given is None and asker.may_ask:
+        for name, words in ACCOUNTS.items():
+            out.print(f"  {name:10} {words}", markup=False)
+        err.print("An ordinary SEMS login opens none of them; README says how one gets in.", style="dim", markup=False)
+    kind = asker.text("--kind", given, "Which access to SEMS do you have?", "classic")
+    if kind not in ACCOUNTS:
+        fail(f"there is no access of the kind {kind!r}; {nearest(kind, ACCOUNTS)}", EXIT_CONFIG)
+    return kind
+
+
+def _cloud(
+    asker: Asker,
+    kind: str,
+    account: str | None,
+    password_file: Path | None,
+    region: str | None,
+    url: str | None,
+    whitelist: str | None,
+) -> Section:
+    if kind == "classic":
+        settings: dict[str, Any] = {"account": asker.text("--account", account, "SEMS account")}
+        secrets = {"password": asker.secret("--password-file", password_file, "Its password")}
+    else:
+        settings = {"client_id": asker.text("--account", account, "Client id")}
+        secrets = {"client_secret": asker.secret("--password-file", password_file, "Client secret")}
+    if kind == "developer":
+        settings = {"platform": "developer", **settings}
+    if kind != "classic" and url is None:
+        settings["region"] = asker.text("--region", region, "Region (eu, au, us, hk, cn)", "eu")
+    if url is not None:
+        settings["url"] = url
+    if kind == "realtime":
+        numbers = asker.text("--whitelist", whitelist, "Whitelisted serial numbers, with commas between, or *", "*")
+        settings["whitelist"] = "*" if numbers == "*" else [one.strip() for one in numbers.split(",") if one.strip()]
+    return Section("sems", "realtime" if kind == "realtime" else "open_api", settings, secrets)
+
+
+def _broker(
+    asker: Asker, given: str | None, username: str | None, password_file: Path | None, home_assistant: bool
+) -> Section:
+    host, port = _host_and_port(asker.text("--mqtt", given, "Broker", LOOPBACK), 1883)
+    settings: dict[str, Any] = {"host": host, "port": port}
+    secrets = {}
+    name = asker.text("--mqtt-username", username, "User at the broker (nothing: none)", "")
+    if name:
+        settings["username"] = name
+        secrets["password"] = asker.secret("--mqtt-password-file", password_file, "Its password")
+    if home_assistant or (asker.may_ask and typer.confirm("Let Home Assistant find the devices?", default=True)):
+        settings["home_assistant"] = True
+    return Section("mqtt", "mqtt", settings, secrets)
+
+
+def _modbus(asker: Asker, given: str | None) -> Section:
+    if given is None and asker.may_ask:
+        others = typer.confirm("Reached from other machines?", default=True)
+        given = f"{EVERYWHERE if others else LOOPBACK}:{asker.text('--modbus', None, 'Port', '5020')}"
+    text = given or "5020"
+    host, port = (LOOPBACK, int(text)) if text.isdigit() else _host_and_port(text, 5020)
+    return Section("modbus", "modbus", {"host": host or LOOPBACK, "port": port})
+
+
+def _setpoints(asker: Asker, given: list[str] | None, kind: str) -> list[str]:
+    if kind == "realtime":
+        return []
+    if given is None and asker.may_ask:
+        out.print(f"Values that can be set: {', '.join(SETPOINTS)}", markup=False)
+        answer = asker.text("--control", None, "Which may be set? (with commas between; nothing: none)", "")
+        given = [one.strip() for one in answer.split(",") if one.strip()]
+    for name in given or ():
+        if name != "*" and name not in SETPOINTS:
+            fail(f"there is no setpoint {name!r}; {nearest(name, SETPOINTS)}", EXIT_CONFIG)
+    return list(given or ())

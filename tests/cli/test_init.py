@@ -1,0 +1,179 @@
+"""`sems-gateway init`: from nothing to a configuration that works, by questions or by options."""
+
+import stat
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+from gateway.api.registry import installed
+from gateway.cli import app
+from gateway.run.schema import json_schema
+from gateway.run.settings import Config
+from tests.kit.mosquitto import Mosquitto
+from tests.kit.ports import free_port
+from tests.kit.process import eventually, sems_gateway
+from tests.kit.terminal import on_terminal
+
+
+def init(*words):
+    return CliRunner().invoke(app, ["init", *map(str, words)])
+
+
+@pytest.fixture
+def secret(tmp_path):
+    def secret(name, text):
+        file = tmp_path / name
+        file.write_text(f"{text}\n")
+        file.chmod(0o600)
+        return file
+
+    return secret
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "plant" / "config.yaml"
+
+
+def loaded(file):
+    config = Config.load(file, installed())
+    assert config.warnings() == []
+    assert not [*Draft202012Validator(json_schema(installed())).iter_errors(yaml.safe_load(file.read_text()))]
+    return config
+
+
+def test_options_alone_make_a_whole_one(file, secret):
+    password, broker = secret("a", "geheim: #1"), secret("b", "for the broker")
+    file.parent.mkdir()
+    done = init(
+        file, "--yes", "--no-try", "--kind", "classic", "--account", "me@firma.de", "--password-file", password,
+        "--mqtt", "192.168.1.20:1884", "--mqtt-username", "gw", "--mqtt-password-file", broker, "--home-assistant",
+        "--modbus", "0.0.0.0:502", "--control", "active_power_limit", "--control", "running",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    config = loaded(file)
+    sems, mqtt, modbus = (bridge.settings for bridge in config.bridges)
+    assert (sems.account, sems.password.get_secret_value()) == ("me@firma.de", "geheim: #1")
+    assert (mqtt.host, mqtt.port, mqtt.username) == ("192.168.1.20", 1884, "gw")
+    assert (mqtt.password.get_secret_value(), mqtt.home_assistant.enabled) == ("for the broker", True)
+    assert (modbus.host, modbus.port) == ("0.0.0.0", 502)
+    (rule,) = config.root.control.allow
+    assert [*rule.setpoints] == ["active_power_limit", "running"]
+    assert "geheim" not in file.read_text()
+    for made in file.parent.glob("config.*"):
+        assert stat.S_IMODE(made.stat().st_mode) == 0o600, made
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        (["--kind", "developer", "--region", "au"], {"platform": "developer", "region": "au"}),
+        (["--kind", "realtime", "--whitelist", "SN1, SN2"], {"region": "eu"}),
+        (["--kind", "realtime", "--url", "https://10.0.0.1"], {}),
+    ],
+)
+def test_the_other_accesses(file, secret, words, settings):
+    done = init(file, "--yes", "--no-try", "--account", "id", "--password-file", secret("s", "x"), *words)
+    assert done.exit_code == 0, done.output
+    config = loaded(file)
+    (bridge,) = config.bridges
+    assert bridge.settings.client_id == "id"
+    assert bridge.settings.client_secret.get_secret_value() == "x"
+    assert {name: str(getattr(bridge.settings, name)) for name in settings} == settings
+    assert not config.root.control.enabled
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "say --account"),
+        (["--account", "a"], "say --password-file FILE"),
+        (["--kind", "clasic"], "did you mean 'classic'?"),
+        (["--account", "a", "--password-file", "/nowhere"], "/nowhere can't be read"),
+    ],
+)
+def test_without_a_terminal_what_is_missing_is_named(file, words, says):
+    done = init(file, "--no-try", *words)
+    assert done.exit_code == 2
+    assert says in " ".join(done.output.split())
+    assert not file.exists()
+
+
+def test_a_setpoint_that_there_is_not_is_named(file, secret):
+    done = init(
+        file, "--yes", "--no-try", "--account", "a", "--password-file", secret("s", "x"), "--control", "activ_power_li"
+    )  # fmt: skip
+    assert (done.exit_code, "did you mean 'active_power_limit'?" in done.output) == (2, True)
+    assert not file.exists()
+
+
+def test_a_file_that_is_there_is_kept(tmp_path):
+    (tmp_path / "config.yaml").write_text("mine")
+    done = init(tmp_path / "config.yaml", "--yes", "--account", "a")
+    assert (done.exit_code, "--force" in done.output) == (2, True)
+    assert (tmp_path / "config.yaml").read_text() == "mine"
+
+
+@pytest.fixture
+def simulator():
+    with sems_gateway("simulate", "--port", "0") as program:
+        yield program.line(r"ready sems=(\S+)")[1]
+
+
+@pytest.mark.system
+def test_each_answer_is_tried_and_what_fails_writes_nothing(file, secret, simulator):
+    words = ["--yes", "--account", "demo", "--url", simulator]
+    done = init(file, *words, "--password-file", secret("wrong", "no"))
+    assert done.exit_code == 1
+    assert "refused the login" in done.output
+    assert not [*file.parent.glob("*config*")]
+    done = init(file, *words, "--password-file", secret("right", "demo"), "--modbus", free_port())
+    assert done.exit_code == 0, done.output
+    assert "inverters" in done.output
+    assert "is free" in done.output
+    loaded(file)
+
+
+@pytest.mark.system
+async def test_at_a_terminal_it_asks_and_asks_again(file, simulator, tmp_path):
+    broker = Mosquitto(tmp_path)
+    await broker.start()
+    try:
+        with on_terminal("init", file, "--url", simulator) as it:
+            it.says("Which access to SEMS do you have?")
+            it.type("classic")
+            it.says("SEMS account")
+            it.type("demo")
+            it.says("Its password")
+            it.type("wrong")
+            it.says("Answer again?")
+            assert "refused the login" in it.written
+            it.type("y")
+            it.says("SEMS account")
+            it.type("demo")
+            it.says("Its password")
+            it.type("demo")
+            it.says("MQTT, for Home Assistant")
+            assert "inverters" in it.written
+            it.type("y")
+            it.says("Broker")
+            it.type(f"127.0.0.1:{broker.port}")
+            it.says("User at the broker")
+            it.type("")
+            it.says("Let Home Assistant find the devices?")
+            it.type("y")
+            it.says("Modbus TCP, for SCADA")
+            assert "lets us in" in it.written
+            it.type("n")
+            it.says("Which may be set?")
+            it.type("active_power_limit, battery_mode")
+            it.says("Next:")
+            eventually(lambda: it.process.poll() == 0)
+    finally:
+        await broker.stop()
+    config = loaded(file)
+    assert [bridge.name for bridge in config.bridges] == ["sems", "mqtt"]
+    assert config.bridges[1].settings.home_assistant.enabled
+    assert [*config.root.control.allow[0].setpoints] == ["active_power_limit", "battery_mode"]
