@@ -652,6 +652,23 @@ async def test_a_result_that_comes_before_the_answer_does_not_change_when_it_lef
 
 
 @virtual
+async def test_what_was_measured_while_a_command_waited_for_its_call_does_not_verify_it(tmp_path):
+    async with Bench(tmp_path, clock=FakeClock()) as bench, collected(bench.router) as (events, _):
+        bench.announce()
+        bench.publish(interval=600, active_power_limit=100.0)
+        bench.dispatcher.use({"scripted": Slow(bench, turn=10.0, call=1.0)})
+        command = bench.command(value=30)
+        await bench.dispatcher.submit(command)
+        await asyncio.sleep(5)
+        bench.publish(interval=600, active_power_limit=30.0)
+        await asyncio.sleep(10)
+        assert steps(events, command) == [ACCEPTED, SENT]
+        bench.publish(interval=600, active_power_limit=30.0)
+        await quiet()
+        assert events[-1].verified
+
+
+@virtual
 @pytest.mark.parametrize(("jump", "apart"), [(-3600, 20), (3600, 3620)])
 async def test_a_clock_that_is_set_during_a_call_puts_no_step_before_the_one_it_follows(tmp_path, jump, apart):
     async with Bench(tmp_path, clock=FakeClock()) as bench:
