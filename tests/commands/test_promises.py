@@ -617,21 +617,22 @@ async def test_asking_whether_what_waits_is_still_wanted_is_no_leaving(tmp_path)
 
 
 @virtual
-async def test_where_one_of_several_may_not_leave_none_has_left_then(tmp_path):
+@pytest.mark.parametrize("ttl", [2.0, 5.0])
+async def test_where_one_of_several_may_not_leave_none_has_left_then(tmp_path, ttl):
     async with Bench(tmp_path, clock=FakeClock()) as bench:
         bench.announce()
 
         class Gathered(Slow):
             async def send(self, command, in_force, timeout):
-                await asyncio.sleep(5.0)
-                assert not bench.dispatcher.may_leave(command.id, "one that has ended")
+                await asyncio.sleep(5.5)  # the other one's time is over: it has ended, or is about to
+                assert not bench.dispatcher.may_leave(command.id, other.id)
                 return await super().send(command, in_force, timeout)
 
-        controller = Gathered(bench, asks=False)
-        bench.dispatcher.use({"scripted": controller})
-        command = bench.command()
+        bench.dispatcher.use({"scripted": Gathered(bench, asks=False)})
+        command, other = bench.command(), bench.command("running", value=True, ttl=ttl)
         handed = bench.clock.now()
         await bench.dispatcher.submit(command)
+        await bench.dispatcher.submit(other)
         await asyncio.sleep(50)
         assert (await times(bench, command))[SENT] - handed < timedelta(seconds=1)
 

@@ -196,7 +196,11 @@ async def test_sent_has_the_time_at_which_the_message_was_given_away_not_when_it
         runner = it.join(result_within=0.2)
         await it.up()
         producer, still_wanted = runner.bridge._producer, it.dispatcher.still_wanted
-        post, gate, given, asked = producer.post, asyncio.Event(), [], []
+        post, gate, connected, given, asked = producer.post, asyncio.Event(), [], [], []
+
+        async def ready(_):
+            await asyncio.sleep(0.01)
+            connected.append(it.clock.now())
 
         def posted(*args, **fields):
             given.append(it.clock.now())
@@ -211,6 +215,7 @@ async def test_sent_has_the_time_at_which_the_message_was_given_away_not_when_it
             asked.extend(ids if given else ())
             return still_wanted(*ids)
 
+        monkeypatch.setattr(producer, "ready", ready)
         monkeypatch.setattr(producer, "post", posted)
         monkeypatch.setattr(it.dispatcher, "still_wanted", wanted)
         (command,) = await it.send(it.command(serial=HOUSE))
@@ -218,7 +223,7 @@ async def test_sent_has_the_time_at_which_the_message_was_given_away_not_when_it
         gate.set()
         await it.ended(command)
         accepted, sent, end = it.steps(command)
-        assert accepted.time <= sent.time <= given[0] < end.time
+        assert accepted.time <= connected[0] <= sent.time <= given[0] < end.time
 
 
 async def test_the_far_side_may_answer_before_the_cluster_confirms(cluster, tmp_path, monkeypatch):
