@@ -228,11 +228,18 @@ class ControllerContext(StatesContext, Protocol):
     """For a bridge that carries commands out."""
 
     def may_leave(self, *ids: str) -> bool:
-        """Return whether all of these commands may still leave. To be asked right before they do.
+        """Return whether all of these commands may leave now. To be asked right before they do, by one call.
 
         Their time may be over by now although their time-out is not: a machine that sleeps does not count it. One that
         has ended may not: its dead-man's timer ran out while it waited with others for a call.
+
+        The last time that it says yes is when they left, as the time of their step `sent` has it; where it is never
+        asked, that is when the controller was given them.
         """
+        ...
+
+    def still_wanted(self, *ids: str) -> bool:
+        """Return the same of commands that wait, e.g. in a queue, and do not leave yet or have been given away."""
         ...
 
     async def keep_receipt(self, receipt: str, *ids: str) -> None:

@@ -139,9 +139,19 @@ class Dispatcher:
         return self._executor.promises[serial] > 0 or self._timers.of(serial)
 
     def may_leave(self, *ids: str) -> bool:
-        """Return whether all of these commands may still leave. See `Context.may_leave`."""
-        entries = [self._open.get(id_) for id_ in ids]
-        return all(entry is not None and self._executor.hand_over.may_leave(entry) for entry in entries)
+        """Return whether all of these commands may leave now. See `Context.may_leave`."""
+        entries = self._all_open(ids)
+        return entries is not None and self._executor.hand_over.may_leave(entries)
+
+    def still_wanted(self, *ids: str) -> bool:
+        """Return whether all of these commands are still to be carried out. See `Context.still_wanted`."""
+        entries = self._all_open(ids)
+        return entries is not None and self._executor.hand_over.still_wanted(entries, self._clock.moment())
+
+    def _all_open(self, ids: Sequence[str]) -> list[Entry] | None:
+        """Return these commands; None where one of them has ended."""
+        entries = [entry for id_ in ids if (entry := self._open.get(id_)) is not None]
+        return entries if len(entries) == len(ids) else None
 
     # from the wish to `accepted` or `rejected`
 

@@ -202,6 +202,7 @@ class HandOver:
             self._drift.leaves(each.command)
             self._memory.leaves(each.command, now)
             self._ends.verifier.leaves(each)
+            each.left_at = now  # unless the bridge asks later whether it may leave
         command, receipts_first = self._bounded(entry), entry.controller in self._receipts_first
         left = True
         try:
@@ -228,11 +229,21 @@ class HandOver:
         left = self._timers.armed(command.serial, group)
         return command if left is None else msgspec.structs.replace(command, revert_after=max(1.0, left))
 
-    def may_leave(self, entry: Entry) -> bool:
-        """Return whether a command that was handed over may still leave: to be asked right before it does."""
-        if entry.remaining(self._clock.moment()) <= 0:
+    def may_leave(self, entries: Sequence[Entry]) -> bool:
+        """Return whether commands that were handed over may leave now, all by one call; if so, this is when they do."""
+        now = self._clock.moment()
+        if not self.still_wanted(entries, now):
             return False
-        return entry.is_revert or self._policy.halting.current is None
+        for entry in entries:
+            for each in (entry, *entry.companions):
+                each.left_at = now
+        return True
+
+    def still_wanted(self, entries: Sequence[Entry], now: Moment) -> bool:
+        """Return whether the time of none of these commands is over, and no halt holds one of them back."""
+        if any(entry.remaining(now) <= 0 for entry in entries):
+            return False
+        return self._policy.halting.current is None or all(entry.is_revert for entry in entries)
 
 
 def _guarded(entry: Entry) -> float:

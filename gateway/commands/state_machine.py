@@ -109,6 +109,8 @@ class Life:
         """The journal has that it was handed to that one."""
         self.handed: Moment | None = None
         """When it was handed over last."""
+        self.left_at: Moment | None = None
+        """When its call left: when it was looked at last whether it may. None where that is not known."""
         self.old = False
         """It was accepted before a start of the machine, so that only the wall clock tells how old it is."""
         self.outcome: Outcome | None = None
@@ -142,4 +144,4 @@ class Life:
 
     def taken_back(self) -> None:
         """Note that it certainly has not left this time."""
-        self.controller, self.receipt, self.is_noted = None, "", False
+        self.controller, self.left_at, self.receipt, self.is_noted = None, None, "", False

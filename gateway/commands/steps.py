@@ -5,6 +5,7 @@ A step that has begun is finished, whoever is cancelled meanwhile: what the jour
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -12,7 +13,7 @@ import structlog
 
 from gateway.commands.lane import Entry
 from gateway.commands.state_machine import Trigger, next_state
-from gateway.core.clock import Clock
+from gateway.core.clock import Clock, Moment
 from gateway.core.model import CommandEvent, CommandState
 from gateway.core.router import Router
 from gateway.journal.journal import Journal, JournalError
@@ -57,6 +58,7 @@ class Steps:
         They are taken also when who waits is cancelled. `owing` is whether what is written waits for the disk only
         shortly; steps of reverts always do. Raises JournalError; then nothing has changed.
         """
+        now = self._clock.moment()
         states: dict[str, CommandState | None] = {}
         events = []
         for entry, happening, detail in moves:
@@ -66,7 +68,7 @@ class Steps:
                 CommandEvent(
                     command=entry.command,
                     state=state,
-                    time=self._clock.now(),
+                    time=_time(entry, happening, now),
                     detail=detail,
                     verified=happening is Trigger.CONFIRMED,
                 )
@@ -130,3 +132,12 @@ class Steps:
         """Wait until all that has begun is finished."""
         if self._under_way:
             await asyncio.wait(set(self._under_way), timeout=STOP_TIMEOUT)
+
+
+def _time(entry: Entry, happening: Trigger, now: Moment) -> datetime:
+    """Return the time of a step: that a command has left is known with its answer only, which may come much later."""
+    left = entry.left_at
+    if happening is not Trigger.LEFT or left is None:
+        return now.wall
+    # Where the clock was set back meanwhile, it is reckoned from what that says now, or the end came before it.
+    return left.wall if left.wall <= now.wall else now.later(left.boot - now.boot).wall

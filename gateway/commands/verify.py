@@ -1,6 +1,6 @@
 """Waits for a source to read back what a command has set.
 
-Only what was measured after the command was handed over counts. A value that agrees confirms it at once; one that does
+Only what was measured after the command left counts. A value that agrees confirms it at once; one that does
 not may merely be older than the device's obedience, so it counts only if it was measured after the far side had said
 that it is done, and nothing better has come when the time is over.
 """
@@ -119,7 +119,8 @@ class Verifier:
 
     def _compare(self, watch: Watch, time: datetime, value: Value) -> None:
         entry = watch.entry
-        if entry.handed is None or time <= entry.handed.wall or watch.found.done():
+        left = entry.left_at or entry.handed
+        if left is None or time <= left.wall or watch.found.done():
             return
         if SETPOINTS[entry.command.setpoint].same(value, entry.command.value):
             watch.found.set_result(Finding(Trigger.CONFIRMED, "read back"))

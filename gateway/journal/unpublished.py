@@ -39,7 +39,8 @@ def unpublished(db: sqlite3.Connection) -> list[CommandEvent]:
             continue  # damaged: the audit says where
         if end is None:
             end = moment
-        lasted = end - moment > LAG
+        # One that is `sent` was written when the answer came, which may be long after its time.
+        lasted = row.state != CommandState.SENT and end - moment > LAG
         if lasted or len(found) >= MAX_EVENTS:
             break
         if row.state == AuditAction.STARTED:

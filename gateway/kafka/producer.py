@@ -203,12 +203,14 @@ class Producer:
         partition: int = PARTITION_OF_KEY,
         timeout: float,
         may_leave: Callable[[], bool] | None = None,
+        still_wanted: Callable[[], bool] | None = None,
     ) -> Delivered:
         """Send a message and wait until it is safe.
 
-        `may_leave` is asked while it waits: where it says no, e.g. because the machine has slept, the message is taken
-        back. Raises NotSentError when it certainly is not and will not be in the topic, RefusedError when it can't ever
-        be, and UnsureError after `timeout` seconds: it may be there. In no case does it leave later.
+        `may_leave` is asked right before it does. `still_wanted` is asked while it waits: where that says no, e.g.
+        because the machine has slept, the message is taken back. Raises NotSentError when it certainly is not and will
+        not be in the topic, RefusedError when it can't ever be, and UnsureError after `timeout` seconds: it may be
+        there. In no case does it leave later.
         """
         deadline = asyncio.get_running_loop().time() + timeout
         if why := self.trouble(topic):
@@ -218,12 +220,14 @@ class Producer:
                 await self.ready(topic)
         except TimeoutError:
             raise NotSentError(self.trouble(topic) or "the Kafka cluster does not answer") from None
+        if may_leave is not None and not may_leave():
+            raise NotSentError("its time was over before it could be sent")
         future = self.post(topic, value, key=key, partition=partition)
         try:
             async with asyncio.timeout_at(deadline):
-                while may_leave is not None and not future.done():
+                while still_wanted is not None and not future.done():
                     await asyncio.wait([future], timeout=STILL)
-                    if not future.done() and not may_leave():
+                    if not future.done() and not still_wanted():
                         raise TimeoutError
                 return await future
         except TimeoutError:

@@ -314,6 +314,10 @@ class Runner:
         """See `Context.may_leave`."""
         return self._services.dispatcher.may_leave(*ids)
 
+    def still_wanted(self, *ids: str) -> bool:
+        """See `Context.still_wanted`."""
+        return self._services.dispatcher.still_wanted(*ids)
+
     async def commands_by_receipt(self, receipts: Sequence[str]) -> Mapping[str, Sequence[tuple[str, str]]]:
         """See `Context.commands_by_receipt`."""
         return await self._services.dispatcher.commands_by_receipt(receipts)

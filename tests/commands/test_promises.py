@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 from contextlib import asynccontextmanager, closing
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -527,3 +528,159 @@ async def test_a_call_that_hangs_does_not_hold_a_dead_mans_timer_up(tmp_path, to
         await quiet()
         for command in commands:
             assert (await bench.journal.last_event(command.id)).state is UNKNOWN
+
+
+# when it left
+
+
+class Slow(ScriptedController):
+    """Waits for its turn, is asked whether it may leave, and takes long over the call."""
+
+    def __init__(self, bench, turn=0.0, call=20.0, asks=True):
+        super().__init__()
+        self.bench, self.turn, self.call, self.asks = bench, turn, call, asks
+        self.left = {}
+        """Value → when the call left."""
+
+    async def send(self, command, in_force, timeout):
+        await asyncio.sleep(self.turn)
+        if self.asks:
+            assert self.bench.dispatcher.may_leave(command.id)
+        self.left[command.value] = self.bench.clock.now()
+        await asyncio.sleep(self.call)
+        return await super().send(command, in_force, timeout)
+
+
+async def times(bench, command):
+    """State → the time of that step, in the journal."""
+    return {event.state: event.time for event in await bench.journal.history(command.id)}
+
+
+@virtual
+@pytest.mark.parametrize(("turn", "asks"), [(0.0, True), (7.0, True), (0.0, False)])
+async def test_sent_has_the_time_at_which_the_call_left_not_that_of_its_answer(tmp_path, turn, asks):
+    async with Bench(tmp_path, clock=FakeClock()) as bench, collected(bench.router) as (events, _):
+        bench.announce()
+        controller = Slow(bench, turn, asks=asks)
+        bench.dispatcher.use({"scripted": controller})
+        mode, power = bench.command("battery_mode", "charge"), bench.command("battery_power_target", 900.0)
+        limit = bench.command()
+        await bench.dispatcher.submit(mode, power)
+        await bench.dispatcher.submit(limit)
+        await asyncio.sleep(50)
+        for command, value in ((mode, "charge"), (power, "charge"), (limit, 50)):
+            found = await times(bench, command)
+            assert found[SENT] == controller.left[value]
+            assert found[ACCEPTED] <= found[SENT] <= found[SUCCEEDED] - timedelta(seconds=20)
+            assert found == {event.state: event.time for event in events if event.command.id == command.id}
+
+
+@virtual
+async def test_of_a_command_that_is_sent_by_another_bridge_sent_has_the_time_of_that_one(tmp_path):
+    async with Bench(tmp_path, clock=FakeClock()) as bench:
+        bench.announce()
+
+        class Away(Slow):
+            async def send(self, command, in_force, timeout):
+                await super().send(command, in_force, timeout)
+                raise NotSentError("it never left")
+
+        other = Slow(bench, asks=False)
+        bench.dispatcher.use({"away": Away(bench), "other": other})
+        command = bench.command()
+        await bench.dispatcher.submit(command)
+        await asyncio.sleep(50)
+        assert (await times(bench, command))[SENT] == other.left[50]
+
+
+@virtual
+async def test_asking_whether_what_waits_is_still_wanted_is_no_leaving(tmp_path):
+    async with Bench(tmp_path, clock=FakeClock()) as bench:
+        bench.announce()
+
+        class Queued(Slow):
+            async def send(self, command, in_force, timeout):
+                sending = asyncio.create_task(super().send(command, in_force, timeout))
+                while not sending.done():
+                    await asyncio.wait([sending], timeout=1.0)
+                    assert self.bench.dispatcher.still_wanted(command.id)
+                return await sending
+
+        controller = Queued(bench, turn=3.0)
+        bench.dispatcher.use({"scripted": controller})
+        command = bench.command()
+        await bench.dispatcher.submit(command)
+        await asyncio.sleep(50)
+        assert (await times(bench, command))[SENT] == controller.left[50]
+        assert not bench.dispatcher.still_wanted(command.id)
+        assert not bench.dispatcher.still_wanted("nobody's")
+
+
+@virtual
+@pytest.mark.parametrize("ttl", [2.0, 5.0])
+async def test_where_one_of_several_may_not_leave_none_has_left_then(tmp_path, ttl):
+    async with Bench(tmp_path, clock=FakeClock()) as bench:
+        bench.announce()
+
+        class Gathered(Slow):
+            async def send(self, command, in_force, timeout):
+                await asyncio.sleep(5.5)  # the other one's time is over: it has ended, or is about to
+                assert not bench.dispatcher.may_leave(command.id, other.id)
+                return await super().send(command, in_force, timeout)
+
+        bench.dispatcher.use({"scripted": Gathered(bench, asks=False)})
+        command, other = bench.command(), bench.command("running", value=True, ttl=ttl)
+        handed = bench.clock.now()
+        await bench.dispatcher.submit(command)
+        await bench.dispatcher.submit(other)
+        await asyncio.sleep(50)
+        assert (await times(bench, command))[SENT] - handed < timedelta(seconds=1)
+
+
+@virtual
+async def test_a_result_that_comes_before_the_answer_does_not_change_when_it_left(tmp_path):
+    async with Bench(tmp_path, clock=FakeClock()) as bench:
+        bench.announce()
+        controller = Slow(bench, turn=2.0)
+        bench.dispatcher.use({"scripted": controller})
+        command = bench.command()
+        await bench.dispatcher.submit(command)
+        await asyncio.sleep(10)
+        assert await bench.dispatcher.result_came(command.id, DONE) is ResultEffect.TAKEN
+        await asyncio.sleep(50)
+        assert [e.state for e in await bench.journal.history(command.id)] == [ACCEPTED, SENT, SUCCEEDED]
+        assert (await times(bench, command))[SENT] == controller.left[50]
+
+
+@virtual
+async def test_what_was_measured_while_a_command_waited_for_its_call_does_not_verify_it(tmp_path):
+    async with Bench(tmp_path, clock=FakeClock()) as bench, collected(bench.router) as (events, _):
+        bench.announce()
+        bench.publish(interval=600, active_power_limit=100.0)
+        bench.dispatcher.use({"scripted": Slow(bench, turn=10.0, call=1.0)})
+        command = bench.command(value=30)
+        await bench.dispatcher.submit(command)
+        await asyncio.sleep(5)
+        bench.publish(interval=600, active_power_limit=30.0)
+        await asyncio.sleep(10)
+        assert steps(events, command) == [ACCEPTED, SENT]
+        bench.publish(interval=600, active_power_limit=30.0)
+        await quiet()
+        assert events[-1].verified
+
+
+@virtual
+@pytest.mark.parametrize(("jump", "apart"), [(-3600, 20), (3600, 3620)])
+async def test_a_clock_that_is_set_during_a_call_puts_no_step_before_the_one_it_follows(tmp_path, jump, apart):
+    async with Bench(tmp_path, clock=FakeClock()) as bench:
+        bench.announce()
+        bench.dispatcher.use({"scripted": Slow(bench)})
+        command = bench.command()
+        await bench.dispatcher.submit(command)
+        await asyncio.sleep(5)
+        bench.clock.jump(jump)
+        await asyncio.sleep(50)
+        found = await times(bench, command)
+        assert (found[SUCCEEDED] - found[SENT]).total_seconds() == pytest.approx(apart, abs=0.5)
+        if jump > 0:
+            assert found[ACCEPTED] <= found[SENT]

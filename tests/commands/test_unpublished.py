@@ -21,14 +21,16 @@ class Book:
         self.journal = journal
         self.now = NOON
 
-    async def step(self, id_, state, after=0.0):
+    async def step(self, id_, state, after=0.0, left=0.0):
+        """Write a step down; of one that is `sent`, `left` is how many seconds before that it left."""
         self.now += timedelta(seconds=after)
         command = Command(
             id=id_, serial="s", setpoint="export_limit", value=1.0, origin="test", created=self.now,
             expires=self.now + timedelta(minutes=1),
         )  # fmt: skip
         reason = Reason.OUT_OF_RANGE if state is REJECTED else None
-        await self.journal.record(CommandEvent(command=command, state=state, time=self.now, reason=reason))
+        time = self.now - timedelta(seconds=left)
+        await self.journal.record(CommandEvent(command=command, state=state, time=time, reason=reason))
 
     async def note(self, action, after=0.0):
         self.now += timedelta(seconds=after)
@@ -96,3 +98,18 @@ async def test_there_are_not_more_than_a_start_can_take(tmp_path, monkeypatch):
         for number in range(5):
             await it.step(str(number), ACCEPTED)
         assert await it.unpublished() == [(str(number), ACCEPTED) for number in (2, 3, 4)]
+
+
+@virtual
+@pytest.mark.parametrize("newest", [True, False])
+async def test_what_left_long_before_it_was_written_down_is_told_again(tmp_path, newest):
+    async with book(tmp_path) as it:
+        await it.note(AuditAction.STARTED)
+        await it.step("old", ACCEPTED)
+        await it.step("a", ACCEPTED, after=10 * LONG)
+        await it.step("a", SENT, after=LONG, left=LONG - 1)
+        if newest:
+            assert await it.unpublished() == [("a", ACCEPTED), ("a", SENT)]
+        else:
+            await it.step("b", ACCEPTED)
+            assert await it.unpublished() == [("a", SENT), ("b", ACCEPTED)]

@@ -51,6 +51,7 @@ def simulated(monkeypatch, clock, latency=0.2, **settings):
 
     class Transport(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request):
+            await request.extensions["trace"]("http11.send_request_headers.started", {})
             line.under_way += 1
             line.most = max(line.most, line.under_way)
             instead = line.look_at(request)

@@ -1,14 +1,17 @@
 """Every fault the simulated cloud knows, to the answer of a control call, whether it is carried out or not."""
 
+import json
 import os
+import subprocess
 from functools import partial
 
+import httpx
 import pytest
 
 from gateway.simulator.faults import Spoil
-from tests.kit.process import eventually
+from tests.kit.process import COMMAND, eventually
 from tests.reliability.checker import reconcile
-from tests.reliability.records import read_executed
+from tests.reliability.records import posix, read_executed
 from tests.reliability.rig import Rig
 from tests.reliability.streams import BUSY
 
@@ -67,3 +70,27 @@ def test_a_call_that_hangs_does_not_hold_a_dead_mans_timer_up(rig):
     eventually(lambda: executed(rig, lane, 92.0), otherwise="it is not set back")
     at = {e.value: e.asked for e in read_executed(rig.ask("controls")["controls"]) if (e.serial, e.setpoint) == lane}
     assert at[92.0] - at[11.0] < 25, "while the call still hangs"
+
+
+def test_of_a_call_that_hangs_every_door_says_when_it_left(rig):
+    lanes = BUSY[1:6:2]
+    rig.spoil(answers=[{"interfaces": CALLS, "delay": 5.0, "executed": True}])
+    for lane in lanes:
+        assert rig.set(lane, 31.0, ttl=60).status_code == 202
+    eventually(lambda: all(rig.ended(lane, 31.0) for lane in lanes), otherwise=lambda: f"open: {rig.unended()}")
+    rig.watcher.settle()
+    came_in = {(call.serial, call.setpoint): call.asked for call in rig.records().calls if call.value == 31.0}
+    audit = json.loads(subprocess.check_output([*COMMAND, "audit", str(rig.config), "--format", "json"]))
+    told = [json.loads(payload) for payload in rig.watcher.results]
+    for command in (command for command in rig.commands() if command.value == 31.0):
+        accepted, sent, done = (command.at(state).time for state in ("accepted", "sent", "succeeded"))
+        assert accepted <= sent <= came_in[command.lane] <= done
+        assert done - sent >= 5.0
+        steps = httpx.get(
+            f"http://127.0.0.1:{rig.web}/api/v1/commands/{command.id}",
+            headers={"Authorization": f"Bearer {rig.token}"},
+            trust_env=False,
+        ).json()["steps"]
+        rows = [row for row in (*told, *audit) if row["id"] == command.id]
+        times = [row["time"] for row in (*steps, *rows) if row["state"] == "sent"]
+        assert [posix(time) for time in times] == [pytest.approx(sent, abs=0.001)] * 3

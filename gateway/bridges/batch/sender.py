@@ -171,6 +171,7 @@ class Sender:
                 partition=partition_of(group[0].serial, partitions),
                 timeout=min(self._settings.send_within, least - now),
                 may_leave=partial(self._context.may_leave, *_ids(group)),
+                still_wanted=partial(self._context.still_wanted, *_ids(group)),
             )
         except TooLargeError as error:
             failure = NotSentError(str(error), RETRY_REFUSED)
@@ -211,7 +212,7 @@ class Sender:
         """Return those that somebody still waits for, and whose time is not over."""
         now, alive = self._now(), []
         for waiting in taken:
-            if waiting.deadline <= now or not self._context.may_leave(waiting.item.command.id):
+            if waiting.deadline <= now or not self._context.still_wanted(waiting.item.command.id):
                 _fail(waiting, NotSentError("its time was over before it could be sent"))
             elif not waiting.sent.done():
                 alive.append(waiting)

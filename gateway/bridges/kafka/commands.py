@@ -17,7 +17,6 @@ from gateway.bridges.kafka.schema import YEARS, BadMessageError, CommandMessage,
 from gateway.bridges.kafka.settings import JoinSettings, PublishSettings
 from gateway.bridges.kafka.skipped import Skipped
 from gateway.core.controller import Outcome
-from gateway.core.errors import NotSentError
 from gateway.core.model import Command, CommandState, Origin
 from gateway.journal.journal import JournalError
 from gateway.kafka import Consumer, Producer, Received
@@ -60,10 +59,14 @@ class Asking:
         """See `Controller.send`. The id is the receipt."""
         message = schema.encode(schema.of_command(self._context.gateway_id, command))
         await self._context.keep_receipt(command.id, command.id)
-        if not self._context.may_leave(command.id):
-            raise NotSentError("its time was over before it could be sent")
-        may_leave = partial(self._context.may_leave, command.id)
-        await producer.send(self.commands_topic, message, key=command.serial, timeout=timeout, may_leave=may_leave)
+        await producer.send(
+            self.commands_topic,
+            message,
+            key=command.serial,
+            timeout=timeout,
+            may_leave=partial(self._context.may_leave, command.id),
+            still_wanted=partial(self._context.still_wanted, command.id),
+        )
         return command.id
 
     async def hear(self, consumer: Consumer) -> None:

@@ -67,17 +67,18 @@ class Batcher:
             self._clock.monotonic() + timeout,
             asyncio.get_running_loop().create_future(),
         )
-        bundle = self._join(interface, item, setpoint, priority)
+        kind = _kind(interface, args, setpoint, priority)
+        bundle = self._join(kind, interface, item, setpoint, priority)
         try:
             return await item.answer
         except asyncio.CancelledError:
             # One who gives up is not taken along; with the last one, the call is given up.
             if bundle.task is not None and all(other.answer.done() for other in bundle.items):
+                self._close(kind, bundle)  # who came before it has ended would wait for a call that is not made
                 bundle.task.cancel()
             raise
 
-    def _join(self, interface: Interface, item: _Item, setpoint: str, priority: Priority) -> _Bundle:
-        kind = _kind(interface, item.args, setpoint, priority)
+    def _join(self, kind: _Kind, interface: Interface, item: _Item, setpoint: str, priority: Priority) -> _Bundle:
         bundle = self._open.get(kind)
         if bundle is not None and any(other.serial == item.serial for other in bundle.items):
             # Which result was whose would be unknown.

@@ -339,7 +339,7 @@ class Control:
                     raise
                 raise failed from None  # the try before was sent, so nobody may take it for unsent
             await asyncio.sleep(REPEAT_AFTER)
-            if ids and not self._context.may_leave(*ids):
+            if ids and not self._context.still_wanted(*ids):
                 raise failed
         raise AssertionError("the last try returns or raises")
 

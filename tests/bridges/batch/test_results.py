@@ -185,7 +185,45 @@ async def test_a_result_waits_for_the_journal_and_is_not_committed_before(cluste
         )
         await it.answer(result(sent["requestId"], (HOUSE, DONE)))
         assert (await it.ended(command))[0].state is CommandState.SUCCEEDED
+        await until(lambda: committed, "it is committed")
         assert (tries, committed) == ([command.id] * 3, [3])
+
+
+async def test_sent_has_the_time_at_which_the_message_was_given_away_not_when_it_was_confirmed(
+    cluster, tmp_path, monkeypatch
+):
+    async with plant(tmp_path / "data", cluster, simulated=False) as it:
+        runner = it.join(result_within=0.2)
+        await it.up()
+        producer, still_wanted = runner.bridge._producer, it.dispatcher.still_wanted
+        post, gate, connected, given, asked = producer.post, asyncio.Event(), [], [], []
+
+        async def ready(_):
+            await asyncio.sleep(0.01)
+            connected.append(it.clock.now())
+
+        def posted(*args, **fields):
+            given.append(it.clock.now())
+
+            async def slow(delivery):
+                await gate.wait()
+                return await delivery
+
+            return asyncio.ensure_future(slow(post(*args, **fields)))
+
+        def wanted(*ids):
+            asked.extend(ids if given else ())
+            return still_wanted(*ids)
+
+        monkeypatch.setattr(producer, "ready", ready)
+        monkeypatch.setattr(producer, "post", posted)
+        monkeypatch.setattr(it.dispatcher, "still_wanted", wanted)
+        (command,) = await it.send(it.command(serial=HOUSE))
+        await until(lambda: len(asked) >= 2, "it is asked for while it waits")
+        gate.set()
+        await it.ended(command)
+        accepted, sent, end = it.steps(command)
+        assert accepted.time <= connected[0] <= sent.time <= given[0] < end.time
 
 
 async def test_the_far_side_may_answer_before_the_cluster_confirms(cluster, tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ async def test_a_command_whose_bridge_is_stopped_while_its_request_is_journaled_
     sender = Sender(
         SimpleNamespace(commands="topic"),
         SimpleNamespace(linger_ms=1, items_most=10, send_within=1),
-        SimpleNamespace(clock=SystemClock(), keep_receipt=keep_receipt, may_leave=lambda *_: True),
+        SimpleNamespace(clock=SystemClock(), keep_receipt=keep_receipt, still_wanted=lambda *_: True),
         SimpleNamespace(partitions=lambda _: 1),
         None,
         None,

@@ -206,6 +206,30 @@ async def test_a_command_is_carried_out_where_the_device_is_polled(joined):
     assert sent.expires <= command.expires
 
 
+async def test_sent_has_the_time_at_which_a_command_was_given_to_the_topic(joined, monkeypatch):
+    joined.poller.bench.announce()
+    far = await joined.serve("far")
+    await until(lambda: far.state(INVERTER.serial))
+    producer, left = far.runner.bridge._clients["commands"], []
+    post, connected = producer.post, []
+
+    async def ready(_):
+        await asyncio.sleep(0.01)
+        connected.append(far.bench.clock.now())
+
+    def posted(*args, **fields):
+        left.append(far.bench.clock.now())
+        return post(*args, **fields)
+
+    monkeypatch.setattr(producer, "ready", ready)
+    monkeypatch.setattr(producer, "post", posted)
+    async with collected(far.bench.router) as (events, _):
+        await far.bench.dispatcher.submit(far.bench.command())
+        await until(lambda: events and events[-1].state is CommandState.SUCCEEDED)
+    accepted, sent, _ = events
+    assert accepted.time <= connected[0] <= sent.time <= left[0]
+
+
 async def test_a_command_that_the_other_side_refuses_fails_with_its_reason(joined):
     poller = joined.poller.bench
     poller.announce()

@@ -3,7 +3,7 @@
 import asyncio
 
 import structlog
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.bridges.open_api import batcher
@@ -28,7 +28,11 @@ USERS = st.lists(
 )
 
 
+GIVEN_UP_AS_ANOTHER_COMES = [(0, "c", MS, 3 * MS), (0, "c", MS, MS), (0, "c", MS, 3 * MS), (3 * MS, "a", MS, None)]
+
+
 @settings(max_examples=100)
+@example(users=GIVEN_UP_AS_ANOTHER_COMES, fails=None)
 @given(users=USERS, fails=st.sampled_from([None, NotSentError, UnsureError, RefusedError, ZeroDivisionError]))
 def test_each_hears_of_its_own_command_and_nothing_is_left_under_way(users, fails):
     async def test():

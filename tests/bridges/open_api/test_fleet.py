@@ -204,6 +204,7 @@ def polls(fleet):
 @virtual
 async def test_one_command_alone_waits_for_nobody(monkeypatch):
     async with connected(monkeypatch, DEVELOPER, 60) as fleet:
+        monkeypatch.setattr(fleet.bench.dispatcher, "may_leave", lambda *_: True)  # it is given none of these
         (sent,) = await asyncio.gather(left_after(fleet, fleet.serials[0]))
         assert sent == 0
         fleet.line.latency = 0.2
@@ -211,6 +212,20 @@ async def test_one_command_alone_waits_for_nobody(monkeypatch):
             left_after(fleet, fleet.serials[1]), left_after(fleet, fleet.serials[2], 0.01)
         )
         assert (first, second) == (0, pytest.approx(WINDOW))
+
+
+@virtual
+async def test_sent_has_the_time_at_which_the_call_left_that_a_command_shared(monkeypatch):
+    async with connected(monkeypatch, DEVELOPER, 60) as fleet:
+        fleet.line.latency = 9.0
+        clock = fleet.bench.clock
+        began = clock.moment()
+        commands = fleet.commands(fleet.serials)
+        _, events, _ = await sent_to_all(fleet, commands)
+        assert fleet.called()[TASK] < len(commands) / 2
+        times = {e.command.serial: (e.time - began.wall).total_seconds() for e in events if e.state == "sent"}
+        left = {serial: time - began.monotonic for serial, time in fleet.line.left.items()}
+        assert times == pytest.approx(left, abs=0.001)
 
 
 async def left_after(fleet, serial, pause=0.0):

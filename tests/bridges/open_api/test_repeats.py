@@ -53,7 +53,7 @@ async def test_nothing_is_repeated_past_the_deadline_nor_where_it_may_not_leave(
         await bench.control.send(bench.command(), {}, 3)
     assert len(times(bench)) == 2
     bench.world.sems.calls.clear()
-    monkeypatch.setattr(bench.world.desk, "may_leave", lambda *_: False)
+    monkeypatch.setattr(bench.world.desk, "still_wanted", lambda *_: False)
     with pytest.raises(NotDoneError):
         await bench.control.send(bench.command(id="2"), {}, 30)
     assert len(times(bench)) == 1
