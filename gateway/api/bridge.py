@@ -6,18 +6,15 @@ A bridge that brings data calls `context.announce` and `context.publish`; one th
 
 from typing import Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from gateway.api.capabilities import HistoryProvider, HistorySink, Sink
 from gateway.api.contexts import Context
+from gateway.config.settings import Settings
 
 __all__ = ["Bridge", "BridgeSettings", "Context", "HistoryProvider", "HistorySink", "Sink"]
 
 
-class BridgeSettings(BaseModel):
+class BridgeSettings(Settings):
     """The root of every bridge's `Settings`: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @property
     def roles(self) -> frozenset[str]:

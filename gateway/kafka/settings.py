@@ -10,9 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RawProducer
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
@@ -23,6 +21,7 @@ from pydantic import (
 
 from gateway.config.local_file import LocalFile, beside
 from gateway.config.secret import Secret
+from gateway.config.settings import Settings
 from gateway.kafka.logger import NO_LOG
 
 Option = str | bool | int | float
@@ -67,10 +66,8 @@ def _listed(raw: Any) -> Any:
     return [part.strip() for part in raw.split(",")] if isinstance(raw, str) else raw
 
 
-class SaslSettings(BaseModel):
+class SaslSettings(Settings):
     """`sasl:`. Without it nobody logs in, but for a client certificate under `tls`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         default="SCRAM-SHA-512", description="how the password is shown to the broker"
@@ -102,10 +99,8 @@ class SaslSettings(BaseModel):
         return found or self.password.get_secret_value()
 
 
-class TlsSettings(BaseModel):
+class TlsSettings(Settings):
     """`tls:`. Without a CA of its own, the machine's trusted ones count."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     ca: LocalFile | None = Field(default=None, description="PEM file with the CA of the brokers")
     certificate: LocalFile | None = Field(default=None, description="PEM file: our own certificate, for mutual TLS")
@@ -151,10 +146,8 @@ class TlsSettings(BaseModel):
         return "" if self.key_password is None else self.key_password.get_secret_value()
 
 
-class KafkaConnection(BaseModel):
+class KafkaConnection(Settings):
     """`connection:` of a bridge that speaks Kafka."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     bootstrap_servers: Annotated[list[str], BeforeValidator(_listed)] = Field(
         min_length=1, description="host:port of some brokers; they name the others"

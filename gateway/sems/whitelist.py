@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationInfo, model_validator
+from pydantic import PrivateAttr, ValidationInfo, model_validator
 
 from gateway.config.local_file import beside
+from gateway.config.settings import Settings
 
 EVERYTHING: Final = "*"
 HEADERS: Final = frozenset({"sn", "serial", "serial number", "serial_number", "serialnumber", "devicesn", "device_sn"})
@@ -18,14 +19,12 @@ WHITELIST_HELP: Final = (
 )
 
 
-class Whitelist(BaseModel):
+class Whitelist(Settings):
     """A list of serial numbers, `{file: PATH}`, or `"*"` for all there are.
 
     A file has one number a line, `#` begins a comment; of CSV the first column counts. A relative path starts at the
     configuration's directory. As a field: `whitelist: Whitelist = Field(description=WHITELIST_HELP)`.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     everything: bool = False
     numbers: tuple[str, ...] = ()

@@ -2,12 +2,13 @@
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationInfo, field_validator, model_validator
+from pydantic import Field, HttpUrl, ValidationInfo, field_validator, model_validator
 
 from gateway.api.bridge import BridgeSettings
 from gateway.bridges.open_api.discovery import Given
 from gateway.config.document import nearest
 from gateway.config.secret import Secret
+from gateway.config.settings import Settings
 from gateway.sems.calls import MAX_SERIAL
 from gateway.sems.catalogue import Catalogue, Use, load, platforms
 from gateway.sems.overrides import NO_OVERRIDES, OVERRIDES_HELP, CatalogueOverrides, Overrides, checked, overridden
@@ -25,10 +26,8 @@ from gateway.sems.session import Credentials
 from gateway.sems.times import AUTO
 
 
-class GivenDevice(BaseModel):
+class GivenDevice(Settings):
     """A line of `devices:`: `9010KETU218W0001`, or `{sn: …, type: …, plant: …}`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sn: str = Field(min_length=1, max_length=MAX_SERIAL, description="serial number")
     type: str = Field(default="", description="type of device, where no list says it, e.g. battery; else inverter")
