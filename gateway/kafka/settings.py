@@ -133,17 +133,15 @@ class TlsSettings(Settings):
             except ssl.SSLError:
                 raise ValueError(f"tls.ca: {self.ca} holds no certificate in PEM form") from None
         if self.certificate is not None and self.key is not None:
+            # Without a password, OpenSSL would ask on the terminal, and wait.
+            password = self.key_password.get_secret_value() if self.key_password else ""
             try:
-                trial.load_cert_chain(self.certificate, self.key, password=self._password)
+                trial.load_cert_chain(self.certificate, self.key, password=lambda: password)
             except ssl.SSLError as error:
                 raise ValueError(
                     f"tls: {self.certificate} and {self.key} can't be used ({error.reason or error}); name a "
                     "certificate with its chain and the key made with it, both in PEM form; key_password if it has one"
                 ) from None
-
-    def _password(self) -> str:
-        # Without this, OpenSSL would ask on the terminal, and wait.
-        return "" if self.key_password is None else self.key_password.get_secret_value()
 
 
 class KafkaConnection(Settings):
