@@ -7,10 +7,9 @@ A bridge that brings data calls `context.announce` and `context.publish`; one th
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from gateway.api.capabilities import HistoryProvider, HistorySink, Sink
 from gateway.api.contexts import Context
+from gateway.config.settings import Settings
 
 __all__ = [
     "EVERYWHERE",
@@ -51,10 +50,8 @@ def tcp_ports(host: str, port: int, count: int = 1, setting: str = "port") -> li
     return [Claim(setting, f"TCP port {port + n}", host, port + n) for n in range(count)] if port else []
 
 
-class BridgeSettings(BaseModel):
+class BridgeSettings(Settings):
     """The root of every bridge's `Settings`: unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @property
     def roles(self) -> frozenset[str]:

@@ -103,7 +103,8 @@ def show_plan(plan: FleetPlan, request: SendFleet, out: Console) -> None:
             else ""
         )
         out.print(f"  by {bridge}: {count} devices{calls}", markup=False)
-    out.print(f"  the last leaves {_about(plan.seconds)}; what has not left after {_time(plan.ttl)} expires")
+    soon = "at once" if plan.seconds < 1 else f"in about {_time(plan.seconds)}"
+    out.print(f"  the last leaves {soon}; what has not left after {_time(plan.ttl)} expires")
 
 
 def show_outage(outage: Outage, err: Console) -> None:
@@ -208,10 +209,6 @@ def _show_failures(last: dict[str, CommandEvent], out: Console) -> None:
     out.print(table)
     if len(failed) > SHOWN:
         out.print(f"… and {len(failed) - SHOWN} more; `sems-gateway audit` has them all")
-
-
-def _about(seconds: float) -> str:
-    return "at once" if seconds < 1 else f"in about {_time(seconds)}"
 
 
 def _time(seconds: float) -> str:

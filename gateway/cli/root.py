@@ -137,7 +137,8 @@ def main() -> None:
     for word in sys.argv[1:]:
         # What reads the command line repeats it in its errors, and has a console of its own.
         if escaped(word) != word:
-            err.print(f"nothing takes a word with {_oddity(word)}: {escaped(word, SHOWN)}", style="red", markup=False)
+            what = "control characters in it" if len(word) <= MAX_LINE else f"{len(word)} characters"
+            err.print(f"nothing takes a word with {what}: {escaped(word, SHOWN)}", style="red", markup=False)
             sys.exit(EXIT_CONFIG)
     for before, word in zip(sys.argv, sys.argv[1:], strict=False):
         option, equals, value = word.partition("=")
@@ -167,7 +168,3 @@ def _clean(words: list[str]) -> list[str]:
         elif at and words[at - 1] in FREE_TEXT:
             cleaned[at] = plain(word, MAX_HALT_REASON)
     return cleaned
-
-
-def _oddity(word: str) -> str:
-    return "control characters in it" if len(word) <= MAX_LINE else f"{len(word)} characters"

@@ -143,7 +143,8 @@ def _remedy(model: type[BaseModel], error: ErrorDetails) -> str:
     message = error["msg"].removeprefix("Value error, ")
     match error["type"]:
         case "extra_forbidden":
-            return f"unknown key {str(loc[-1])!r}; {nearest(str(loc[-1]), _keys_at(model, loc[:-1]))}"
+            known = list(getattr(_container(_at(model, loc[:-1])[1]), "model_fields", ()))
+            return f"unknown key {str(loc[-1])!r}; {nearest(str(loc[-1]), known)}"
         case "missing":
             return f"{str(loc[-1])!r} is missing here; add it{_described(model, loc)}"
         case "value_error":
@@ -178,10 +179,6 @@ def _container(annotation: Any) -> Any:
     if isinstance(origin, type) and issubclass(origin, tuple):
         return list[get_args(annotation)[0]]  # type: ignore[misc]
     return next((found for part in get_args(annotation) if (found := _container(part)) is not None), None)
-
-
-def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    return list(getattr(_container(_at(model, loc)[1]), "model_fields", ()))
 
 
 def _described(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:

@@ -2,9 +2,11 @@
 
 from typing import Any, ClassVar, Final
 
-from pydantic import BaseModel, GetJsonSchemaHandler
+from pydantic import GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
+
+from gateway.config.settings import Settings
 
 SECRET_SCHEMA: Final[JsonSchemaValue] = {
     "anyOf": [
@@ -25,7 +27,7 @@ SECRET_SCHEMA: Final[JsonSchemaValue] = {
 }
 
 
-class ShortForm(BaseModel):
+class ShortForm(Settings):
     """The root of such a group. A validator of its own makes the long form of the short one."""
 
     SHORT: ClassVar[JsonSchemaValue]

@@ -81,11 +81,9 @@ class Clock:
 
 async def set_within(event: asyncio.Event, seconds: float) -> None:
     """Wait until the event is set, for so many seconds at most."""
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(max(0.0, seconds)):
             await event.wait()
-    except TimeoutError:
-        pass
 
 
 class SystemClock(Clock):

@@ -331,8 +331,7 @@ if len(POINTS) != len(_ROWS):
 
 def is_measured(values: Mapping[str, Value]) -> bool:
     """Return whether something was measured: a firmware version or the words of a fault alone say nothing of now."""
-    return any(value is not None and not _is_text(point) for point, value in values.items())
-
-
-def _is_text(point: str) -> bool:
-    return point in POINTS and POINTS[point].type is Type.TEXT
+    return any(
+        value is not None and (point not in POINTS or POINTS[point].type is not Type.TEXT)
+        for point, value in values.items()
+    )

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from gateway.core.findings import Finding
-from gateway.core.model import BridgeStatus, CommandEvent, CommandState, Range, iso
+from gateway.core.model import BridgeStatus, CommandEvent, CommandState, DeviceState, Range, iso
 from gateway.core.points import SETPOINTS
 
 MAX_FINDINGS: Final = 20
@@ -33,6 +33,20 @@ def step(event: CommandEvent) -> dict[str, Any]:
     if event.correction:
         body["correction"] = True
     return body
+
+
+def device(state: DeviceState) -> dict[str, Any]:
+    """Return what a device is, and how good its data are."""
+    device = state.device
+    return {
+        "serial": device.serial,
+        "name": device.name,
+        "kind": device.kind,
+        "model": device.model,
+        "plant": device.plant,
+        "quality": state.quality,
+        "time": iso(state.time) if state.time else None,
+    }
 
 
 def setpoint(name: str, limits: Range) -> dict[str, Any]:

@@ -109,7 +109,8 @@ async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tupl
         kafka, sems = DemoKafka(), None
         try:
             configure(LogSettings(level="warning", format="console"))
-            await kafka.start([TELEMETRY, *(topic for _, topic in _batch().topics)])
+            batch = Interfaces(load("batch"), "goodwe", SUPPLIER)
+            await kafka.start([TELEMETRY, *(topic for _, topic in batch.topics)])
             sems = Simulator(
                 _cloud(sems_port, options.speed, kafka.server), batch=_batch_cloud(kafka.server), option="--sems-port"
             )
@@ -173,10 +174,6 @@ def _cloud(port: int, speed: float, kafka: str) -> SimulatorSettings:
 def _batch_cloud(kafka: str) -> BatchSettings:
     options: dict[str, str | int | float | bool] = {"fetch.wait.max.ms": 10}
     return BatchSettings(connection=KafkaConnection(bootstrap_servers=[kafka], options=options), supplier=SUPPLIER)
-
-
-def _batch() -> Interfaces:
-    return Interfaces(load("batch"), "goodwe", SUPPLIER)
 
 
 def _config(text: str, directory: Path, write_to: Path | None, console: Console) -> Config:

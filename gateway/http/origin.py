@@ -70,22 +70,20 @@ class OriginPolicy:
 
     def check(self, request: Request) -> None:
         """Return if this request may go on. Raises ForbiddenError."""
-        self._check_once(request)
-        self._check_host(request)
-        self._check_origin(request)
-        self._check_type(request)
-
-    def _check_once(self, request: Request) -> None:
         for name in self._deciding:
             if len(request.headers.getlist(name)) > 1:
                 raise ForbiddenError("doubled_header", f"the header {name} comes twice")
+        self._check_host(request)
+        self._check_origin(request)
+        self._check_type(request)
 
     def _check_host(self, request: Request) -> None:
         given = request.headers.get("host")
         if given is None:  # HTTP/1.0 may send none, and no browser speaks that
             return
         name, _ = _split(given)
-        if not (_is_address(name) or self._is_ours(name)):
+        is_ours = name in self._names or f"*.{name.partition('.')[2]}" in self._names
+        if not (_is_address(name) or is_ours):
             raise ForbiddenError("foreign_host", f"this is not {given[:SHOWN]!r}")
 
     def _check_origin(self, request: Request) -> None:
@@ -119,9 +117,6 @@ class OriginPolicy:
         asked, asked_port = _split(host)
         same = (name, port or _PORTS[scheme]) == (asked, asked_port or _PORTS[scheme])
         return bool(name) and (same or name in self._hosts)
-
-    def _is_ours(self, name: str) -> bool:
-        return name in self._names or f"*.{name.partition('.')[2]}" in self._names
 
 
 class Gated:

@@ -1,27 +1,17 @@
 """Settings that listeners for HTTP share."""
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     model_validator,
 )
 
 from gateway.config.local_file import LocalFile
+from gateway.config.settings import Settings
 from gateway.http.server import tls_context
-
-
-def _network(raw: Any) -> Any:
-    try:
-        return ip_network(raw)
-    except (ValueError, TypeError):
-        raise ValueError("this is no network; write e.g. 203.0.113.0/24, or 203.0.113.7 for one machine") from None
 
 
 def _not_this_machine(name: str) -> str:
@@ -30,7 +20,6 @@ def _not_this_machine(name: str) -> str:
     return name
 
 
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 HostName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*[A-Za-z_-][A-Za-z0-9_-]*)*$", max_length=253),
@@ -40,10 +29,8 @@ HostName = Annotated[
 HOSTS_HELP: Final = "names by which it is reached, besides this machine's own, its certificate's and addresses"
 
 
-class TlsSettings(BaseModel):
+class TlsSettings(Settings):
     """`tls:`, where no proxy ends it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     certificate: LocalFile = Field(description="PEM file: this server's certificate, with its chain")
     key: LocalFile = Field(description="PEM file: its private key, not encrypted")

@@ -185,7 +185,8 @@ class Journal:
         and is written as `refused` does. Raises JournalError for a text that is no Unicode.
         """
         self.refused(*(event for event in events if event.state is CommandState.REJECTED))
-        rows = [(event, _row(audit.of_event, event)) for event in events if _is_step(event)]
+        steps = (event for event in events if event.state is not CommandState.REJECTED)
+        rows = [(event, _row(audit.of_event, event)) for event in steps]
         more = list(along)
 
         def write(db: sqlite3.Connection) -> None:
@@ -491,10 +492,6 @@ def _newest(db: sqlite3.Connection, ids: Sequence[str]) -> list[CommandEvent | E
         except JournalError as error:
             found.append(error)
     return found
-
-
-def _is_step(event: CommandEvent) -> bool:
-    return event.state is not CommandState.REJECTED
 
 
 def _row(make: Callable[[T], AuditRow], what: T) -> AuditRow:

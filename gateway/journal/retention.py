@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from gateway.config.settings import Settings
 from gateway.core.model import GATEWAY
 from gateway.journal import audit
 from gateway.journal.audit import AuditAction, Head, Note
@@ -20,10 +21,8 @@ NEXT: Final = 60.0
 """Seconds to the next step where one was not enough. A clock that is wrong for a while costs that much, not all."""
 
 
-class AuditSettings(BaseModel):
+class AuditSettings(Settings):
     """`audit:` of the configuration."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     keep_days: float = Field(
         default=400, ge=1, le=36_500, description="days for which commands are kept in the journal"

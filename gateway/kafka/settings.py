@@ -10,9 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RawProducer
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
@@ -23,6 +21,7 @@ from pydantic import (
 
 from gateway.config.local_file import LocalFile, beside
 from gateway.config.secret import Secret
+from gateway.config.settings import Settings
 from gateway.kafka.logger import NO_LOG
 
 Option = str | bool | int | float
@@ -67,10 +66,8 @@ def _listed(raw: Any) -> Any:
     return [part.strip() for part in raw.split(",")] if isinstance(raw, str) else raw
 
 
-class SaslSettings(BaseModel):
+class SaslSettings(Settings):
     """`sasl:`. Without it nobody logs in, but for a client certificate under `tls`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         default="SCRAM-SHA-512", description="how the password is shown to the broker"
@@ -102,10 +99,8 @@ class SaslSettings(BaseModel):
         return found or self.password.get_secret_value()
 
 
-class TlsSettings(BaseModel):
+class TlsSettings(Settings):
     """`tls:`. Without a CA of its own, the machine's trusted ones count."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     ca: LocalFile | None = Field(default=None, description="PEM file with the CA of the brokers")
     certificate: LocalFile | None = Field(default=None, description="PEM file: our own certificate, for mutual TLS")
@@ -138,23 +133,19 @@ class TlsSettings(BaseModel):
             except ssl.SSLError:
                 raise ValueError(f"tls.ca: {self.ca} holds no certificate in PEM form") from None
         if self.certificate is not None and self.key is not None:
+            # Without a password, OpenSSL would ask on the terminal, and wait.
+            password = self.key_password.get_secret_value() if self.key_password else ""
             try:
-                trial.load_cert_chain(self.certificate, self.key, password=self._password)
+                trial.load_cert_chain(self.certificate, self.key, password=lambda: password)
             except ssl.SSLError as error:
                 raise ValueError(
                     f"tls: {self.certificate} and {self.key} can't be used ({error.reason or error}); name a "
                     "certificate with its chain and the key made with it, both in PEM form; key_password if it has one"
                 ) from None
 
-    def _password(self) -> str:
-        # Without this, OpenSSL would ask on the terminal, and wait.
-        return "" if self.key_password is None else self.key_password.get_secret_value()
 
-
-class KafkaConnection(BaseModel):
+class KafkaConnection(Settings):
     """`connection:` of a bridge that speaks Kafka."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     bootstrap_servers: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
         min_length=1, description="host:port of some brokers; they name the others"

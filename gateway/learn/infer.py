@@ -142,7 +142,6 @@ class _Judge:
     def __init__(
         self, table: Table, scales: Scales, found: Signs, serials: frozenset[str], now: datetime | None
     ) -> None:
-        self._table = table
         self._scales = scales
         self._signs = found
         self._serials = serials

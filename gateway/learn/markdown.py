@@ -94,9 +94,6 @@ def table(report: Report) -> Table:
         counts, sure = _counts(report, one)
         said = f"{one.called}{f': {one.detail}' if one.detail else ''}"
         cells = [str(counts[state] or "") for state in ORDER]
-        made.add_row(one.name, _terminal(said), *cells, str(sure or ""))
+        shown = "".join(char if char.isprintable() else "?" for char in said).replace("[", "\\[")[:80]
+        made.add_row(one.name, shown, *cells, str(sure or ""))
     return made
-
-
-def _terminal(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text).replace("[", "\\[")[:80]

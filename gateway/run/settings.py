@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.api.bridge import Bridge, BridgeSettings
@@ -18,6 +18,7 @@ from gateway.config import private_files
 from gateway.config.document import ConfigError, Document, Problem, dotted, nearest
 from gateway.config.local_file import DIRECTORY
 from gateway.config.secret import noted_files
+from gateway.config.settings import Settings
 from gateway.core.controller import Controller
 from gateway.core.model import RESERVED, Origin
 from gateway.core.text import escaped
@@ -33,10 +34,8 @@ CLI_BRIDGE: Final = "cli"
 """The bridge that every gateway has: the command line's door, a socket in `data_dir`."""
 
 
-class GatewaySettings(BaseModel):
+class GatewaySettings(Settings):
     """`gateway:`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = Field(
         default="sems-gateway", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="names this gateway to brokers"
@@ -44,10 +43,8 @@ class GatewaySettings(BaseModel):
     data_dir: Path = Field(default=Path("data"), description="journal, tokens, unit numbers; relative to this file")
 
 
-class LogSettings(BaseModel):
+class LogSettings(Settings):
     """`log:`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe to log")
     format: Literal["auto", "console", "json"] = Field(

@@ -170,12 +170,8 @@ class Login:
         `deadline` is on the loop's clock. Raises what the exchange raises, LoginRefusedError and LoginHeldError, but
         no UnsureError, for the call that needs the pass certainly was not made.
         """
-        if (
-            self._access_token is not None
-            and self._access_token is not instead_of
-            and self._clock.monotonic() < self._expires
-        ):
-            return self._access_token
+        if (held := self._other_than(instead_of)) is not None:
+            return held
         if instead_of is not None and (self._refusals or instead_of is self._doubted):
             self.reject(instead_of)
         if self._task is None or self._task.done():
@@ -231,13 +227,12 @@ class Login:
         async with self._turn:
             found = self._access_token
             self._adopt()  # another bridge of the account may have logged in, or been refused
-            if (
-                self._access_token is not None
-                and self._access_token is not found
-                and self._clock.monotonic() < self._expires
-            ):
-                return self._access_token
-            return await self._log_in_alone()
+            held = self._other_than(found)
+            return await self._log_in_alone() if held is None else held
+
+    def _other_than(self, known: AccessToken | None) -> AccessToken | None:
+        token = self._access_token
+        return token if token is not known and self._clock.monotonic() < self._expires else None
 
     async def _log_in_alone(self) -> AccessToken:
         with self._troubles.watch(self._interface.name):

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, ValidationInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gateway.config.document import ConfigError, Document, dotted, nearest
 from gateway.config.local_file import beside
+from gateway.config.settings import Settings
 from gateway.core.points import POINTS, BadValueError, Type
 from gateway.sems.catalogue import (
     Catalogue,
@@ -43,10 +44,8 @@ CONFIG: Final = Standing.CONFIG
 _TIMES: Final = ("local_time", "unix_seconds", "unix_milliseconds")
 
 
-class _Part(BaseModel):
+class _Part(Settings):
     """A part of the overrides. What is not set stays as the catalogue has it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     def changes(self, *but: str) -> dict[str, Any]:
         """Return what is set."""

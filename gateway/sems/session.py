@@ -94,12 +94,13 @@ class Session:
         # Calls for history may have to wait while control goes on, so they are not of one subject.
         subject = (priority, *(hash(str(args[arg])) for arg in SUBJECT_ARGS if arg in args))
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        token = self._catalogue.token
 
         async def attempt(entered: AccessToken) -> Json:
             data = await self._exchange.request(
                 interface,
                 fields,
-                headers=self._headers(entered),
+                headers={token.header: token.prefix + entered.token},
                 priority=priority,
                 deadline=deadline,
                 may_leave=may_leave,
@@ -134,10 +135,6 @@ class Session:
         """
         with self._troubles.watch(name, ("reading", *subject)), understood(name):
             yield
-
-    def _headers(self, entered: AccessToken) -> dict[str, str]:
-        token = self._catalogue.token
-        return {token.header: token.prefix + entered.token}
 
 
 METRICS: Final = Metrics[Session](

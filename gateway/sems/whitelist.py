@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from pydantic import ConfigDict, PrivateAttr, ValidationInfo, model_validator
+from pydantic import PrivateAttr, ValidationInfo, model_validator
 
 from gateway.config.local_file import beside
 from gateway.config.short_form import ShortForm
@@ -26,7 +26,6 @@ class Whitelist(ShortForm):
     configuration's directory. As a field: `whitelist: Whitelist = Field(description=WHITELIST_HELP)`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     LONG: ClassVar = False
     SHORT: ClassVar = {
         "anyOf": [

@@ -31,18 +31,14 @@ _LOAD_REACTIVE: Final = 0.22
 
 
 def values_of(plant: PlantSpec, serial: str, reading: Reading, seed: int) -> Values:
-    """Return the points of a device, or of the plant itself by its id."""
+    """Return the points of a device, or of the plant itself by its id. What has no hardware is not there at all."""
     if serial == plant.id:
         return plant_values(plant, reading)
     position = plant.by_serial.get(serial)
     if position is not None:
         return device_values(plant, position, reading, seed)
-    return accessory_values(plant, plant.extras[serial], reading, seed)
-
-
-def accessory_values(plant: PlantSpec, accessory: AccessorySpec, reading: Reading, seed: int) -> Values:
-    """Return an accessory's points. What it has no hardware for is not there at all."""
-    return _REPORTS[accessory.type](plant, accessory, reading, derive(seed, accessory.serial, "device"))
+    accessory = plant.extras[serial]
+    return _REPORTS[accessory.type](plant, accessory, reading, derive(seed, serial, "device"))
 
 
 def _battery(plant: PlantSpec, accessory: AccessorySpec, reading: Reading, dice: int) -> Values:

@@ -127,7 +127,7 @@ class Admin:
                 "device_delay": cloud.tasks.delay,
                 "licence": cloud.grants.licensed,
                 "unauthorised": sorted(cloud.grants.refused),
-                "refuse_logins": cloud.refuses_logins,
+                "refuse_logins": all(platform.account.refuse_logins for platform in cloud.platforms),
             }
         )
 

@@ -105,11 +105,6 @@ class Cloud:
         """What devices have carried out, oldest first."""
         return self.tasks.controls
 
-    @property
-    def refuses_logins(self) -> bool:
-        """Whether no account can enter."""
-        return all(platform.account.refuse_logins for platform in self.platforms)
-
     def open(self) -> None:
         """Answer calls; delayed answers are delayed."""
         for platform in self.platforms:

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.core.clock import set_within
 from gateway.sems.catalogue import Catalogue, Interface, Json, Use
 from gateway.sems.recording import Answer
 from gateway.simulator.accounts import Account, Entrance
@@ -165,7 +166,8 @@ class Platform:
                 code=spoil or str(code),
             )
         )
-        await self._delay(self._faults.delay + (fault.delay if fault else 0.0))
+        if delay := self._faults.delay + (fault.delay if fault else 0.0):
+            await set_within(self._closing, delay)
         if spoil is None:
             return reworded(response, fault.says) if fault and fault.says else response
         return SPOILT[spoil](Spoilt(bytes(response.body), self.catalogue, call.bare, self._clock.now()))
@@ -232,15 +234,6 @@ class Platform:
         """Every third interface gives a code that is a number as text, as some of the real ones do."""
         is_number = code.isdigit() and str(int(code)) == code
         return int(code) if is_number and self._numbers.get(name, 0) % 3 != 2 else code
-
-    async def _delay(self, seconds: float) -> None:
-        if not seconds:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._closing.wait()
-        except TimeoutError:
-            pass
 
 
 def _played(answer: Answer) -> tuple[Response, str]:

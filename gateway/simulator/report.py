@@ -34,9 +34,10 @@ def plant_values(plant: PlantSpec, reading: Reading) -> Values:
     ]
     capacity = sum(full for _, full in stores)
     generated = [state.generated for state in states]
+    statuses = {status_of(s, f) for s, f in zip(states, flow.devices, strict=True)}
     today, total = sum(meter.today for meter in generated), sum(meter.total for meter in generated)
     return {
-        "status": _plant_status([status_of(s, f) for s, f in zip(states, flow.devices, strict=True)]),
+        "status": next(status for status in ("fault", "normal", "waiting") if status in statuses),
         "capacity": sum(device.peak_power for device in plant.devices) / 1000,
         "battery_capacity": capacity * (SOC_MAX - SOC_MIN) / 100 if stores else None,
         "pv_power": flow.pv,
@@ -142,10 +143,6 @@ def weather_values(reading: Reading) -> Values:
         "wind_direction": reading.weather.wind_direction,
         "humidity": reading.weather.humidity,
     }
-
-
-def _plant_status(statuses: list[str]) -> str:
-    return next(status for status in ("fault", "normal", "waiting") if status in statuses)
 
 
 def grid_totals(reading: Reading) -> Values:

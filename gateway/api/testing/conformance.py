@@ -48,6 +48,17 @@ class Arrival(msgspec.Struct, frozen=True):
     number: float
 
 
+def _check(check: Callable[[Any, Path], Coroutine[Any, Any, None]]) -> Callable[[Any], None]:
+    """Return a check as a plain test, which runs it on a loop and in a directory of its own."""
+
+    def test(self: "Conformance") -> None:
+        with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
+            asyncio.run(check(self, Path(directory)))
+
+    test.__name__, test.__doc__ = check.__name__, check.__doc__
+    return test
+
+
 class Conformance:
     """What every bridge must hold. Subclass it; what is not overridden is not asked of the bridge.
 
@@ -82,58 +93,7 @@ class Conformance:
         del bridge, serial, setpoint, value
         return False
 
-    # the checks
-
-    def test_the_constructor_does_nothing(self) -> None:
-        """No file, socket, process, thread or task, and nothing asked of the gateway."""
-        self._run(self._inert)
-
-    def test_it_starts_and_stops_again_and_again(self) -> None:
-        """What it began is over after each stop, and nothing is left."""
-        self._run(self._restarts)
-
-    def test_a_start_that_fails_is_made_good_by_the_next(self) -> None:
-        """Wherever a start fails, the stop after it cleans up."""
-        self._run(self._start_fails)
-
-    def test_a_start_may_be_cancelled_at_any_time(self) -> None:
-        """As the supervisor does, when the gateway ends early."""
-        self._run(self._cancelled)
-
-    def test_a_far_side_that_is_of_no_use_ends_nothing(self) -> None:
-        """Away, silent, rude or babbling: the bridge stays, and stops when it is told to."""
-        self._run(self._useless_far_sides)
-
-    def test_it_never_holds_up_the_loop(self) -> None:
-        """No callback of the loop takes longer than BLOCKED seconds, however busy the machine is."""
-        self._run(self._loop)
-
-    def test_a_sink_takes_whatever_there_is(self) -> None:
-        """Every kind of device, every point, alarms, steps of commands, and devices that are gone."""
-        self._run(self._takes_everything)
-
-    def test_nothing_is_lost_or_doubled(self) -> None:
-        """The newest of each device arrives, once; with history, each; also after a restart."""
-        self._run(self._delivery)
-
-    def test_what_policy_refuses_is_refused_and_what_it_permits_is_carried_out_once(self) -> None:
-        """An origin asks policy, in its own name, and a refusal does not end it."""
-        self._run(self._refused)
-        self._run(self._permitted)
-
-    def test_a_controller_gets_what_was_judged_and_answers_in_time(self) -> None:
-        """It sends nothing by itself, and fails by the errors that the gateway understands."""
-        self._run(self._controller)
-
-    def test_secrets_are_not_shown(self) -> None:
-        """Not in a text of settings or bridge, not in logs, states and findings; not when the far side is no good."""
-        self._run(self._secrets)
-
     # how they are run
-
-    def _run(self, check: Callable[[Path], Coroutine[Any, Any, None]]) -> None:
-        with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
-            asyncio.run(check(Path(directory)))
 
     def _settings(self, said: Mapping[str, Any] | None = None) -> BridgeSettings:
         return self.bridge.Settings.model_validate({**self.settings, **(said or {})})
@@ -150,13 +110,21 @@ class Conformance:
         _demand(not (unclean := logged.has("did not stop cleanly")), f"stop() raised or hung: {unclean}")
         _demand(not (failed := logged.has("task failed")), f"a task ended badly after the bridge: {failed}")
 
+    async def _started(self, bench: Bench, settings: BridgeSettings) -> Runner:
+        runner = bench.make(self.bridge, settings)
+        runner.start()
+        await self._up(bench)
+        return runner
+
     @staticmethod
     async def _up(bench: Bench) -> None:
         await eventually(lambda: any(s.up for s in bench.router.bridges()), "the bridge reports that it is up")
 
     # construction
 
-    async def _inert(self, directory: Path) -> None:
+    @_check
+    async def test_the_constructor_does_nothing(self, directory: Path) -> None:
+        """No file, socket, process, thread or task, and nothing asked of the gateway."""
         settings = self._settings(self.settings_at(9))
         async with self._bench(directory) as (bench, _):
             bench.make(self.bridge, settings)  # the first one imports what it needs, and reads what it keeps for all
@@ -171,16 +139,16 @@ class Conformance:
 
     # lifecycle
 
-    async def _restarts(self, directory: Path) -> None:
+    @_check
+    async def test_it_starts_and_stops_again_and_again(self, directory: Path) -> None:
+        """What it began is over after each stop, and nothing is left."""
         async with self.far_side() as said, self._bench(directory) as (bench, _):
             settings = self._settings(said)
             bench.announce()
             held: list[Held] = []
             for _ in range(3):
                 tasks = asyncio.all_tasks()
-                runner = bench.make(self.bridge, settings)
-                runner.start()
-                await self._up(bench)
+                runner = await self._started(bench, settings)
                 bench.publish(DEVICE.serial, 1.0)
                 await runner.stop()
                 runner.report(up=False)
@@ -202,7 +170,9 @@ class Conformance:
         except TimeoutError:
             raise ConformanceError(f"tasks run on after stop(): {left()}") from None
 
-    async def _start_fails(self, directory: Path) -> None:
+    @_check
+    async def test_a_start_that_fails_is_made_good_by_the_next(self, directory: Path) -> None:
+        """Wherever a start fails, the stop after it cleans up."""
         async with self.far_side() as said, self._bench(directory) as (bench, _):
             settings = self._settings(said)
             for method, counts in (("spawn", (1, 2)), ("report", (1,))):
@@ -221,7 +191,9 @@ class Conformance:
                     runner.report(up=False)
                     await self._nothing_runs(tasks)
 
-    async def _cancelled(self, directory: Path) -> None:
+    @_check
+    async def test_a_start_may_be_cancelled_at_any_time(self, directory: Path) -> None:
+        """As the supervisor does, when the gateway ends early."""
         async with self.far_side() as said, self._bench(directory) as (bench, _):
             settings = self._settings(said)
             tasks = asyncio.all_tasks()
@@ -232,11 +204,11 @@ class Conformance:
                     await asyncio.sleep(0)
                 await runner.stop()
                 await self._nothing_runs(tasks)
-            runner = bench.make(self.bridge, settings)
-            runner.start()
-            await self._up(bench)
+            runner = await self._started(bench, settings)
 
-    async def _useless_far_sides(self, directory: Path) -> None:
+    @_check
+    async def test_a_far_side_that_is_of_no_use_ends_nothing(self, directory: Path) -> None:
+        """Away, silent, rude or babbling: the bridge stays, and stops when it is told to."""
         if self.settings_at(9) is None:
             return
         tasks = asyncio.all_tasks()
@@ -262,7 +234,9 @@ class Conformance:
 
     # the loop
 
-    async def _loop(self, directory: Path) -> None:
+    @_check
+    async def test_it_never_holds_up_the_loop(self, directory: Path) -> None:
+        """No callback of the loop takes longer than BLOCKED seconds, however busy the machine is."""
         async with self.far_side() as said, self._bench(directory) as (bench, _):
             settings = self._settings(said)
             devices = _devices()
@@ -271,9 +245,7 @@ class Conformance:
             worst: dict[str, float] = {}
             for number in range(3):
                 with LoopWatch(BLOCKED) as watch:
-                    runner = bench.make(self.bridge, settings)
-                    runner.start()
-                    await self._up(bench)
+                    runner = await self._started(bench, settings)
                     for device in devices:
                         bench.publish(device.serial, float(number))
                     await asyncio.sleep(0.02)
@@ -288,13 +260,13 @@ class Conformance:
 
     # sinks
 
-    async def _takes_everything(self, directory: Path) -> None:
+    @_check
+    async def test_a_sink_takes_whatever_there_is(self, directory: Path) -> None:
+        """Every kind of device, every point, alarms, steps of commands, and devices that are gone."""
         if not self._is(Sink):
             return
         async with self.far_side() as said, self._bench(directory) as (bench, logged):
-            runner = bench.make(self.bridge, self._settings(said))
-            runner.start()
-            await self._up(bench)
+            runner = await self._started(bench, self._settings(said))
             now = bench.clock.now()
             for kind in DeviceKind:
                 device = msgspec.structs.replace(DEVICE, serial=f"9010{kind.upper()}", kind=kind, rated_power=None)
@@ -321,15 +293,15 @@ class Conformance:
         statuses = [s for s in bench.router.bridges() if s.name == runner.name]
         _demand(all(s.up for s in statuses), f"the bridge went down: {[s.detail for s in statuses]}")
 
-    async def _delivery(self, directory: Path) -> None:
+    @_check
+    async def test_nothing_is_lost_or_doubled(self, directory: Path) -> None:
+        """The newest of each device arrives, once; with history, each; also after a restart."""
         if not self._is(Sink):
             return
         async with self.far_side() as said, self._bench(directory) as (bench, _):
             devices = _devices()
             bench.announce(*devices)
-            runner = bench.make(self.bridge, self._settings(said))
-            runner.start()
-            await self._up(bench)
+            runner = await self._started(bench, self._settings(said))
             if await self.arrived(runner.bridge) is None:
                 return
             number = 0.0
@@ -370,13 +342,19 @@ class Conformance:
 
     # origins
 
+    @_check
+    async def test_what_policy_refuses_is_refused_and_what_it_permits_is_carried_out_once(
+        self, directory: Path
+    ) -> None:
+        """An origin asks policy, in its own name, and a refusal does not end it."""
+        await self._refused(_below(directory, "refused"))
+        await self._permitted(_below(directory, "permitted"))
+
     async def _refused(self, directory: Path) -> None:
         async with self.far_side() as said, self._bench(directory, control=CLOSED) as (bench, _):
             bench.announce()
             bench.publish(DEVICE.serial, 1.0)
-            runner = bench.make(self.bridge, self._settings(said))
-            runner.start()
-            await self._up(bench)
+            runner = await self._started(bench, self._settings(said))
             if not await self.ask(runner.bridge, DEVICE.serial, SETPOINT, 50.0):
                 return
             await self._calm(bench, runner)
@@ -387,9 +365,7 @@ class Conformance:
         async with self.far_side() as said, self._bench(directory) as (bench, _):
             bench.announce()
             bench.publish(DEVICE.serial, 1.0)
-            runner = bench.make(self.bridge, self._settings(said))
-            runner.start()
-            await self._up(bench)
+            runner = await self._started(bench, self._settings(said))
             if not await self.ask(runner.bridge, DEVICE.serial, SETPOINT, 50.0):
                 return
             await eventually(lambda: bench.carried.sent, "what was asked for, and policy permits, is carried out")
@@ -402,7 +378,9 @@ class Conformance:
 
     # controllers
 
-    async def _controller(self, directory: Path) -> None:
+    @_check
+    async def test_a_controller_gets_what_was_judged_and_answers_in_time(self, directory: Path) -> None:
+        """It sends nothing by itself, and fails by the errors that the gateway understands."""
         if not self._is(Controller):
             return
         said = self.settings_at(9)
@@ -464,7 +442,9 @@ class Conformance:
 
     # secrets
 
-    async def _secrets(self, directory: Path) -> None:
+    @_check
+    async def test_secrets_are_not_shown(self, directory: Path) -> None:
+        """Not in a text of settings or bridge, not in logs, states and findings; not when the far side is no good."""
         async with self.far_side() as said:
             settings = [self._settings(said)]
             if (at := self.settings_at(9)) is not None:

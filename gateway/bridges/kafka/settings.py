@@ -3,9 +3,10 @@
 import re
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gateway.api.bridge import BridgeSettings
+from gateway.config.settings import Settings
 from gateway.kafka.settings import KafkaConnection
 from gateway.sems.catalogue import Catalogue, load
 from gateway.sems.overrides import NO_OVERRIDES, OVERRIDES_HELP, CatalogueOverrides, Overrides, checked, overridden
@@ -30,10 +31,8 @@ def _topic(name: Any) -> str:
     return name
 
 
-class TelemetrySettings(BaseModel):
+class TelemetrySettings(Settings):
     """`telemetry:`, what GoodWe sends to a topic."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     topics: list[str] = Field(min_length=1, description="topics that GoodWe writes its telemetry to")
     platform: Platform = Field(default=CLASSIC, description="which API's bodies are sent")
@@ -60,10 +59,8 @@ class TelemetrySettings(BaseModel):
         return overridden(load(self.platform.api), self.overrides)
 
 
-class TopicNames(BaseModel):
+class TopicNames(Settings):
     """Names of the topics of one's own. Left out, each is `<prefix>.<what>`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prefix: str = Field(default="sems", pattern=TOPIC, description="first part of the names below")
     devices: str = Field(default="", description="what devices are; compacted")
@@ -86,10 +83,8 @@ class TopicNames(BaseModel):
         return getattr(self, kind) or f"{self.prefix}.{kind}"
 
 
-class CreateSettings(BaseModel):
+class CreateSettings(Settings):
     """`create:`, for topics that are not there."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     partitions: int = Field(
         default=12, ge=1, le=10_000, description="the same for all; at most so many members share them"
@@ -98,10 +93,8 @@ class CreateSettings(BaseModel):
     retention: float = Field(default=168, gt=0, le=87_600, description="hours for which snapshots and events are kept")
 
 
-class PublishSettings(BaseModel):
+class PublishSettings(Settings):
     """`publish:`, what the gateway writes to topics of one's own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     topics: TopicNames = Field(default=TopicNames(), description="names of the topics")
     create: CreateSettings | None = Field(default=None, description="{} to create topics that are missing")
@@ -113,10 +106,8 @@ class PublishSettings(BaseModel):
     )
 
 
-class JoinSettings(BaseModel):
+class JoinSettings(Settings):
     """`join:`, for a gateway that serves what another one publishes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     topics: TopicNames = Field(default=TopicNames(), description="names of the topics; as that gateway has them")
     commands: bool = Field(default=False, description="send commands for these devices to the gateway that polls them")

@@ -3,6 +3,7 @@
 import math
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Final
 
@@ -87,10 +88,8 @@ class _Numerals(dict[str, float]):
         """Read `512` and `0x200`."""
         digits, base = (text[2:], 16) if text[:2] in ("0x", "0X") else (text, 10)
         if digits.isascii() and digits.isalnum() and len(digits) <= _MAX_DIGITS:
-            try:
+            with suppress(ValueError):
                 return int(digits, base)
-            except ValueError:
-                pass
         raise KeyError(text)
 
 

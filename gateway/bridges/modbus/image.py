@@ -86,7 +86,9 @@ class Layout:
         size = self._add_blocks(map_.blocks)
         blank = bytearray(size)
         for row in map_.rows:
-            slot = self._slot(row, order)
+            start = 2 * row.address + self.spans[row.address].shift
+            encode = encoder(row.encoding, row.exponent, row.count, order, row.codes)
+            slot = Slot(start, start + 2 * row.count, encode)
             self.slots.setdefault(row.field, []).append(slot)
             if row.constant is not None:
                 blank[slot.start : slot.end] = slot.encode(row.constant)
@@ -108,10 +110,6 @@ class Layout:
             self.spans.update(dict.fromkeys(range(block.start, block.end), span))
             size += 2 * block.count
         return size
-
-    def _slot(self, row: Row, order: WordOrder) -> Slot:
-        start = 2 * row.address + self.spans[row.address].shift
-        return Slot(start, start + 2 * row.count, encoder(row.encoding, row.exponent, row.count, order, row.codes))
 
 
 Act = Callable[[int, bytes, Origin], Awaitable[None]]

@@ -1,15 +1,11 @@
 """`bridges.<name>` with `type: modbus`."""
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, Self
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
@@ -23,6 +19,8 @@ from gateway.bridges.modbus.maps.chosen import Choice, build
 from gateway.bridges.modbus.units import LAST_UNIT, Place
 from gateway.config.host import Host
 from gateway.config.local_file import LocalFile, beside
+from gateway.config.network import Network
+from gateway.config.settings import Settings
 from gateway.config.short_form import ShortForm
 from gateway.core.model import escape_role
 
@@ -31,29 +29,12 @@ MAX_PORTS: Final = 256
 GOODWE: Final = "goodwe"
 
 
-def _network(raw: Any) -> Any:
-    try:
-        return ip_network(raw)
-    except (ValueError, TypeError) as error:
-        try:
-            meant = ip_network(raw, strict=False)
-        except (ValueError, TypeError):
-            raise ValueError("this is no network; write e.g. 192.168.1.0/24, or 192.168.1.7 for one machine") from error
-        raise ValueError(
-            f"{raw} is a machine and a network at once; write {meant} for the network, "
-            f"or {str(raw).partition('/')[0]} for the machine"
-        ) from error
-
-
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Role = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Port = Annotated[int, Field(ge=0, le=LAST_PORT)]
 
 
-class TlsSettings(BaseModel):
+class TlsSettings(Settings):
     """`tls:` of a listener: Modbus/TCP Security, with certificates on both sides."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     certificate: LocalFile = Field(description="PEM file: this server's certificate, with its chain")
     key: LocalFile = Field(description="PEM file: its private key, not encrypted")
@@ -76,7 +57,7 @@ class TlsSettings(BaseModel):
         return self
 
 
-class Access(BaseModel):
+class Access(Settings):
     """Who may do what on one listener."""
 
     read_only: bool = Field(default=False, description="true: every write is answered with exception 01")
@@ -96,16 +77,12 @@ class Access(BaseModel):
 class ListenerSettings(Access):
     """A line of `listeners:`: one more way to the same devices."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     port: Port = Field(description="first port of its range, which is as long as the bridge's; 802 is usual for TLS")
     host: Host | None = Field(default=None, description="address to listen on; left out: the bridge's")
 
 
-class UdpSettings(BaseModel):
+class UdpSettings(Settings):
     """`udp:`, or a line of it: one inverter on a UDP port, as behind a WiFi module of GoodWe's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     port: Port = Field(default=8899, description="where clients look for it")
     host: Host | None = Field(default=None, description="address to listen on; left out: the bridge's")
@@ -128,7 +105,6 @@ class UdpSettings(BaseModel):
 class Pin(ShortForm):
     """Where a device must be: `10`, or `{port: 5021, unit: 10}`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     SHORT: ClassVar = {"type": "integer", "minimum": 1, "maximum": LAST_UNIT}
 
     unit: int = Field(ge=1, le=LAST_UNIT)

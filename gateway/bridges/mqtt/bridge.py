@@ -6,6 +6,7 @@ With `payload: sparkplug` an `EdgeNode` stands in for publisher and commands.
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from gateway.api.bridge import BridgeSettings, Context
@@ -140,13 +141,11 @@ class MqttBridge:
         if self._node is not None:
             await self._node.say_goodbye(GOODBYE_TIMEOUT)
         elif client.connected:
-            try:
+            with suppress(TimeoutError, LostError):
                 async with asyncio.timeout(GOODBYE_TIMEOUT):
                     await self._say_the_rest(client)
                     last = self._offline
                     await client.publish(last.topic, last.payload, last.qos, last.retain)
-            except (TimeoutError, LostError):
-                pass
         await client.disconnect(GOODBYE_TIMEOUT)
 
     async def _say_the_rest(self, client: Client) -> None:
@@ -243,11 +242,9 @@ class MqttBridge:
     async def _make_up(self, client: Client, outbox: Outbox) -> None:
         """Send some of the history, and wait for news or until more of it may be sent. Raises LostError."""
         pause = None if self._history is None else await self._history.send(client)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await outbox.wait()
-        except TimeoutError:
-            pass
 
     async def _subscribe(self, client: Client) -> None:
         inbox = self._inbox

@@ -21,8 +21,8 @@ from gateway.bridges.mqtt.settings import MqttSettings
 from gateway.bridges.mqtt.topics import RequestName, RequestTopic, Topics
 from gateway.commands.policy.halt import HaltError, told
 from gateway.commands.requests import NAME_LIMIT, RequestError, text_in
-from gateway.core import strict
-from gateway.core.model import DeviceState, Origin, Reason, iso
+from gateway.core import shapes, strict
+from gateway.core.model import Origin, Reason
 
 ID_LIMIT: Final = 1_024
 """Bytes of JSON of an `id`."""
@@ -165,7 +165,8 @@ class BridgeRequests:
         room -= len(_encode(page | {"devices": []}))
         devices: list[msgspec.Raw] = []
         for state in states[offset : offset + limit]:
-            device = _encode(self._device(state))
+            serial = state.device.serial
+            device = _encode({"serial": serial, "topic": self._topics.root(serial)} | shapes.device(state))
             room -= len(device) + 1
             if room < 0:
                 break
@@ -175,18 +176,6 @@ class BridgeRequests:
         end = offset + len(devices)
         page["next"] = end if end < len(states) else None
         return page | {"devices": devices}
-
-    def _device(self, state: DeviceState) -> _Body:
-        return {
-            "serial": state.device.serial,
-            "topic": self._topics.root(state.device.serial),
-            "name": state.device.name,
-            "kind": state.device.kind,
-            "model": state.device.model,
-            "plant": state.device.plant,
-            "quality": state.quality,
-            "time": iso(state.time) if state.time else None,
-        }
 
     def _health(self, body: _Body, _room: int) -> Any:
         _no_more(body)

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import msgspec
@@ -169,7 +170,7 @@ class Client:
 
         No will is published then, unless, in MQTT 5 only, `with_will` asks for it (MQTT 5.0 §3.14.2.1, 0x04).
         """
-        try:
+        with suppress(TimeoutError, LostError):
             async with asyncio.timeout(timeout):
                 while self._paho is not None and (self._under_way or self._writing):
                     await self._wait_for_room()
@@ -178,8 +179,6 @@ class Client:
                     self._paho.disconnect(DISCONNECT_WITH_WILL if with_will and self._v5 else None)
                 while self._paho is not None:
                     await self._wait_for_room()
-        except (TimeoutError, LostError):
-            pass
         self._drop("was left")
 
     def check(self) -> None:
@@ -299,12 +298,10 @@ class Client:
 
     async def _pause(self, seconds: float) -> None:
         """Wait, while there is a connection. Raises LostError."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while True:
                     await self._wait_for_room()
-        except TimeoutError:
-            pass
 
     def take_back(self) -> list[Message]:
         """Return, once, what `send` had under way when the connection was lost, oldest first."""

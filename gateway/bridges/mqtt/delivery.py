@@ -5,7 +5,9 @@ from enum import StrEnum
 from typing import Final, Literal, TypeVar
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from gateway.config.settings import Settings
 
 
 class TopicClass(StrEnum):
@@ -33,19 +35,15 @@ class Sending(msgspec.Struct, frozen=True):
     retain: bool
 
 
-class Delivery(BaseModel):
+class Delivery(Settings):
     """A line of `delivery:`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     qos: Literal[0, 1, 2] | None = Field(default=None, description="0, 1 or 2")
     retain: bool | None = Field(default=None, description="let the broker keep the newest for later subscribers")
 
 
-class DeliverySettings(BaseModel):
+class DeliverySettings(Settings):
     """`delivery:`. What is not said here follows `qos` and `retain` of the bridge."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     state: Delivery = Field(default=Delivery(), description="default: as qos and retain say")
     points: Delivery = Field(default=Delivery(), description="default: as qos and retain say")

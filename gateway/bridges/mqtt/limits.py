@@ -9,7 +9,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
-from pydantic import BaseModel, ByteSize, ConfigDict, Field
+from pydantic import ByteSize, Field
+
+from gateway.config.settings import Settings
 
 MAX_UNACKNOWLEDGED: Final = 500
 """Messages of QoS 1 and 2 under way, where the broker takes as many."""
@@ -126,10 +128,8 @@ BROKERS: Final[Mapping[str, Limits]] = {
 """Brokers whose limits are published, by the name that `broker:` takes."""
 
 
-class LimitSettings(BaseModel):
+class LimitSettings(Settings):
     """`limits:`. What the broker does not say itself; the narrower of both counts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     packet: ByteSize | None = Field(default=None, ge=200, description="bytes of a whole packet")
     payload: ByteSize | None = Field(default=None, ge=100, description="bytes of the payload of a message")

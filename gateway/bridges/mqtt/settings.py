@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
@@ -33,6 +31,7 @@ from gateway.bridges.mqtt.topics import RequestName, default_responses
 from gateway.config.host import Host
 from gateway.config.local_file import ExistingFile
 from gateway.config.secret import Secret
+from gateway.config.settings import Settings
 
 
 def _as_text(raw: Any) -> Any:
@@ -57,10 +56,8 @@ def _topics_below(filter_: str) -> str:
     return filter_
 
 
-class TlsSettings(BaseModel):
+class TlsSettings(Settings):
     """`tls:`. Without a CA of its own, the machine's trusted ones count."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     ca: ExistingFile | None = Field(default=None, description="PEM file with the CA of the broker")
     certfile: ExistingFile | None = Field(default=None, description="PEM file with the client certificate")

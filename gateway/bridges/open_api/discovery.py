@@ -116,7 +116,8 @@ class PlantDiscovery(Discovery):
         await self._doubt(before)
         self._doubt_restart()
         for target in self.devices:
-            if target.serial not in self._seen and not self._still_carried(target):
+            is_carried = target.carrier in self._seen and target.serial not in self._absent
+            if target.serial not in self._seen and not is_carried:
                 self.devices.drop(target.serial)
                 self._context.withdraw(target.serial)
         known = {target.serial for target in self.devices}
@@ -149,9 +150,6 @@ class PlantDiscovery(Discovery):
                 if mine and not self._doubts.believe(plant, interface.name, mine, self._seen):
                     self._seen.update(mine)
             await asyncio.sleep(0)
-
-    def _still_carried(self, target: Target) -> bool:
-        return target.carrier in self._seen and target.serial not in self._absent
 
     def answered(self, carrier: Target, serials: set[str]) -> None:
         """Take in which devices came along in the last answer about one that may bring some."""

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Self
 
-from pydantic import ConfigDict, Field, HttpUrl, ValidationInfo, field_validator, model_validator
+from pydantic import Field, HttpUrl, ValidationInfo, field_validator, model_validator
 
 from gateway.api.bridge import BridgeSettings
 from gateway.bridges.open_api.discovery import Given
@@ -30,7 +30,6 @@ from gateway.sems.times import AUTO
 class GivenDevice(ShortForm):
     """A line of `devices:`: `9010KETU218W0001`, or `{sn: …, type: …, plant: …}`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     SHORT: ClassVar = {"type": "string"}
 
     sn: str = Field(min_length=1, max_length=MAX_SERIAL, description="serial number")

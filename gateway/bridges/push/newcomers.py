@@ -76,7 +76,8 @@ class Newcomers:
         elif serial not in self._kept.devices:
             self._count(serial)
             self._keep(serial, known=False)
-        self._forget_stranger(serial)
+        if self._strangers.pop(serial, None) is not None:
+            self._show()
 
     def _count(self, serial: str) -> None:
         today = day_of(self._context.clock.now())
@@ -102,10 +103,6 @@ class Newcomers:
                 self._others = True
                 self._show()
         raise BadPushError("unknown device", f"{serial} is not taken: {why}", Outcome.UNKNOWN)
-
-    def _forget_stranger(self, serial: str) -> None:
-        if self._strangers.pop(serial, None) is not None:
-            self._show()
 
     def _show(self) -> None:
         if not self._strangers:

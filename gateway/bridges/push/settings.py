@@ -7,8 +7,9 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from gateway.api.bridge import BridgeSettings, Claim, tcp_ports
 from gateway.config.host import Host
+from gateway.config.network import Network
 from gateway.config.secret import Secret
-from gateway.http.settings import HOSTS_HELP, HostName, Network, TlsSettings
+from gateway.http.settings import HOSTS_HELP, HostName, TlsSettings
 from gateway.sems.catalogue import Catalogue, load
 from gateway.sems.overrides import NO_OVERRIDES, OVERRIDES_HELP, CatalogueOverrides, Overrides, checked, overridden
 from gateway.sems.platform import (

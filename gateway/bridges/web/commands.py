@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import quote
@@ -185,12 +185,10 @@ def _wait_in(http: HttpRequest) -> float:
 
 
 async def _all(ends: list[asyncio.Event], seconds: float) -> None:
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             for ended in ends:
                 await ended.wait()
-    except TimeoutError:
-        pass
 
 
 def _ended(events: Collection[CommandEvent]) -> bool:

@@ -1,7 +1,7 @@
 """Devices and bridges, for who reads."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +11,7 @@ from gateway.bridges.web.access_policy import Caller
 from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.replies import json_response
 from gateway.core import shapes
-from gateway.core.model import DeviceKind, DeviceState, Range, Reason, iso
+from gateway.core.model import DeviceKind, Range, Reason
 
 PAGE: Final = 1_000
 PAGE_LIMIT: Final = 5_000
@@ -32,7 +32,7 @@ def devices(context: Context, request: Request) -> Response:
         for state in context.states()
         if query.get("plant") in (None, state.device.plant) and kind in (None, state.device.kind)
     ]
-    page = [_summary(state) for state in found[offset : offset + limit]]
+    page = [shapes.device(state) for state in found[offset : offset + limit]]
     return json_response({"total": len(found), "offset": offset, "devices": page})
 
 
@@ -43,7 +43,7 @@ def device(context: Context, caller: Caller, serial: str) -> Response:
         raise ProblemError(Reason.UNKNOWN_DEVICE, f"no device {serial[:NAME_LIMIT]!r} is known")
     permitted: Mapping[str, Range] = context.permitted(state.device, caller.origin) if caller.write else {}
     return json_response(
-        _summary(state)
+        shapes.device(state)
         | {
             "rated_power": state.device.rated_power,
             "source": state.source,
@@ -56,19 +56,6 @@ def device(context: Context, caller: Caller, serial: str) -> Response:
 def bridges(context: Context) -> Response:
     """Answer how every bridge does."""
     return json_response({"bridges": {status.name: shapes.bridge(status) for status in context.bridges()}})
-
-
-def _summary(state: DeviceState) -> dict[str, Any]:
-    device = state.device
-    return {
-        "serial": device.serial,
-        "name": device.name,
-        "kind": device.kind,
-        "model": device.model,
-        "plant": device.plant,
-        "quality": state.quality,
-        "time": iso(state.time) if state.time else None,
-    }
 
 
 def _whole(query: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:

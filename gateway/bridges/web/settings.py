@@ -3,23 +3,23 @@
 from collections.abc import Iterable
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from gateway.api.bridge import BridgeSettings, Claim, tcp_ports
 from gateway.config.host import Host
+from gateway.config.network import Network
 from gateway.config.secret import Secret
+from gateway.config.settings import Settings
 from gateway.http.addresses import is_loopback
-from gateway.http.settings import HOSTS_HELP, HostName, Network, TlsSettings
+from gateway.http.settings import HOSTS_HELP, HostName, TlsSettings
 
 MIN_SECRET_CHARS: Final = 16
 
 TokenName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
-class TokenSettings(BaseModel):
+class TokenSettings(Settings):
     """One of `tokens:`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     token: Secret = Field(description="sent as `Authorization: Bearer …`; 16 random characters at least")
     write: bool = Field(default=False, description="true: may set, cancel, halt and resume")

@@ -1,6 +1,6 @@
 """The devices that pushes are about: which are taken, what they are, and where they stand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import tzinfo
 from fnmatch import fnmatchcase
 from typing import Final
@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.api.contexts import SourceContext
 from gateway.core.findings import FindingCode
-from gateway.core.model import Device, DeviceKind, Value
+from gateway.core.model import Device, DeviceKind
 from gateway.core.zones import zone_name, zone_named
 from gateway.sems.account_times import AccountTimes
 from gateway.sems.catalogue import Catalogue, Use
@@ -106,13 +106,14 @@ class Fleet:
             self._check(serial)
             known = Device(serial=serial, kind=DeviceKind.INVERTER)
         kind = self._kind(serial, message, reading)
+        zone = "" if said_zone(reading) is None else self._times.zone(serial, reading)[1]
         said = msgspec.structs.replace(
             known,
             kind=kind or known.kind,
             name=reading.text("name") or known.name,
             model=reading.text("model") or known.model,
             plant=self._plant(serial, message, reading) or known.plant,
-            time_zone=self._zone_of(serial, reading) or known.time_zone,
+            time_zone=zone or known.time_zone,
             rated_power=_rated(kind, reading) or known.rated_power,
         )
         if said != self._devices.get(serial):
@@ -120,10 +121,6 @@ class Fleet:
             self._context.announce(said)
         elif self._context.state(serial) is None:
             self._context.announce(said)
-
-    def _zone_of(self, serial: str, reading: Reading) -> str:
-        """Return the name of the zone that a push says something is in; empty where it does not."""
-        return "" if said_zone(reading) is None else self._times.zone(serial, reading)[1]
 
     def _move(self, plant: str) -> None:
         """Put a plant into the zone that was found by its times."""
@@ -153,7 +150,8 @@ class Fleet:
             return kind
         if serial in self._certain:
             return None
-        if frozenset(message.interface.of) == INVERTERS and _has_battery(reading.values):
+        has_battery = any(v is not None for point, v in reading.values.items() if point.startswith("battery_"))
+        if frozenset(message.interface.of) == INVERTERS and has_battery:
             return DeviceKind.STORAGE
         state = self._context.state(serial)
         return None if state is None else state.device.kind
@@ -168,10 +166,6 @@ def type_of(serial: str, message: Message, reading: Reading) -> str:
         return "plant"
     is_asked = serial == message.subject or (not message.subject and interface.use is not Use.ALARMS)
     return interface.of[0] if is_asked and len(interface.of) == 1 else ""
-
-
-def _has_battery(values: Mapping[str, Value]) -> bool:
-    return any(value is not None for point, value in values.items() if point.startswith("battery_"))
 
 
 def _rated(kind: DeviceKind | None, reading: Reading) -> float | None:

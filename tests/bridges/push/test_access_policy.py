@@ -125,7 +125,7 @@ async def test_other_methods_are_for_nobody(it):
         ({"hosts": ["localhost"]}, "localhost is known already"),
         ({"hosts": ["192.0.2.1"]}, "should match pattern"),
         ({"hosts": ["gateway.example.com:8090"]}, "should match pattern"),
-        ({"networks": ["10.0.0.1/8"]}, "this is no network"),
+        ({"networks": ["10.0.0.1/8"]}, "a machine and a network at once"),
         ({"networks": [None]}, "this is no network"),
         ({"path": "push"}, "should match pattern"),
         ({"path": "/push/"}, "should match pattern"),

@@ -75,7 +75,8 @@ class Choice(ShortForm):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
-            raise ValueError(f"option {where!r} of the map {self.map}: {_lower(first['msg'])}") from None
+            said = first["msg"][:1].lower() + first["msg"][1:]
+            raise ValueError(f"option {where!r} of the map {self.map}: {said}") from None
         return self
 
 
@@ -139,7 +140,3 @@ def _what(family: Family, map_: RegisterMap, address: int) -> str:
 
 def _row_at(map_: RegisterMap, address: int) -> Row | None:
     return next((row for row in map_.rows if row.address <= address < row.end), None)
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -129,7 +129,9 @@ def line_of(number: int, cells: Mapping[str, str]) -> Line:
     if row.end > LAST_ADDRESS + 1:
         raise BadLineError(f"address: {field} ends above {LAST_ADDRESS}; move it to {LAST_ADDRESS + 1 - row.count}")
     _check_unit(row, cells.get("unit", ""))
-    _check_count(row, cells.get("count", ""))
+    said = cells.get("count", "")
+    if said and row.encoding in NUMBERS and _whole("count", said, 1, LONGEST_TEXT) != row.count:
+        raise BadLineError(f"count: {row.encoding} takes {row.count}, not {said}")
     return Line(number, address, row.end, row)
 
 
@@ -149,11 +151,6 @@ def _check_unit(row: Row, unit: str) -> None:
         raise BadLineError(
             f"unit: {row.field} is in {row.point.unit or 'no unit'}, not {unit}; change the scale instead"
         )
-
-
-def _check_count(row: Row, count: str) -> None:
-    if count and row.encoding in NUMBERS and _whole("count", count, 1, LONGEST_TEXT) != row.count:
-        raise BadLineError(f"count: {row.encoding} takes {row.count}, not {count}")
 
 
 def _exponent(scale: str) -> int:

@@ -1,12 +1,12 @@
 """Settings of store and forward."""
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field
+from pydantic import ByteSize, Field
+
+from gateway.config.settings import Settings
 
 
-class StoreSettings(BaseModel):
+class StoreSettings(Settings):
     """`store:` under a bridge of `type: mqtt`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     enabled: bool = Field(default=False, description="keep what could not be published")
     max_bytes: ByteSize = Field(

@@ -6,6 +6,7 @@ connect, `flush` whenever there is news.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -164,11 +165,9 @@ class EdgeNode:
         if client.connected and self._born:
             self._born = False
             death = self._death()
-            try:
+            with suppress(TimeoutError, LostError):
                 async with asyncio.timeout(timeout):
                     await client.publish(death.topic, death.payload, death.qos, retain=False)
-            except (TimeoutError, LostError):
-                pass
         # As [payloads-ndeath-will-message-publisher-disconnect-mqtt50] demands.
         await client.disconnect(timeout, with_will=True)
 

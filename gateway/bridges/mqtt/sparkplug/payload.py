@@ -1,6 +1,7 @@
 """Sparkplug payloads to bytes, and commands from bytes."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -162,12 +163,10 @@ _FIELDS: Final[dict[DataType, tuple[str, Callable[[Any], Any]]]] = {
 def _set(message: Any, datatype: DataType, value: Value) -> None:
     """Set the value; what the type can't hold is null, as what is not there."""
     field, convert = _FIELDS[datatype]
-    try:
+    with suppress(ValueError, OverflowError):
         if value is not None:
             setattr(message, field, convert(value))
             return
-    except (ValueError, OverflowError):
-        pass
     message.is_null = True
 
 

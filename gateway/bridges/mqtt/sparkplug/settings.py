@@ -2,7 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from gateway.config.settings import Settings
 
 
 def _is_id(text: str) -> str:
@@ -17,10 +19,8 @@ def _is_id(text: str) -> str:
 Id = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_is_id)]
 
 
-class SparkplugSettings(BaseModel):
+class SparkplugSettings(Settings):
     """Who the gateway is among the edge nodes, and whom it waits for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     group: Id = Field(default="sems", description="Sparkplug group id")
     node: Id | None = Field(default=None, description="Sparkplug edge node id; default: gateway.id")

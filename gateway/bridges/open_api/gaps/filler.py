@@ -7,13 +7,13 @@ restart; a crash in between may repeat the CHUNK samples of one device that were
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.api.bridge import Context, HistoryProvider
 from gateway.bridges.open_api.gaps.book import Book
 from gateway.bridges.open_api.gaps.coverage import STEP, Coverage, Gap, Row
 from gateway.bridges.open_api.gaps.estimate import types
-from gateway.bridges.open_api.history import History, midnight
+from gateway.bridges.open_api.history import History, Known, midnight
 from gateway.core.clock import set_within
 from gateway.core.errors import GatewayError, RefusedError, UnsureError
 from gateway.core.metrics import Metrics, counter, gauge
@@ -47,14 +47,6 @@ SLICE: Final = 200
 """Devices looked at before others on the loop have their turn."""
 MAX_NAMED: Final = 20
 """Gaps given up that are named in the log; of more the number."""
-
-
-class Known(Protocol):
-    """What the account holds."""
-
-    def get(self, serial: str) -> Target | None:
-        """Return what is known of a serial number."""
-        ...
 
 
 class Filler:

@@ -152,7 +152,7 @@ class Controls(Panel):
             setpoint = SETTINGS[register].setpoint
             if not setpoint:
                 continue
-            if not ACTS.get(register, _always)(after):
+            if register in ACTS and not ACTS[register](after):
                 self._check_kept(register, setpoint, word)
             elif setpoint not in means:
                 raise _refused(f"register {register}: there is no value yet to switch on, or none that means off")
@@ -188,10 +188,6 @@ class Controls(Panel):
             parse_within(SETPOINTS[setpoint], word, self.device.setpoints[setpoint])
         except BadValueError as error:
             raise _refused(str(error)) from error
-
-
-def _always(_: Words) -> bool:
-    return True
 
 
 def _refused(why: str) -> WriteRefusedError:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gateway.bridges.modbus.codec import WordOrder
 from gateway.bridges.modbus.image import Layout
@@ -21,6 +21,7 @@ from gateway.bridges.modbus.maps.sunspec.nominal import Fleet, Nominal
 from gateway.bridges.modbus.maps.sunspec.points import Model, own
 from gateway.bridges.modbus.maps.sunspec.scales import Scale, scale_factors
 from gateway.bridges.modbus.plants import PlantState
+from gateway.config.settings import Settings
 from gateway.core.model import Device, DeviceKind, DeviceState, Quality, Value
 from gateway.core.points import SETPOINTS
 
@@ -55,10 +56,8 @@ class _Known(msgspec.Struct):
 class SunSpecFamily(Family):
     """Layouts by kind, phases, rated power and setpoints; values, expressions and latched controls."""
 
-    class Options(BaseModel):
+    class Options(Settings):
         """What may stand beside `map: sunspec`."""
-
-        model_config = ConfigDict(extra="forbid", frozen=True)
 
         as_float: bool = Field(
             default=False,
