@@ -158,7 +158,7 @@ home-assistant: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.home_assistant
 
 lock: $(VENV)/tools/bin/uv
-	$(LOCK) --upgrade pyproject.toml --output-file requirements.lock
+	$(LOCK) --upgrade pyproject.toml --extra kafka --output-file requirements.lock
 	cp requirements.lock requirements-demo.lock
 	$(LOCK) pyproject.toml --extra demo --output-file requirements-demo.lock
 	cp requirements-demo.lock requirements-dev.lock

@@ -12,8 +12,9 @@ from tests.kit.process import ROOT
 from tests.supply.lock import Lock
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-RUN = PROJECT["project"]["dependencies"]
-DEMO = [*RUN, *PROJECT["project"]["optional-dependencies"]["demo"]]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+RUN = [*PROJECT["project"]["dependencies"], *EXTRAS["kafka"]]
+DEMO = [*RUN, *EXTRAS["demo"]]
 ASKED = {
     "requirements.lock": RUN,
     "requirements-demo.lock": DEMO,

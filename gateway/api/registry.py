@@ -19,6 +19,10 @@ GROUP: Final = "sems_gateway.bridges"
 T = TypeVar("T")
 
 
+EXTRAS: Final = {"confluent_kafka": "kafka"}
+"""Library → the extra of sems-gateway that brings it."""
+
+
 class PluginError(Exception):
     """A plug-in that can't be used. The message says what to do."""
 
@@ -33,6 +37,10 @@ class DuplicatePluginError(PluginError):
 
 class BrokenPluginError(PluginError):
     """It fails to import, or is not what it says."""
+
+
+class MissingExtraError(PluginError):
+    """It comes with the gateway, and needs a library that the gateway does not always bring."""
 
 
 class PluginVersionError(PluginError):
@@ -117,12 +125,16 @@ class Registry(Generic[T]):
     def _imported(entry: EntryPoint, what: str) -> Any:
         try:
             return entry.load()
+        except ModuleNotFoundError as error:
+            if (extra := EXTRAS.get(error.name or "")) is None:
+                raise BrokenPluginError(_failed(entry, what, error)) from error
+            raise MissingExtraError(
+                f"{what}: {error.name} is not installed; install sems-gateway[{extra}], e.g. "
+                f"`pipx install --force 'sems-gateway[{extra}]'`"
+            ) from error
         except Exception as error:
             # Whatever a stranger's module does when it is imported ends no more than itself.
-            raise BrokenPluginError(
-                f"{what}: {_named(entry)} fails to import ({type(error).__name__}: {plain(str(error), MAX_DETAIL)}); "
-                f"upgrade {_package(entry) or 'its package'} and what it needs, or uninstall it"
-            ) from error
+            raise BrokenPluginError(_failed(entry, what, error)) from error
 
     def listed(self) -> list[Plugin]:
         """Return all that is installed, with what keeps it from being used."""
@@ -137,6 +149,13 @@ class Registry(Generic[T]):
             error = str(trouble).removeprefix(": ")
         version = entry.dist.version if entry.dist is not None else ""
         return Plugin(entry.name, self.kind.name, _package(entry), version, entry.value, built_for, error)
+
+
+def _failed(entry: EntryPoint, what: str, error: Exception) -> str:
+    return (
+        f"{what}: {_named(entry)} fails to import ({type(error).__name__}: {plain(str(error), MAX_DETAIL)}); "
+        f"upgrade {_package(entry) or 'its package'} and what it needs, or uninstall it"
+    )
 
 
 def _built_for(entry: EntryPoint, loaded: object) -> str:

@@ -7,7 +7,13 @@ import typer
 
 from gateway.cli.loop import run_on_loop
 from gateway.cli.output import EXIT_FAILED, fail, out
-from gateway.demo.run import DemoError, DemoOptions, run_demo
+
+try:
+    from gateway.demo.run import DemoError, DemoOptions, run_demo
+except ModuleNotFoundError as missing:
+    if missing.name != "confluent_kafka":
+        raise
+    fail("the demo has a Kafka cluster too, whose library is not installed; install sems-gateway[demo]")
 
 
 def demo(
