@@ -71,6 +71,7 @@ class BridgeSettings(Settings):
 class Bridge(Protocol):
     """One protocol, and nothing of the others.
 
+    One may say whom it talks to, or where it listens, for the line that is logged once at start: `where`, a property.
     One that finds no devices by itself, but waits to be called, says so: `listens: ClassVar[bool] = True`.
     """
 

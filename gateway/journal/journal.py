@@ -152,7 +152,7 @@ class Journal:
         head = await self._on(self._writing, partial(self._store.open, self._clock.now()))
         self._next_cut = self._clock.monotonic() + retention.FIRST
         # Where logs are kept elsewhere, this is what nobody who can write the file can change.
-        log.info("journal open", head=str(head))
+        log.debug("journal open", head=str(head))
 
     async def close(self) -> None:
         """Finish what waits and close the file."""

@@ -1,6 +1,7 @@
 """Composition root: builds the gateway from its configuration, starts it, stops it."""
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -37,6 +38,8 @@ from gateway.run.supervisor import Runner, Services, findings_source
 
 AGEING: Final = 1.0
 """Seconds between looks for devices that have gone stale."""
+SUMMED_UP_WITHIN: Final = 30.0
+"""Seconds after a start at which it is said what there is, also where a cloud has not answered yet."""
 DISCOVERY: Final = 30.0
 """Seconds that a command without a running gateway waits for devices to be found."""
 
@@ -77,8 +80,9 @@ class Gateway:
         """What writes down, now and then, what is to be known after a restart."""
         self._totals = TotalsFile(self.router.totals, config.data_dir)
         self._lock: int | None = None
+        self._began = math.inf
         self._started = False
-        self._unmet_told = False
+        self._summed_up = False
 
     async def start(self) -> None:
         """Open the journal and start every bridge. Raises DataDirError or JournalError."""
@@ -111,6 +115,7 @@ class Gateway:
         for runner in self.runners.values():
             runner.start()
         self._started = True
+        self._began = self._clock.monotonic()
 
     async def stop(self) -> None:
         """Stop origins and sources first, then what shows how it ended, then the journal.
@@ -201,19 +206,49 @@ class Gateway:
             await asyncio.gather(*(source.stop() for source in sources))
 
     async def _age(self) -> None:
+        found = False
         while True:
             await asyncio.sleep(AGEING)
             self._dispatcher.look_at_clock()
             self.router.age()
-            if not self._unmet_told and self._found():
-                self._unmet_told = True
-                self._tell_unmet()
+            if not self._summed_up:
+                # One look later, for what was found just now has no Modbus unit yet.
+                if found or self._clock.monotonic() > self._began + SUMMED_UP_WITHIN:
+                    self._summed_up = True
+                    self._sum_up()
+                found = self._found()
 
     def _found(self) -> bool:
         """Return whether every bridge that finds devices has done so: it reports up once it has."""
         up = {status.name for status in self.router.bridges() if status.up}
         finders = {runner.name for runner in self._finders()}
         return bool(finders) and finders <= up
+
+    def _sum_up(self) -> None:
+        """Say in one line what there is now, and where it can be found."""
+        devices = [state.device for state in self.router.announced()]
+        plants = sum(device.kind is DeviceKind.PLANT for device in devices)
+        at = [f"{name} {where}" for name, one in self.runners.items() if (where := getattr(one.bridge, "where", ""))]
+        down = [status.name for status in self.router.bridges() if not status.up]
+        log.info(
+            "running",
+            plants=plants,
+            devices=len(devices) - plants,
+            control=self._control_in_words(),
+            at=", ".join(at),
+            **({"down": ", ".join(down)} if down else {}),
+        )
+        if self._found():
+            self._tell_unmet()
+
+    def _control_in_words(self) -> str:
+        control = self.config.root.control
+        if self._halting.current is not None:
+            return "halted"
+        if not control.enabled:
+            return "off"
+        rules = len(control.allow)
+        return f"on, {rules} {'rule' if rules == 1 else 'rules'}"
 
     def _tell_unmet(self) -> None:
         """Log what rules of control.allow name and nobody has: a device may come later, or be misspelt."""

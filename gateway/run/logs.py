@@ -87,15 +87,19 @@ def configure(settings: LogSettings) -> None:
     """Set up logging for the process."""
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time")
+        if console
+        else structlog.processors.JSONRenderer()
     )
+    # A person wants the time first, and that of the wall; a program wants UTC.
+    time_format = "%Y-%m-%d %H:%M:%S" if console else "iso"
     set_level(settings.level)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             _threshold,
             structlog.contextvars.merge_contextvars,
-            structlog.processors.TimeStamper(fmt="iso", utc=not console, key="time"),
+            structlog.processors.TimeStamper(fmt=time_format, utc=not console, key="time"),
             structlog.processors.format_exc_info,
             _clean,
             renderer,

@@ -78,6 +78,11 @@ class BatchBridge:
         member = f"{self._context.gateway_id}.{self._context.name}"
         return probe_cluster(self._settings.connection, topics, client_id=member, log=self._context.log)
 
+    @property
+    def where(self) -> str:
+        """For the line at start."""
+        return ",".join(self._settings.connection.bootstrap_servers)
+
     async def start(self) -> None:
         """Connect, in the background: the cluster may be away."""
         await self._producer.start()

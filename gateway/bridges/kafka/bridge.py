@@ -84,6 +84,11 @@ class KafkaBridge:
         ]
         return probe_cluster(settings.connection, topics, client_id=self._client_id("doctor"), log=self._context.log)
 
+    @property
+    def where(self) -> str:
+        """For the line at start."""
+        return ",".join(self._settings.connection.bootstrap_servers)
+
     async def start(self) -> None:
         """Begin to connect. Raises GatewayError where librdkafka can't use the settings."""
         settings = self._settings

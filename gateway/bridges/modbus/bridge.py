@@ -88,6 +88,12 @@ class ModbusBridge:
         return self._listeners.port(0) if self._listeners else 0
 
     @property
+    def where(self) -> str:
+        """For the line at start."""
+        count = len(self.places)
+        return f"{self._settings.host}:{self.port} ({count} {'unit' if count == 1 else 'units'})"
+
+    @property
     def udp_ports(self) -> list[int]:
         """The UDP ports it listens on, in the order of the configuration."""
         return [udp.port for udp in self._udp]

@@ -72,6 +72,11 @@ class MqttBridge:
         """See `Probing`."""
         return probe_broker(self._settings, self._context)
 
+    @property
+    def where(self) -> str:
+        """For the line at start."""
+        return f"{self._settings.host}:{self._settings.port}"
+
     async def start(self) -> None:
         """Begin; returns when the first attempt to connect has succeeded or failed, and is reported."""
         self._fed.clear()

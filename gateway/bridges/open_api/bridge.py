@@ -89,6 +89,11 @@ class OpenApiBridge:
         """See `Probing`."""
         return probe_cloud(self._settings.host, self._context.clock)
 
+    @property
+    def where(self) -> str:
+        """For the line at start."""
+        return self._settings.host
+
     async def start(self) -> None:
         """Log in, discover and poll, in the background: SEMS may be away."""
         self._times.restore()

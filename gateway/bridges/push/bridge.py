@@ -81,6 +81,11 @@ class PushBridge:
         self.http: HttpServer
         """From `start` on."""
 
+    @property
+    def where(self) -> str:
+        """For the line at start."""
+        return f"{self._settings.host}:{self.port}"
+
     async def start(self) -> None:
         """Listen. Raises OSError where the port is taken, or a file of `tls` can't be used."""
         settings = self._settings

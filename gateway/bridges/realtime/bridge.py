@@ -55,6 +55,11 @@ class RealtimeBridge:
         """See `Probing`."""
         return probe_cloud(self._settings.host, self._context.clock)
 
+    @property
+    def where(self) -> str:
+        """For the line at start."""
+        return self._settings.host
+
     async def start(self) -> None:
         """Log in and read, in the background: SEMS may be away."""
         self._roster.restore()
