@@ -62,11 +62,18 @@ bridges:
     host: 127.0.0.1
     port: {mqtt_port}
     protocol: "{mqtt_protocol}"
+    home_assistant: true
 
   modbus:
     type: modbus
     host: 127.0.0.1
     port: {modbus_port}
+    maps: [native, sunspec, goodwe]
+
+  web:
+    type: web
+    port: {web_port}
+    tokens: {{demo: {{token: {web_token}, write: true}}}}
 
 control:
   enabled: true
@@ -78,13 +85,17 @@ control:
 """
 
 
-def config_text(*, sems_url: str, mqtt_port: int, mqtt_protocol: str, modbus_port: int, kafka: str) -> str:
+def config_text(
+    *, sems_url: str, mqtt_port: int, mqtt_protocol: str, modbus_port: int, web_port: int, web_token: str, kafka: str
+) -> str:
     """Return the YAML."""
     return _TEMPLATE.format(
         sems_url=sems_url,
         mqtt_port=mqtt_port,
         mqtt_protocol=mqtt_protocol,
         modbus_port=modbus_port,
+        web_port=web_port,
+        web_token=web_token,
         kafka=kafka,
         telemetry=TELEMETRY,
         telemetry_interval=TELEMETRY_INTERVAL,

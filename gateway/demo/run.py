@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ from gateway.demo.broker import WITHOUT, DemoBroker
 from gateway.demo.config import ACCOUNT, SUPPLIER, TELEMETRY, TELEMETRY_INTERVAL, config_text
 from gateway.demo.example import example, has_units
 from gateway.demo.kafka import DemoKafka
+from gateway.demo.ports import Ports
 from gateway.demo.screen import Screen
 from gateway.demo.selftest import SelfTest
 from gateway.kafka import KafkaConnection
@@ -51,17 +53,10 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     mqtt_port: int | None = None
     modbus_port: int | None = None
     sems_port: int | None = None
+    web_port: int | None = None
     write_config: Path | None = None
     self_test: bool = False
     speed: float = 30.0
-
-
-class Ports(msgspec.Struct, frozen=True):
-    """Where things listen, on 127.0.0.1."""
-
-    mqtt: int
-    modbus: int
-    sems_url: str
 
 
 async def run_demo(options: DemoOptions, console: Console) -> bool:
@@ -74,16 +69,11 @@ async def run_demo(options: DemoOptions, console: Console) -> bool:
             test = SelfTest(mqtt=ports.mqtt, modbus=ports.modbus, sems=ports.sems_url, device=example(gateway))
             return await test.run(console)
         console.print(
-            f"ready mqtt=127.0.0.1:{ports.mqtt} modbus=127.0.0.1:{ports.modbus} sems={ports.sems_url}", highlight=False
+            f"ready mqtt=127.0.0.1:{ports.mqtt} modbus=127.0.0.1:{ports.modbus} sems={ports.sems_url} "
+            f"web=http://127.0.0.1:{ports.web} data_dir={gateway.config.data_dir}",
+            highlight=False,
         )
-        screen = Screen(
-            gateway,
-            console,
-            example=example(gateway),
-            mqtt_port=ports.mqtt,
-            modbus_port=ports.modbus,
-            sems_url=ports.sems_url,
-        )
+        screen = Screen(gateway, console, example(gateway), ports)
         showing = asyncio.create_task(screen.run(), name="screen")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait((showing, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -106,6 +96,8 @@ async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tupl
         sems_port = _port(options.sems_port, 8080, "sems", notices)
         broker = _broker(_port(options.mqtt_port, 1883, "mqtt", notices) or _any_port(), notices)
         modbus_port = _port(options.modbus_port, 5020, "modbus", notices) or _any_port()
+        web_port = _port(options.web_port, 9090, "web", notices) or _any_port()
+        web_token = token_hex(8)
         kafka, sems = DemoKafka(), None
         try:
             configure(LogSettings(level="warning", format="console"))
@@ -121,6 +113,8 @@ async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tupl
                 mqtt_port=broker.port,
                 mqtt_protocol=broker.protocol,
                 modbus_port=modbus_port,
+                web_port=web_port,
+                web_token=web_token,
                 kafka=kafka.server,
             )
             gateway = Gateway(_config(text, Path(directory), options.write_config, notices))
@@ -130,7 +124,7 @@ async def _running(options: DemoOptions, console: Console) -> AsyncIterator[tupl
                 await gateway.start()
                 await _all_up(gateway)
                 choosing.close()
-                yield gateway, Ports(broker.port, modbus_port, sems.url)
+                yield gateway, Ports(broker.port, modbus_port, sems.url, web_port, web_token)
             finally:
                 await gateway.stop()
         except OSError as error:
@@ -230,7 +224,7 @@ def _alone() -> Iterator[None]:
 
 def _port(fixed: int | None, usual: int, option: str, console: Console) -> int:
     """Return the port to listen on: the one asked for, else the usual one or the next that is free."""
-    what = {"sems": "SEMS", "mqtt": "MQTT", "modbus": "Modbus"}[option]
+    what = {"sems": "SEMS", "mqtt": "MQTT", "modbus": "Modbus", "web": "HTTP"}[option]
     if fixed is not None:
         if fixed and not _is_free(fixed):
             raise DemoError(f"port {fixed} for {what} is taken; name another by --{option}-port, or 0 for any free one")

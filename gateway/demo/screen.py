@@ -1,8 +1,11 @@
 """What the demo shows: a live table on a terminal, plain lines elsewhere."""
 
 import asyncio
+import sys
 from collections import deque
 from contextlib import suppress
+from pathlib import Path
+from shutil import which
 from typing import Final
 
 import msgspec
@@ -15,6 +18,7 @@ from rich.text import Text
 from gateway.core.mailbox import Updates
 from gateway.core.model import DeviceKind, DeviceState, iso
 from gateway.demo.example import Example
+from gateway.demo.ports import Ports
 from gateway.run.app import Gateway
 from gateway.terminal import show
 
@@ -26,15 +30,11 @@ PLAIN_INTERVAL: Final = 10.0
 class Screen:
     """Follows the gateway like any sink, and paints."""
 
-    def __init__(
-        self, gateway: Gateway, console: Console, *, example: Example, mqtt_port: int, modbus_port: int, sems_url: str
-    ) -> None:
+    def __init__(self, gateway: Gateway, console: Console, example: Example, ports: Ports) -> None:
         self._gateway = gateway
         self._example = example
         self._console = console
-        self._mqtt_port = mqtt_port
-        self._modbus_port = modbus_port
-        self._sems_url = sems_url
+        self._ports = ports
         self._news: deque[str] = deque(maxlen=NEWS_SHOWN)
         """Steps of commands, and alarms, as lines of markup."""
 
@@ -84,11 +84,15 @@ class Screen:
         troubles = [Text(f"{status.name} is down: {status.detail}", style="red") for status in down]
         news = [Text.from_markup(line) for line in self._news]
         title = [Text("\ncommands and alarms", style="bold")] if news else []
-        return Group(Padding(table, (1, 0, 0, 0)), *troubles, *title, *news)
+        # A table of more lines than the terminal has is cut off below: what a command brings about stands above.
+        return Group(*title, *news, *troubles, Padding(table, (1, 0, 0, 0)))
 
     def _hints(self) -> str:
         """Lines to paste into another terminal."""
-        device, mqtt, modbus = self._example, self._mqtt_port, self._modbus_port
+        device, mqtt, modbus = self._example, self._ports.mqtt, self._ports.modbus
+        # What `make demo` installs is on nobody's path.
+        program = "sems-gateway" if which("sems-gateway") else str(Path(sys.executable).with_name("sems-gateway"))
+        there = f"--data-dir {self._gateway.config.data_dir}"
         publish = f"mosquitto_pub -p {mqtt} -t sems/{device.serial}/set/active_power_limit"
         charging = f"mosquitto_pub -p {mqtt} -t sems/{device.charger}/set/charging"
         charger = (
@@ -117,6 +121,12 @@ class Screen:
                 "[dim]# feed at most 2 kW into the grid[/]",
                 f"mosquitto_pub -p {mqtt} -t sems/{device.serial}/set/export_limit -m 2000",
                 *charger,
+                "[dim]# the same at the command line, and over HTTP[/]",
+                f"{program} explain {there} {device.serial} active_power_limit 30",
+                f"{program} send {there} {device.serial} active_power_limit 30 --wait",
+                f"{program} audit {there}",
+                f"{program} halt {there} --reason lunch; {program} resume {there}",
+                self._over_http(40),
                 "[dim]# break an inverter and see the alarm come, then repair it[/]",
                 self._fault(tripped=True),
                 self._fault(tripped=False),
@@ -124,9 +134,14 @@ class Screen:
             )
         )
 
+    def _over_http(self, limit: int) -> str:
+        url = f"http://127.0.0.1:{self._ports.web}/api/v1/devices/{self._example.serial}/set"
+        login = f"-H 'Authorization: Bearer {self._ports.web_token}'"
+        return f"curl -s {login} --json '{{\"active_power_limit\": {limit}}}' {url}"
+
     def _fault(self, *, tripped: bool) -> str:
         order = {"devices": {self._example.serial: {"tripped": tripped}}}
-        return f"curl -s -o /dev/null {self._sems_url}/sim/faults -d '{msgspec.json.encode(order).decode()}'"
+        return f"curl -s -o /dev/null {self._ports.sems_url}/sim/faults -d '{msgspec.json.encode(order).decode()}'"
 
 
 def _news(updates: Updates) -> list[str]:

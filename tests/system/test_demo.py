@@ -20,8 +20,11 @@ from tests.kit.ports import free_port
 from tests.kit.process import COMMAND, environment, eventually, finished, running, sems_gateway
 
 pytestmark = pytest.mark.system
-ANY = ("--mqtt-port", 0, "--modbus-port", 0, "--sems-port", 0)
-READY = r"^ready mqtt=127\.0\.0\.1:(\d+) modbus=127\.0\.0\.1:(\d+) sems=(http://127\.0\.0\.1:\d+)$"
+ANY = ("--mqtt-port", 0, "--modbus-port", 0, "--sems-port", 0, "--web-port", 0)
+READY = (
+    r"^ready mqtt=127\.0\.0\.1:(\d+) modbus=127\.0\.0\.1:(\d+) sems=(http://127\.0\.0\.1:\d+) "
+    r"web=(http://127\.0\.0\.1:\d+) data_dir=(\S+)$"
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def test_the_lines_to_paste_break_an_inverter_and_the_alarm_comes(demo):
     need("curl")
     eventually(lambda: any("Ctrl-C" in line for line in list(demo.lines)))
     subscribe = next(line for line in demo.lines if line.startswith("mosquitto_sub"))
-    trip, repair = (line for line in demo.lines if line.startswith("curl"))
+    trip, repair = (line for line in demo.lines if line.startswith("curl") and "/sim/" in line)
     with running("/bin/sh", "-c", f"exec {subscribe}") as watcher:
         subprocess.run(["/bin/sh", "-c", trip], check=True, timeout=120)
         watcher.line(r'^sems/9010KETU218W0001/alarm .*"Isolation Failure"')
@@ -83,10 +86,31 @@ def test_the_lines_to_paste_break_an_inverter_and_the_alarm_comes(demo):
         demo.line("cleared .*9010KETU218W0001 fault 512 Isolation Failure")
 
 
+def test_the_command_line_and_http_work_on_it(demo):
+    need("curl")
+    eventually(lambda: any("Ctrl-C" in line for line in list(demo.lines)))
+
+    def said(begins):
+        command = next(line for line in demo.lines if begins in line)
+        done = subprocess.run(
+            ["/bin/sh", "-c", command],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "permitted" in said("sems-gateway explain ")
+    assert "succeeded" in said("sems-gateway send ")
+    assert "active_power_limit" in said("sems-gateway audit ")
+    assert "control goes on" in said("sems-gateway halt ")
+    assert '"value":40' in said("curl -s -H").replace(" ", "")
+    assert httpx.get(f"{re.match(READY, demo.lines[0])[4]}/healthz", trust_env=False).status_code == 200
+
+
 def test_taken_ports_move_on_and_say_so():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = finished("demo", "--mqtt-port", port, "--modbus-port", 0, "--sems-port", 0)
+        done = finished("demo", "--mqtt-port", port, "--modbus-port", 0, "--sems-port", 0, "--web-port", 0)
     assert done.returncode == 1
     assert f"port {port} for MQTT is taken" in done.stderr
 
@@ -96,7 +120,7 @@ def test_usual_ports_that_are_taken_are_passed_over_with_a_word():
         with suppress(OSError):
             taken.bind(("127.0.0.1", 1883))  # or another has it
             taken.listen()
-        with sems_gateway("demo", "--modbus-port", 0, "--sems-port", 0) as process:
+        with sems_gateway("demo", "--modbus-port", 0, "--sems-port", 0, "--web-port", 0) as process:
             assert 1883 < int(process.line(READY)[1]) < 1983
             process.line("is taken, MQTT is on")
             ends_without_a_trace(process, signal.SIGTERM)
@@ -104,7 +128,7 @@ def test_usual_ports_that_are_taken_are_passed_over_with_a_word():
 
 async def test_the_self_test_says_which_leg_failed(demo, monkeypatch):
     monkeypatch.setattr("gateway.demo.selftest.LEG_TIMEOUT", 3.0)
-    mqtt, modbus, sems = re.match(READY, demo.lines[0]).groups()
+    mqtt, modbus, sems, *_ = re.match(READY, demo.lines[0]).groups()
     register = next(r.address for r in registers.registers() if (r.point, r.type) == ("active_power_limit", "float32"))
     serial = "9050KMTU220W0005"
     async with httpx.AsyncClient(base_url=sems, trust_env=False) as client:
@@ -166,7 +190,7 @@ def ends_without_a_trace(process, number):
 def test_on_a_terminal_it_shows_a_live_table_that_fits():
     """What other widths show is tested in tests/terminal."""
     script = need("script")
-    command = f"{sems_gateway_command()} demo --mqtt-port 0 --modbus-port 0 --sems-port 0"
+    command = f"{sems_gateway_command()} demo --mqtt-port 0 --modbus-port 0 --sems-port 0 --web-port 0"
     size = {"TERM": "xterm", "COLUMNS": "80", "LINES": "50", "SHELL": "/bin/sh"}
     with running(script, "-qefc", f"exec {command}", "/dev/null", env=environment(**size)) as terminal:
         terminal.line("Solar park")
@@ -179,7 +203,7 @@ def test_on_a_terminal_it_shows_a_live_table_that_fits():
 
 def test_on_a_terminal_that_can_not_paint_it_prints_lines():
     script = need("script")
-    command = f"{sems_gateway_command()} demo --mqtt-port 0 --modbus-port 0 --sems-port 0"
+    command = f"{sems_gateway_command()} demo --mqtt-port 0 --modbus-port 0 --sems-port 0 --web-port 0"
     with running(script, "-qefc", f"exec {command}", "/dev/null", env=environment(TERM="dumb")) as terminal:
         terminal.line(r"Solar park  good  pv_power=\d+")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.ports import free_port
 from tests.kit.process import ROOT, finished
 from tests.system.conftest import INVERTER
 
@@ -23,10 +24,11 @@ YAML = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
 def readme_plant(shared, tmp_path):
     """The README's configuration, with this machine's addresses in the place of the plant's."""
     text = YAML[0].replace("https://eu.openapi.semsportal.com", f"http://127.0.0.1:{shared.sems}")
-    text = text.replace("192.168.1.10", f"127.0.0.1, port: {shared.mqtt}").replace("you@example.com", "demo")
+    text = text.replace("192.168.1.10", f"127.0.0.1, port: {shared.mqtt}").replace("me@mycompany.de", "demo")
     text = text.replace("host: 0.0.0.0, port: 5020", "host: 127.0.0.1, port: 5020")
     file = tmp_path / "config.yaml"
     file.write_text(text)
+    (tmp_path / "config.sems-password").write_text("demo\n")
     return file
 
 
@@ -42,37 +44,47 @@ def shell(command, **options):
 
 
 def make_demo(**_):
-    done = ok(
-        shell("make --no-print-directory demo ARGS='--self-test --mqtt-port 0 --modbus-port 0 --sems-port 0'", cwd=ROOT)
-    )
+    anywhere = " ".join(f"--{what}-port 0" for what in ("mqtt", "modbus", "sems", "web"))
+    done = ok(shell(f"make --no-print-directory demo ARGS='--self-test {anywhere}'", cwd=ROOT))
     assert "The round trip works both ways" in done.stdout
     assert "demo --self-test" in README
 
 
 def make_test(**_):
-    assert " -m pytest " in ok(shell("make -n test", cwd=ROOT)).stdout
+    assert " -m tests.again " in ok(shell("make -n test", cwd=ROOT)).stdout
 
 
-def pip_install(tmp_path, readme_plant, **_):
-    """Into a directory of its own, and without the dependencies, which are here already."""
+def install(tmp_path, readme_plant, **_):
+    """As uv and pipx do, but by pip, into a directory of its own, without dependencies, which are here already."""
     target = tmp_path / "installed"
     ok(shell(f"{sys.executable} -m pip install --quiet --no-deps --target {target} .", cwd=ROOT))
-    env = os.environ | {"PYTHONPATH": str(target), "SEMS_PASSWORD": "demo"}
+    env = os.environ | {"PYTHONPATH": str(target)}
     done = ok(shell(f"{sys.executable} -m gateway check {readme_plant}", cwd=tmp_path, env=env))
     assert "is in order" in done.stdout
     assert (target / "gateway" / "sems" / "catalogues" / "open_api.yaml").exists()
+    (metadata,) = target.glob("*.dist-info/METADATA")
+    assert "Provides-Extra: kafka" in metadata.read_text()
+
+
+def init(shared, tmp_path, readme_plant, **_):
+    file = tmp_path / "made.yaml"
+    words = ("--account", "demo", "--password-file", tmp_path / "config.sems-password")
+    cloud, broker = f"http://127.0.0.1:{shared.sems}", f"127.0.0.1:{shared.mqtt}"
+    said = ok(finished("init", file, "--yes", *words, "--url", cloud, "--mqtt", broker, "--modbus", free_port())).stdout
+    assert "lets us in" in said
+    assert "in order" in ok(finished("check", file)).stdout
 
 
 def check(readme_plant, **_):
-    assert "read-only" in ok(finished("check", readme_plant, env=password())).stdout
+    assert "read-only" in ok(finished("check", readme_plant)).stdout
 
 
 def devices(readme_plant, **_):
-    assert "9050KMTU220W0001" in ok(finished("devices", readme_plant, env=password())).stdout
+    assert "9050KMTU220W0001" in ok(finished("devices", readme_plant)).stdout
 
 
 def plan(readme_plant, **_):
-    said = ok(finished("plan", readme_plant, env=password())).stdout
+    said = ok(finished("plan", readme_plant)).stdout
     assert "GetInverterBySN" in said
     assert "of 3060 that may be planned" in said
 
@@ -80,20 +92,20 @@ def plan(readme_plant, **_):
 def history(readme_plant, tmp_path, **_):
     file = tmp_path / "history.csv"
     arguments = ("--from", "2026-06-20", "--to", "2026-06-20", "--out", file)
-    ok(finished("history", readme_plant, INVERTER, *arguments, env=password()))
+    ok(finished("history", readme_plant, INVERTER, *arguments))
     header, *rows = file.read_text().splitlines()
     assert header.startswith("time,")
     assert len(rows) == 288
 
 
 def registers(readme_plant, **_):
-    assert "active_power_limit" in ok(finished("registers", readme_plant, env=password())).stdout
+    assert "active_power_limit" in ok(finished("registers", readme_plant)).stdout
 
 
 def run(readme_plant, **_):
     from tests.kit.process import sems_gateway
 
-    with sems_gateway("run", readme_plant, env=password(), fresh=True) as gateway:
+    with sems_gateway("run", readme_plant, fresh=True) as gateway:
         gateway.line('"sems".*"up"')
 
 
@@ -108,7 +120,7 @@ def units(shared, **_):
 
 
 def learn(readme_plant, tmp_path, **_):
-    told = ok(finished("learn", readme_plant, "--wait", "0", cwd=tmp_path, env=password()))
+    told = ok(finished("learn", readme_plant, "--wait", "0", cwd=tmp_path))
     (overrides,) = tmp_path.glob("learned-*.yaml")
     assert overrides.name in told.stdout
 
@@ -124,9 +136,9 @@ def explain(shared, **_):
 
 
 def halt(readme_plant, **_):
-    done = ok(finished("halt", readme_plant, "--reason", "works on the roof", env=password()))
+    done = ok(finished("halt", readme_plant, "--reason", "works on the roof"))
     assert "works on the roof" in done.stdout
-    resumed = ok(finished("resume", readme_plant, env=password())).stdout
+    resumed = ok(finished("resume", readme_plant)).stdout
     assert "control goes on" in resumed
     assert "works on the roof" in resumed
 
@@ -164,14 +176,12 @@ def docker_run(**_):
         ok(shell("docker run --rm sems-gateway --version"))
 
 
-def password():
-    return os.environ | {"SEMS_PASSWORD": "demo"}
-
-
 RUN = {
     "make demo": make_demo,
     "make test": make_test,
-    "pip install .": pip_install,
+    "uv tool install .": install,
+    "uv tool install '.[kafka]'": install,
+    "sems-gateway init config.yaml": init,
     "sems-gateway check config.yaml": check,
     "sems-gateway plan config.yaml": plan,
     "sems-gateway history config.yaml 9010KETU218W0001 --from 2026-06-20 --to 2026-06-20 --out history.csv": history,
@@ -197,7 +207,7 @@ def test_a_command_of_the_readme(command, shared, tmp_path, readme_plant):
 
 def test_the_readmes_control_section_is_valid(readme_plant):
     readme_plant.write_text(readme_plant.read_text() + YAML[1])
-    assert "control enabled" in ok(finished("check", readme_plant, env=password())).stdout
+    assert "control enabled" in ok(finished("check", readme_plant)).stdout
 
 
 def test_the_example_configuration_says_the_defaults(tmp_path):
