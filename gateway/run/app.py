@@ -3,7 +3,7 @@
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -32,6 +32,7 @@ from gateway.journal.journal import Journal
 from gateway.run import logs
 from gateway.run.data_dir import close_to_others, hold
 from gateway.run.listeners import connections_of
+from gateway.run.service_manager import ServiceManager
 from gateway.run.settings import CLI_BRIDGE, Config
 from gateway.run.stopping import Parts, on_signal
 from gateway.run.supervisor import Runner, Services, findings_source
@@ -83,6 +84,8 @@ class Gateway:
         self._began = math.inf
         self._started = False
         self._summed_up = False
+        self.on_summary: Callable[[str], None] = lambda _: None
+        """Told, once, what there is."""
 
     async def start(self) -> None:
         """Open the journal and start every bridge. Raises DataDirError or JournalError."""
@@ -230,14 +233,16 @@ class Gateway:
         plants = sum(device.kind is DeviceKind.PLANT for device in devices)
         at = [f"{name} {where}" for name, one in self.runners.items() if (where := getattr(one.bridge, "where", ""))]
         down = [status.name for status in self.router.bridges() if not status.up]
+        control = self._control_in_words()
         log.info(
             "running",
             plants=plants,
             devices=len(devices) - plants,
-            control=self._control_in_words(),
+            control=control,
             at=", ".join(at),
             **({"down": ", ".join(down)} if down else {}),
         )
+        self.on_summary(f"{plants} plants, {len(devices) - plants} devices; control {control}")
         if self._found():
             self._tell_unmet()
 
@@ -282,12 +287,18 @@ class Gateway:
 async def run_until_signal(gateway: Gateway) -> None:
     """Run a gateway until SIGINT or SIGTERM, then stop it; the process ends soon after. See `stopping`."""
     stop = on_signal()
+    manager = ServiceManager.of(os.environ)
+    gateway.on_summary = manager.status
+    alive = asyncio.create_task(manager.keep_alive(), name="watchdog")
     stopped = asyncio.create_task(stop.wait(), name="until a signal")
     starting = asyncio.create_task(gateway.start(), name="start")
     # What a start waits for may hang too, e.g. a journal that another process holds.
     await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         starting.result()
+        manager.ready("started")
         await stopped
+    manager.stopping()
     starting.cancel()
     await gateway.stop()
+    alive.cancel()
