@@ -1,12 +1,13 @@
 """Mailboxes: what waits for one sink. Filled by the router, emptied by whoever feeds the sink."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from typing import Final
 
 import msgspec
 
 from gateway.core.errors import GatewayError
+from gateway.core.metrics import Metrics, counter
 from gateway.core.model import Alarm, BridgeStatus, Command, CommandEvent, DeviceState, Snapshot
 
 EVENT_BACKLOG: Final = 10_000
@@ -37,8 +38,8 @@ class Mailbox:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.dropped_events = 0
-        self.dropped_alarms = 0
+        self.dropped: Counter[str] = Counter()
+        """What was given up because more waited than may: of steps, alarms and snapshots."""
         self._updates = Updates()
         self._mail = asyncio.Event()
 
@@ -58,7 +59,7 @@ class Mailbox:
         """Queue a step of a command. Past the backlog the oldest is dropped and counted."""
         if len(self._updates.events) >= EVENT_BACKLOG:
             del self._updates.events[0]
-            self.dropped_events += 1
+            self.dropped["events"] += 1
         self._updates.events.append(event)
         self._mail.set()
 
@@ -72,7 +73,7 @@ class Mailbox:
         """Queue an alarm that was raised or cleared. Past the backlog the oldest is dropped and counted."""
         if len(self._updates.alarms) >= EVENT_BACKLOG:
             del self._updates.alarms[0]
-            self.dropped_alarms += 1
+            self.dropped["alarms"] += 1
         self._updates.alarms.append(alarm)
         self._mail.set()
 
@@ -114,7 +115,6 @@ class HistoryMailbox(Mailbox):
     def __init__(self, name: str, backlog: int) -> None:
         super().__init__(name)
         self.backlog = backlog
-        self.dropped_snapshots = 0
         self._waiting: deque[tuple[int, Snapshot]] = deque()
         self._under_way: Updates | None = None
         self._under_way_to = 0
@@ -127,7 +127,7 @@ class HistoryMailbox(Mailbox):
         self._waiting.append((number, snapshot))
         if len(self._waiting) > self.backlog:
             self._last_dropped, _ = self._waiting.popleft()
-            self.dropped_snapshots += 1
+            self.dropped["snapshots"] += 1
             for waiter in self._waiters:
                 if waiter.first <= self._last_dropped <= waiter.last and not waiter.done.done():
                     waiter.done.set_exception(self._lost())
@@ -186,3 +186,13 @@ class HistoryMailbox(Mailbox):
             f"{self.name} has not kept up, and the oldest of {self.backlog} snapshots that waited for it was dropped; "
             "send it again, and see why it is slow or down"
         )
+
+
+METRICS: Final = Metrics[Mailbox](
+    counter(
+        "sems_gateway_dropped",
+        "What a bridge did not take in time and is lost to it, by what it was",
+        lambda mailbox: mailbox.dropped,
+        "what",
+    ),
+)

@@ -17,6 +17,7 @@ from gateway.core.balance import BalanceWatch, Flows, Sheet
 from gateway.core.clock import Clock, set_within
 from gateway.core.controller import CallEstimate, Outcome, ResultEffect
 from gateway.core.findings import ALARMING, FindingCode, Findings
+from gateway.core.mailbox import METRICS as MAILBOXES
 from gateway.core.mailbox import Mailbox
 from gateway.core.model import (
     Alarm,
@@ -121,6 +122,7 @@ class Runner:
             await asyncio.gather(self._main, return_exceptions=True)
             self._main = None
         self._router.detach(self.name)
+        MAILBOXES.forget(self.name)
 
     def rest(self) -> None:
         """End what the bridge does by itself; it stays open for what it is asked."""
@@ -171,9 +173,12 @@ class Runner:
 
     def _attach(self) -> Mailbox | None:
         """Return the mailbox of a sink, with all that is known; it outlives restarts. None for what is no sink."""
-        if isinstance(self.bridge, HistorySink):
-            return self._router.attach(self.name, self.bridge.backlog)
-        return self._router.attach(self.name) if isinstance(self.bridge, Sink) else None
+        if not isinstance(self.bridge, Sink):
+            return None
+        backlog = self.bridge.backlog if isinstance(self.bridge, HistorySink) else None
+        mailbox = self._router.attach(self.name, backlog)
+        MAILBOXES.watch(self.name, mailbox)
+        return mailbox
 
     @staticmethod
     async def _feed(sink: Sink, mailbox: Mailbox) -> None:

@@ -194,7 +194,7 @@ async def test_they_are_bounded_and_what_is_dropped_is_counted(monkeypatch):
     told = ResultEffect()
     told.say("a", *(alarm(str(n), f"F{n}") for n in range(5)))
     assert await told.words() == ["raised 2", "raised 3", "raised 4"]
-    assert told.mailbox.dropped_alarms == 2
+    assert told.mailbox.dropped["alarms"] == 2
 
 
 # over restarts

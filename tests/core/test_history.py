@@ -201,7 +201,7 @@ async def test_past_the_backlog_the_oldest_is_dropped_counted_and_never_called_s
     await late
     assert it.archive.kept == [0, 2, 3, 4]
     mailbox = it.bench.router.attach("archive")
-    assert mailbox.dropped_snapshots == 1
+    assert mailbox.dropped["snapshots"] == 1
 
 
 @scene(Short)

@@ -155,7 +155,7 @@ async def test_command_steps_are_bounded_and_what_is_dropped_is_counted(tmp_path
         event = bench.dispatcher._reject(bench.command(), None)
     for _ in range(EVENT_BACKLOG + 5):
         router.command_step(event)
-    assert mailbox.dropped_events == 5
+    assert mailbox.dropped["events"] == 5
     assert len((await mailbox.take()).events) == EVENT_BACKLOG
 
 

@@ -4,11 +4,13 @@ import asyncio
 from typing import ClassVar
 
 import pytest
+from prometheus_client import REGISTRY
 
 from gateway.api.bridge import BridgeSettings
+from gateway.core.mailbox import EVENT_BACKLOG
 from gateway.core.model import Alarm
 from tests.kit.bench import INVERTER, Bench
-from tests.kit.clock import FakeClock, virtual
+from tests.kit.clock import NOON, FakeClock, virtual
 
 
 class Scripted:
@@ -201,3 +203,21 @@ async def test_a_restart_ends_the_pause_before_the_next_try(tmp_path):
         tries = runner.bridge.log.count("start")
         await asyncio.sleep(0.1)
         assert runner.bridge.log.count("start") == tries + 1
+
+
+async def test_what_a_sink_does_not_take_in_time_is_counted_where_prometheus_reads(tmp_path):
+    class Sleeper(Scripted):
+        async def deliver(self, _):
+            await asyncio.Event().wait()
+
+    def lost():
+        return REGISTRY.get_sample_value("sems_gateway_dropped_total", {"bridge": "sleepy", "what": "alarms"}) or 0
+
+    async with Bench(tmp_path) as bench:
+        bench.announce()
+        bench.run(Sleeper, BridgeSettings(), "sleepy")
+        await asyncio.sleep(0)
+        for n in range(EVENT_BACKLOG + 100):
+            bench.router.alarms("test", INVERTER.serial, [Alarm(serial=INVERTER.serial, id=str(n), raised=NOON)])
+        assert lost() >= 100
+    assert lost() == 0, "it is shown no more"
