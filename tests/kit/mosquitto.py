@@ -29,6 +29,10 @@ def need(program):
     return path
 
 
+HEEDS_WITHIN = 20.0
+"""Seconds."""
+
+
 class Mosquitto:
     """`users` (name → password) closes it to others; `tls` is a `Certificates`; `extra` are lines of its config;
     `acl_of` are users whom it holds to the very rules of docs/mqtt.md.
@@ -83,10 +87,14 @@ class Mosquitto:
         return True
 
     async def stop(self):
-        """End it as a service manager would."""
+        """End it as a service manager would: now and then it does not heed SIGTERM."""
         if self.process is not None:
             self.process.terminate()
-            await asyncio.to_thread(self.process.wait)
+            try:
+                await asyncio.to_thread(self.process.wait, HEEDS_WITHIN)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                await asyncio.to_thread(self.process.wait)
             self.process = None
             if self.bound:
                 assert not acl.refused(self.log), "the rules of docs/mqtt.md are too narrow"
