@@ -278,6 +278,13 @@ class OperatorContext(BaseContext, Protocol):
         """Stop a bridge, one's own too, and start it anew, soon. Raises LookupError for an unknown name."""
         ...
 
+    async def reload(self) -> str:
+        """Read the configuration again and take up what has changed; returns that in words.
+
+        Raises GatewayError, with a line for each thing that is wrong, and then nothing has changed.
+        """
+        ...
+
     def set_log_level(self, level: str) -> None:
         """Log from now on what is at least as severe: `debug`, `info`, `warning` or `error`, until the next start."""
         ...

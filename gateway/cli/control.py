@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
 import msgspec
 
-from gateway.bridges.local import HungUpError, LocalClient, NotRunningError
+from gateway.bridges.local import HungUpError, NotRunningError
 from gateway.bridges.local.protocol import (
     ControlState,
     Explain,
@@ -16,10 +16,10 @@ from gateway.bridges.local.protocol import (
     Failed,
     Refused,
     Reply,
-    Request,
     ResumeControl,
     StopControl,
 )
+from gateway.cli.running import first_reply
 from gateway.cli.target import Target
 from gateway.commands.policy.halt import FILE_NAME, HaltError, Halting
 from gateway.commands.policy.policy import ControlSettings, Policy
@@ -75,7 +75,7 @@ async def explain(target: Target, request: Explain) -> Explanation:
     Raises ControlError; ConfigError or NoConfigError where no gateway runs.
     """
     try:
-        reply = await _asked(target, request)
+        reply = await first_reply(target, request)
     except NotRunningError:
         return Explanation(await _explained_here(target.config(), request), running=False)
     except HungUpError as error:
@@ -91,7 +91,7 @@ async def _change(target: Target, request: StopControl | ResumeControl) -> Chang
     while (left := over - clock.monotonic()) > 0:
         try:
             async with asyncio.timeout(left):
-                reply = await _asked(target, request)
+                reply = await first_reply(target, request)
         except TimeoutError:
             break
         except NotRunningError:
@@ -172,14 +172,6 @@ async def _explained_here(config: Config, request: Explain) -> Verdict:
             revert_value=request.revert_value,
         )
     )
-
-
-async def _asked(target: Target, request: Request) -> Reply:
-    """Return the first reply. Raises NotRunningError or HungUpError."""
-    async with aclosing(LocalClient(target.data_dir).ask(request)) as replies:
-        async for reply in replies:
-            return reply
-    raise HungUpError
 
 
 def _failure(reply: Reply) -> ControlError:

@@ -27,6 +27,10 @@ COMMANDS: Final = {
     "init": "Write a configuration: ask what it needs, and try each answer; or take all of it from options.",
     "run": "Run the gateway until SIGINT or SIGTERM.",
     "check": "Validate a configuration: file, line, what is wrong, what to write instead.",
+    "reload": (
+        "Have the running gateway read its configuration again: bridges whose settings have changed are restarted, no "
+        "others; where something is wrong, nothing changes. Exits with 2 then."
+    ),
     "schema": "Print the JSON Schema of a configuration: with it an editor completes, explains and checks it.",
     "devices": "List plants and devices: of the running gateway, or else fresh from SEMS.",
     "doctor": (

@@ -267,6 +267,19 @@ class Router:
         for mailbox in self._mailboxes.values():
             mailbox.put_bridge(status)
 
+    def announced_by(self, source: str) -> list[str]:
+        """Return the serial numbers that a source has announced."""
+        return [serial for serial, entry in self._entries.items() if source in entry.announced]
+
+    def forget_bridge(self, name: str) -> None:
+        """Take a bridge out that there is no more, with all that it knows of devices."""
+        for serial in self.announced_by(name):
+            self.withdraw(name, serial)
+        status = self._bridges.pop(name, None)
+        if status is not None:
+            for mailbox in self._mailboxes.values():
+                mailbox.put_bridge(status)  # that something has changed; how all do, they ask then
+
     def halt_changed(self) -> None:
         """Tell every sink that control was halted or resumed."""
         for mailbox in self._mailboxes.values():

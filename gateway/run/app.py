@@ -11,13 +11,14 @@ import structlog
 
 from gateway import __version__
 from gateway.api.bridge import HistoryProvider, Sink
+from gateway.api.registry import installed
 from gateway.bridges.local import LocalBridge, LocalSettings
 from gateway.commands import drift
 from gateway.commands.dispatch import Dispatcher
 from gateway.commands.policy.halt import FILE_NAME as HALT_FILE
 from gateway.commands.policy.halt import Halting
 from gateway.commands.policy.policy import Policy
-from gateway.config.document import nearest
+from gateway.config.document import ConfigError, nearest
 from gateway.core import files
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.controller import Controller
@@ -32,6 +33,7 @@ from gateway.journal.journal import Journal
 from gateway.run import logs
 from gateway.run.data_dir import close_to_others, hold
 from gateway.run.listeners import connections_of
+from gateway.run.reload import Changes, changes
 from gateway.run.service_manager import ServiceManager
 from gateway.run.settings import CLI_BRIDGE, Config
 from gateway.run.stopping import Parts, on_signal
@@ -61,20 +63,23 @@ class Gateway:
         self._halting = Halting(clock, data_dir / HALT_FILE, self._journal.note)
         policy = self._policy = Policy(control, clock, self.router.state, self._halting)
         self._dispatcher = Dispatcher(self.router, policy, self._journal, clock)
-        services = Services(
-            config.root.gateway.id, data_dir, clock, self.router, policy, self._dispatcher, set_log_level=logs.set_level
+        self._services = Services(
+            config.root.gateway.id,
+            data_dir,
+            clock,
+            self.router,
+            policy,
+            self._dispatcher,
+            set_log_level=logs.set_level,
+            reload=self.reload,
         )
+        self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[None]] = set()
         self.runners = {
-            CLI_BRIDGE: Runner(CLI_BRIDGE, "local", LocalBridge, LocalSettings(), services),
-            **{b.name: Runner(b.name, b.type, b.bridge, b.settings, services) for b in config.bridges},
+            CLI_BRIDGE: Runner(CLI_BRIDGE, "local", LocalBridge, LocalSettings(), self._services),
+            **{b.name: Runner(b.name, b.type, b.bridge, b.settings, self._services) for b in config.bridges},
         }
-        in_order = [*control.order, *(name for name in self.runners if name not in control.order)]
-        self._dispatcher.use(
-            {name: bridge for name in in_order if isinstance(bridge := self.runners[name].bridge, Controller)}
-        )
-        for name in in_order:
-            if isinstance(bridge := self.runners[name].bridge, HistoryProvider):
-                services.historians[name] = bridge
+        self._use_bridges()
         self._ageing: asyncio.Task[None] | None = None
         self._halts: asyncio.Task[None] | None = None
         self._keeping: list[asyncio.Task[None]] = []
@@ -86,6 +91,69 @@ class Gateway:
         self._summed_up = False
         self.on_summary: Callable[[str], None] = lambda _: None
         """Told, once, what there is."""
+
+    def _use_bridges(self) -> None:
+        """Have commands carried out, and the past told, by the bridges that there are now, in the configured order."""
+        order = self.config.root.control.order
+        in_order = [*order, *(name for name in self.runners if name not in order)]
+        bridges = {name: self.runners[name].bridge for name in in_order}
+        self._dispatcher.use({name: bridge for name, bridge in bridges.items() if isinstance(bridge, Controller)})
+        historians = {name: bridge for name, bridge in bridges.items() if isinstance(bridge, HistoryProvider)}
+        self._services.historians.clear()
+        self._services.historians.update(historians)
+
+    async def reload(self) -> str:
+        """Read the configuration again, and restart the bridges whose settings have changed, and no others.
+
+        Returns in words what was done. Raises ConfigError, and then nothing has changed.
+        """
+        async with self._reloading:
+            new = await asyncio.to_thread(Config.load, self.config.file, installed())
+            found = changes(self.config, new)
+            self.config = new
+            if found.log:
+                logs.set_level(new.root.log.level)
+            self._policy.use(new.root.control)
+            await self._replace(found)
+            for warning in new.warnings():
+                log.warning(warning)
+            log.info("reloaded", done=str(found))
+            return str(found)
+
+    def reload_soon(self) -> None:
+        """Read the configuration again, where the gateway has started; what is wrong with it goes to the log."""
+
+        async def reload() -> None:
+            try:
+                await self.reload()
+            except ConfigError as error:
+                for line in error.lines():
+                    log.error("not reloaded, all stays as it is", problem=line)
+
+        if self._started:
+            task = asyncio.create_task(reload(), name="reload")
+            self._reloads.add(task)
+            task.add_done_callback(self._reloads.discard)
+
+    async def _replace(self, found: Changes) -> None:
+        """End the bridges that are gone or have changed, and start those that are new or have changed."""
+        ended = [self.runners.pop(name) for name in (*found.gone, *found.changed)]
+        await asyncio.gather(*(runner.stop() for runner in ended))
+        for runner in ended:
+            runner.forget()
+            self._services.runners.pop(runner.name, None)
+        for name in found.gone:
+            self.router.forget_bridge(name)
+        wanted = {bridge.name: bridge for bridge in self.config.bridges}
+        begun = [
+            Runner(name, it.type, it.bridge, it.settings, self._services, self.router.announced_by(name))
+            for name in (*found.changed, *found.fresh)
+            if (it := wanted[name])
+        ]
+        self.runners |= {runner.name: runner for runner in begun}
+        self._use_bridges()
+        for runner in begun:
+            runner.start()
 
     async def start(self) -> None:
         """Open the journal and start every bridge. Raises DataDirError or JournalError."""
@@ -286,7 +354,7 @@ class Gateway:
 
 async def run_until_signal(gateway: Gateway) -> None:
     """Run a gateway until SIGINT or SIGTERM, then stop it; the process ends soon after. See `stopping`."""
-    stop = on_signal()
+    stop = on_signal(gateway.reload_soon)
     manager = ServiceManager.of(os.environ)
     gateway.on_summary = manager.status
     alive = asyncio.create_task(manager.keep_alive(), name="watchdog")

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
@@ -54,16 +54,16 @@ class Parts:
             task.cancel()
 
 
-def on_signal() -> asyncio.Event:
+def on_signal(on_hangup: Callable[[], object]) -> asyncio.Event:
     """Return what SIGINT and SIGTERM set, from now on and as long as the process lives, which then is END_WITHIN.
 
-    SIGHUP does nothing but a line in the log, unless the terminal that it was started from went away.
+    At SIGHUP `on_hangup` is called, on the loop, unless the terminal that it was started from went away.
     """
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     stops = {signal.SIGINT, signal.SIGTERM, *({signal.SIGHUP} if sys.stderr.isatty() else ())}
     # What waits is inherited by the threads that are started later, so none of them is interrupted.
     signal.pthread_sigmask(signal.SIG_BLOCK, {*stops, signal.SIGHUP})
-    threading.Thread(target=_wait, args=(loop, stop, stops), name="signals", daemon=True).start()
+    threading.Thread(target=_wait, args=(loop, stop, stops, on_hangup), name="signals", daemon=True).start()
     return stop
 
 
@@ -76,9 +76,11 @@ def leave() -> None:
         os._exit(0)
 
 
-def _wait(loop: asyncio.AbstractEventLoop, stop: asyncio.Event, stops: set[signal.Signals]) -> None:
+def _wait(
+    loop: asyncio.AbstractEventLoop, stop: asyncio.Event, stops: set[signal.Signals], on_hangup: Callable[[], object]
+) -> None:
     while (number := signal.sigwait({*stops, signal.SIGHUP})) not in stops:
-        log.warning("SIGHUP: the configuration is read at the start alone; restart the gateway to have it read again")
+        loop.call_soon_threadsafe(on_hangup)
     signal.setitimer(signal.ITIMER_REAL, END_WITHIN)
     threading.Thread(target=_cut, args=(loop,), name="end", daemon=True).start()
     loop.call_soon_threadsafe(stop.set)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +13,11 @@ import structlog
 from gateway.api.bridge import Bridge, BridgeSettings, HistoryProvider, HistorySink, Sink
 from gateway.commands.dispatch import Dispatcher
 from gateway.commands.policy.policy import Policy
+from gateway.config.document import ConfigError
 from gateway.core.balance import BalanceWatch, Flows, Sheet
 from gateway.core.clock import Clock, set_within
 from gateway.core.controller import CallEstimate, Outcome, ResultEffect
+from gateway.core.errors import GatewayError
 from gateway.core.findings import ALARMING, FindingCode, Findings
 from gateway.core.mailbox import METRICS as MAILBOXES
 from gateway.core.mailbox import Mailbox
@@ -46,6 +48,10 @@ HEALTHY_AFTER: Final = 60.0
 STOP_TIMEOUT: Final = 10.0
 
 
+async def _no_reload() -> str:
+    return "nothing has changed"
+
+
 class Services(msgspec.Struct, frozen=True):
     """What all bridges of one gateway share."""
 
@@ -58,6 +64,8 @@ class Services(msgspec.Struct, frozen=True):
     historians: dict[str, HistoryProvider] = {}
     """Bridge name → one that can tell a device's past, in the configured order."""
     set_log_level: Callable[[str], None] = lambda _: None
+    reload: Callable[[], Awaitable[str]] = _no_reload
+    """Reads the configuration again; returns in words what has changed. Raises ConfigError."""
     runners: dict[str, "Runner"] = {}
     """Every bridge by its name."""
     balance: BalanceWatch = msgspec.field(default_factory=BalanceWatch)
@@ -77,8 +85,15 @@ class Runner:
     """Runs one bridge, and is its `Context`."""
 
     def __init__(
-        self, name: str, type_: str, bridge: type[Bridge], settings: BridgeSettings, services: Services
+        self,
+        name: str,
+        type_: str,
+        bridge: type[Bridge],
+        settings: BridgeSettings,
+        services: Services,
+        inherited: Iterable[str] = (),
     ) -> None:
+        """`inherited`: devices of the one with other settings in whose place it comes."""
         self.name = name
         self.type = type_
         self.gateway_id = services.gateway_id
@@ -93,6 +108,7 @@ class Runner:
         self._findings = Findings(self.log)
         self._has_reported = False
         self._saw_odd_serial = False
+        self._inherited = set(inherited)
         self._last_said: bool | None = None
         """Whether the log was last told up or down."""
         self._main: asyncio.Task[None] | None = None
@@ -123,6 +139,10 @@ class Runner:
             self._main = None
         self._router.detach(self.name)
         MAILBOXES.forget(self.name)
+
+    def forget(self) -> None:
+        """Take back what it found, for it does not come again."""
+        self._forget_findings()
 
     def rest(self) -> None:
         """End what the bridge does by itself; it stays open for what it is asked."""
@@ -220,6 +240,7 @@ class Runner:
                     serial=escaped(device.serial, MAX_ID),
                 )
             return
+        self._inherited.discard(cleaned.serial)
         self._router.announce(self.name, cleaned, named=named)
 
     def withdraw(self, serial: str) -> None:
@@ -398,6 +419,13 @@ class Runner:
         """See `Context.restart`."""
         self._services.runners[name].begin_anew()
 
+    async def reload(self) -> str:
+        """See `Context.reload`."""
+        try:
+            return await self._services.reload()
+        except ConfigError as error:
+            raise GatewayError("\n".join(error.lines())) from None
+
     def set_log_level(self, level: str) -> None:
         """See `Context.set_log_level`."""
         self._services.set_log_level(level)
@@ -422,6 +450,11 @@ class Runner:
             self.log.debug("connecting" if up is None else "still down", detail=detail)
             return
         self._last_said = up
+        if up and self._inherited:
+            # It has found what there is; what it has not found is nobody's any more.
+            inherited, self._inherited = self._inherited, set()
+            for serial in inherited:
+                self.withdraw(serial)
         self.log.info("up") if up else self.log.warning("down", detail=detail)
 
     def find(self, code: FindingCode, subject: str, text: str, remedy: str = "") -> None:

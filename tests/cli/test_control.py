@@ -326,7 +326,7 @@ def test_what_rules_name_and_nobody_has_is_logged_once_all_was_looked_for(tmp_pa
         gateway = Gateway(Config.load(file, installed()))
         await gateway.start()
         try:
-            await until(lambda: gateway._unmet_told)
+            await until(lambda: gateway._summed_up)
             await asyncio.sleep(0)
         finally:
             await gateway.stop()

@@ -381,7 +381,7 @@ def test_sighup_does_not_end_it_not_even_while_it_is_loaded(config):
         def is_up():
             process.send_signal(signal.SIGHUP)
             assert process.code is None, process.text
-            said = [line for line in process.lines if "SIGHUP: the configuration is read at the start alone" in line]
+            said = [line for line in process.lines if '"event": "reloaded"' in line]
             return len(said) > 1  # who does not stop at the first says so at the second
 
         eventually(is_up)

@@ -105,6 +105,7 @@ def commands(world):
         "units": [((c,), "KEPT"), ((c, "--free", HOSTILE), "10"), ((c, "--free", "\x1b[2J"), "control")],
         "plugins": [((), "modbus"), ((c,), "open_api"), ((c, "--json"), "open_api")],
         "schema": [((), "bridges")],
+        "reload": [((c,), "nothing"), ((world.fresh,), "no gateway runs")],
         "plan": [((c,), "sum"), ((c, "--devices", named("WORD")), "WORD")],
         "send": [
             ((c, INVERTER, "active_power_limit", "50", "--wait"), INVERTER),

@@ -28,6 +28,8 @@ from gateway.bridges.local.protocol import (
     History,
     Inventory,
     Refused,
+    Reload,
+    Reloaded,
     Reply,
     Request,
     ResumeControl,
@@ -40,6 +42,7 @@ from gateway.bridges.local.protocol import (
 from gateway.commands.policy.halt import HaltError
 from gateway.core import files, strict
 from gateway.core.bad_json import BAD_JSON
+from gateway.core.errors import GatewayError
 from gateway.core.mailbox import Updates
 from gateway.core.model import Command, CommandEvent, DeviceKind, Origin, new_command_id, plain
 from gateway.core.rare_log import RareLog
@@ -195,6 +198,8 @@ class LocalBridge:
                 _put(writer, Explained(self._context.explain(self._command(request, Origin(request.origin)))))
             case StopControl() | ResumeControl():
                 await self._control(request, writer)
+            case Reload():
+                await self._reload(writer)
             case History():
                 async with aclosing(answer(self._context, request)) as replies:
                     async for reply in replies:
@@ -259,6 +264,14 @@ class LocalBridge:
             revert_after=request.revert_after,
             revert_value=request.revert_value,
         )
+
+    async def _reload(self, writer: asyncio.StreamWriter) -> None:
+        try:
+            done = await self._context.reload()
+        except GatewayError as error:
+            _put(writer, Failed(str(error)))
+        else:
+            _put(writer, Reloaded(done))
 
     async def _control(self, request: StopControl | ResumeControl, writer: asyncio.StreamWriter) -> None:
         by = Origin.of(self._context.name, detail=request.user)

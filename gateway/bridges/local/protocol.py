@@ -123,6 +123,16 @@ class ResumeControl(msgspec.Struct, frozen=True, tag="resume"):
     user: str
 
 
+class Reload(msgspec.Struct, frozen=True, tag="reload"):
+    """Have the configuration read again."""
+
+
+class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
+    """It was, and this was done."""
+
+    done: str
+
+
 class Step(msgspec.Struct, frozen=True, tag="step"):
     """One step of the command that was submitted."""
 
@@ -234,11 +244,12 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     detail: str
 
 
-Request = Send | SendFleet | Devices | Examine | History | Explain | StopControl | ResumeControl
+Request = Send | SendFleet | Devices | Examine | History | Explain | StopControl | ResumeControl | Reload
 Answer = Go | Cancel
 """What a client says after a `FleetPlan`."""
 Reply = (
-    Step
+    Reloaded
+    | Step
     | Outage
     | FleetPlan
     | FleetCancelled

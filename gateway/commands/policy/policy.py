@@ -91,14 +91,18 @@ class Policy:
         known: Callable[[str], DeviceState | None] = lambda _: None,
         halting: Halting | None = None,
     ) -> None:
-        self._settings = settings
+        self.use(settings)
         self._known = known
         """Serial → the device's last known state, for what is in force and for names of plants."""
         self._rates = Rates(clock)
         self._ramps = Ramps(clock)
+        self.halting: Final = halting or Halting(clock)
+
+    def use(self, settings: ControlSettings) -> None:
+        """Judge by these from now on. What was accepted within the last minute counts on."""
+        self._settings = settings
         self._permits: dict[tuple[str, str, str], _Permit] = {}
         self._has_ramps = any(rule.ramp is not None for rule in settings.allow)
-        self.halting: Final = halting or Halting(clock)
 
     @property
     def refresh_within(self) -> float:
