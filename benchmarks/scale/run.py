@@ -202,7 +202,8 @@ def gateway(devices: int, *, stacks: bool) -> Iterator[tuple[Process, Broker, in
     """Run a gateway; yields it with its broker, and its Modbus and web ports."""
     with tempfile.TemporaryDirectory() as name:
         broker = Broker(Path(name))
-        modbus, web = free_ports(devices // UNITS_A_PORT + 3), free_ports(1) + 1
+        web = free_ports(devices // UNITS_A_PORT + 3)
+        modbus = web + 1
         config = Path(name) / "config.yaml"
         config.write_text(CONFIG.format(modbus=modbus, mqtt=broker.port, web=web))
         process = Process(config, devices, stacks=stacks)
