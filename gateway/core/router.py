@@ -4,7 +4,7 @@
 which keeps the newest state per device. A slow or dead sink delays nobody.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -276,11 +276,21 @@ class Router:
         for mailbox in self._mailboxes.values():
             mailbox.put_alarm(alarm)
 
-    def age(self) -> None:
-        """Find the devices whose quality has changed by the mere passing of time, and tell the sinks."""
+    def aged(self) -> list[str]:
+        """Return the serials of devices whose quality has changed by the mere passing of time; `age` tells of it."""
         now = self._clock.now()
-        for entry in self._entries.values():
-            if entry.fresh_until is not None and entry.fresh_until < now:
+        return [
+            serial
+            for serial, entry in self._entries.items()
+            if entry.fresh_until is not None and entry.fresh_until < now
+        ]
+
+    def age(self, serials: Iterable[str] | None = None) -> None:
+        """Tell the sinks of devices whose quality has changed by the mere passing of time: of these, or of all."""
+        now = self._clock.now()
+        for serial in self.aged() if serials is None else serials:
+            entry = self._entries.get(serial)
+            if entry is not None and entry.fresh_until is not None and entry.fresh_until < now:
                 self._refresh(entry)
 
     def _refresh(self, entry: _Entry) -> None:

@@ -37,6 +37,8 @@ from gateway.run.supervisor import Runner, Services, findings_source
 
 AGEING: Final = 1.0
 """Seconds between looks for devices that have gone stale."""
+AGED_PER_TURN: Final = 50
+"""Devices that go stale in one turn of the loop, a millisecond: where SEMS is gone, all of them do at once."""
 DISCOVERY: Final = 30.0
 """Seconds that a command without a running gateway waits for devices to be found."""
 
@@ -205,7 +207,10 @@ class Gateway:
         while True:
             await asyncio.sleep(AGEING)
             self._dispatcher.look_at_clock()
-            self.router.age()
+            aged = self.router.aged()
+            for n in range(0, len(aged), AGED_PER_TURN):
+                self.router.age(aged[n : n + AGED_PER_TURN])
+                await asyncio.sleep(0)
             if not self._unmet_told and self._found():
                 self._unmet_told = True
                 self._tell_unmet()
