@@ -1,12 +1,15 @@
 """Metrics for Prometheus: a table of rows beside what is counted, registered while at least one bridge has it."""
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
+from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from prometheus_client import Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.samples import Sample
 
 T = TypeVar("T")
 
@@ -17,8 +20,14 @@ COMMANDS: Final = Counter(
 )
 
 Family = CounterMetricFamily | GaugeMetricFamily
-Read = Callable[[T], float | Mapping[Any, float]]
-"""Returns a metric's number as of now; where it has labels, their value (or a tuple of values) → number."""
+Numbers = Mapping[Any, float]
+"""Value of the label, or a tuple of values → number."""
+Read = Callable[[T], float | Numbers | Callable[[], Numbers]]
+"""Returns a metric's number as of now, or numbers where it has labels.
+
+Where there is one for each device, what returns them: it is called when they are formatted, on another thread than the
+loop's, and so has to hold all that it needs.
+"""
 
 
 class Row(msgspec.Struct, Generic[T], frozen=True):
@@ -75,7 +84,30 @@ class Metrics(Collector, Generic[T]):
             for bridge, watched in list(self._watched.items())[: 1 if self._whole else None]:
                 own = () if self._whole else (bridge,)
                 read = row.read(watched)
-                numbers = read if isinstance(read, Mapping) else {(): read}
-                for labels, number in numbers.items():
-                    family.add_metric((*own, *(labels if isinstance(labels, tuple) else (labels,))), number)
+                if callable(read):
+                    family.samples = _Later(family, own, read)
+                else:
+                    _add(family, own, read if isinstance(read, Mapping) else {(): read})
             yield family
+
+
+class _Later(list[Sample]):
+    """Samples that are made when somebody looks at them."""
+
+    def __init__(self, family: Family, own: tuple[str, ...], read: Callable[[], Numbers]) -> None:
+        self._family = copy(family)
+        self._before = family.samples
+        self._own = own
+        self._read = read
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Make them."""
+        family = copy(self._family)
+        family.samples = list(self._before)
+        _add(family, self._own, self._read())
+        return chain(family.samples, super().__iter__())
+
+
+def _add(family: Family, own: tuple[str, ...], numbers: Numbers) -> None:
+    for labels, number in numbers.items():
+        family.add_metric((*own, *(labels if isinstance(labels, tuple) else (labels,))), number)
