@@ -198,33 +198,34 @@ def _old_event(time_: datetime) -> CommandEvent:
 async def serve(gateway: Gateway, turns: Turns) -> None:
     """Run the gateway, and do what is asked for."""
     turns.tick()
-    await gateway.start()
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    source = Source.running
-    work: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-        "once": source.once,
-        "short": lambda: source.once(1.0),
-        "paced": lambda: source.paced(10.0),
-        "add": source.add,
-        "gone": source.gone,
-        "old": lambda: _journal_retention(gateway),
-        "cut": lambda: _cut(gateway),
-    }
-    while line := (await reader.readline()).decode().strip():
-        if line in work:
-            await work[line]()
-        states = gateway.router.states()
-        found = {
-            **(turns.take() if line == "turns" else {}),
-            "published": source.published,
-            "process": time.process_time(),
-            "devices": len(states),
-            "good": sum(state.quality == "good" for state in states),
-            "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    with gateway.watched():
+        await gateway.start()
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        source = Source.running
+        work: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "once": source.once,
+            "short": lambda: source.once(1.0),
+            "paced": lambda: source.paced(10.0),
+            "add": source.add,
+            "gone": source.gone,
+            "old": lambda: _journal_retention(gateway),
+            "cut": lambda: _cut(gateway),
         }
-        print(json.dumps(found), flush=True)
-    await gateway.stop()
+        while line := (await reader.readline()).decode().strip():
+            if line in work:
+                await work[line]()
+            states = gateway.router.states()
+            found = {
+                **(turns.take() if line == "turns" else {}),
+                "published": source.published,
+                "process": time.process_time(),
+                "devices": len(states),
+                "good": sum(state.quality == "good" for state in states),
+                "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+            print(json.dumps(found), flush=True)
+        await gateway.stop()
 
 
 def main() -> None:

@@ -214,6 +214,10 @@ class Router:
         entry = self._entries.get(serial)
         return entry.state if entry else None
 
+    def count(self) -> int:
+        """Return how many devices are known, shown or not."""
+        return len(self._entries)
+
     def states(self) -> Sequence[DeviceState]:
         """Return the last known state of every device that was good once, or that the configuration names."""
         return [entry.state for serial, entry in self._entries.items() if entry.state and self._is_shown(serial, entry)]

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 import structlog
@@ -30,7 +30,9 @@ from gateway.journal.file import JOURNAL
 from gateway.journal.journal import Journal
 from gateway.run import logs
 from gateway.run.data_dir import close_to_others, hold
+from gateway.run.garbage import short_collections
 from gateway.run.listeners import connections_of
+from gateway.run.loop_monitor import watched_loop
 from gateway.run.settings import CLI_BRIDGE, Config
 from gateway.run.stopping import Parts, on_signal
 from gateway.run.supervisor import Runner, Services, findings_source
@@ -245,6 +247,12 @@ class Gateway:
             if not isinstance(runner.bridge, Sink) and not getattr(runner.bridge, "listens", False)
         ]
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Have the process fit for a gateway that runs on its loop: watched, and with short garbage collections."""
+        with watched_loop(), short_collections(self.router.count, self._clock.monotonic):
+            yield
+
     def explain(self, command: Command) -> Verdict:
         """Return what would become of a command, check by check."""
         return self._dispatcher.explain(command)
@@ -254,11 +262,12 @@ async def run_until_signal(gateway: Gateway) -> None:
     """Run a gateway until SIGINT or SIGTERM, then stop it; the process ends soon after. See `stopping`."""
     stop = on_signal()
     stopped = asyncio.create_task(stop.wait(), name="until a signal")
-    starting = asyncio.create_task(gateway.start(), name="start")
-    # What a start waits for may hang too, e.g. a journal that another process holds.
-    await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
-    if starting.done():
-        starting.result()
-        await stopped
-    starting.cancel()
-    await gateway.stop()
+    with gateway.watched():
+        starting = asyncio.create_task(gateway.start(), name="start")
+        # What a start waits for may hang too, e.g. a journal that another process holds.
+        await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await stopped
+        starting.cancel()
+        await gateway.stop()
