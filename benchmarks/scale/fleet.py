@@ -9,6 +9,7 @@ longest turn comes along, found by a thread that looks every few milliseconds.
 
 import argparse
 import asyncio
+import gc
 import json
 import resource
 import sys
@@ -145,10 +146,13 @@ class Turns:
     def __init__(self, *, stacks: bool) -> None:
         self.longest = self.cpu = 0.0
         self.stack = ""
+        self.collection = (0.0, 0)
+        """The longest garbage collection, in seconds, and its generation."""
         self._seen = ""
         self._began = time.perf_counter()
         self._cpu = time.thread_time()
         if stacks:
+            gc.callbacks.append(self._collected)
             threading.Thread(target=self._look, args=(threading.get_ident(),), daemon=True).start()
 
     def tick(self) -> None:
@@ -163,10 +167,17 @@ class Turns:
 
     def take(self) -> dict[str, Any]:
         """Return what was longest since this was asked last."""
-        found = {"turn": self.longest, "cpu": self.cpu, "stack": self.stack}
+        found = {"turn": self.longest, "cpu": self.cpu, "stack": self.stack, "collection": self.collection}
+        self.collection = (0.0, 0)
         self.longest = self.cpu = 0.0
         self.stack = ""
         return found
+
+    def _collected(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._collecting = time.thread_time()
+        else:
+            self.collection = max(self.collection, (time.thread_time() - self._collecting, info["generation"]))
 
     def _look(self, thread: int) -> None:
         while True:

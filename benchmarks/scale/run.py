@@ -128,7 +128,9 @@ class Process:
         """Return the longest turn since this was asked last, as it is printed."""
         found = self.ask("turns")
         if found["cpu"] > AIM and found["stack"]:
-            self.stacks[what] = found["stack"]
+            seconds, generation = found["collection"]
+            collection = f"longest garbage collection: {seconds * 1000:.0f} ms, generation {generation}"
+            self.stacks[what] = f"{collection}\n{found['stack']}"
         return f"{found['cpu'] * 1000:,.0f} ({found['turn'] * 1000:,.0f})"
 
     def runs(self) -> bool:

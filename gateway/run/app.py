@@ -250,7 +250,7 @@ class Gateway:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Have the process fit for a gateway that runs on its loop: watched, and with short garbage collections."""
-        with watched_loop(), short_collections(self.router.count, self._clock.monotonic):
+        with watched_loop(), short_collections(self.router.count):
             yield
 
     def explain(self, command: Command) -> Verdict:

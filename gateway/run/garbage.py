@@ -6,6 +6,7 @@ leaked by that, but for cycles: all else goes as soon as nobody refers to it.
 """
 
 import gc
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -17,8 +18,8 @@ GROWING_FOR: Final = 600.0
 
 
 @contextmanager
-def short_collections(devices: Callable[[], int], monotonic: Callable[[], float]) -> Iterator[None]:
-    """Have it so for a while; `devices` returns how many there are now."""
+def short_collections(devices: Callable[[], int], monotonic: Callable[[], float] = time.monotonic) -> Iterator[None]:
+    """Have it so for a while; `devices` returns how many there are now, and is called on any thread."""
     most, grew = devices(), monotonic()
 
     def collected(phase: str, info: Mapping[str, Any]) -> None:
