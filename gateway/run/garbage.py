@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-THRESHOLDS: Final = (1_000, 20, 5)
-"""Of the three generations: a full collection after 100,000 new containers at most, which takes some 5 ms."""
+THRESHOLDS: Final = (1_000, 10, 3)
+"""Of the three generations: a full collection after 30,000 new containers, which takes some 5 ms."""
 GROWING_FOR: Final = 600.0
 """Seconds for which what survives is taken to stay, after the fleet has grown: bridges get to know a device later."""
 
