@@ -35,7 +35,7 @@ FUTURE_TOLERANCE: Final = timedelta(minutes=2)
 """A measurement from further ahead than this is taken as made when it arrived."""
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     """All the store has of one device."""
 
     announced: dict[str, Device] = {}

@@ -3,7 +3,9 @@
 import gc
 import weakref
 
+from gateway.core.model import Range
 from gateway.run.garbage import GROWING_FOR, short_collections
+from tests.kit.bench import Bench
 
 
 class Fleet:
@@ -73,3 +75,16 @@ def test_all_is_as_before_in_the_end():
         assert gc.get_freeze_count() > 0
     assert (gc.get_threshold(), list(gc.callbacks)) == before
     assert gc.get_freeze_count() == 0
+
+
+async def test_a_device_is_few_containers_to_look_at(tmp_path):
+    """Each state and snapshot is none: they are replaced every minute, so they can't be frozen."""
+    async with Bench(tmp_path) as bench:
+        bench.publish(bench.announce(serial="first").serial, ac_power=1.0)
+        gc.collect()
+        before = len(gc.get_objects())
+        for n in range(1000):
+            bench.publish(bench.announce(serial=f"SN{n}", setpoints={"running": Range()}).serial, ac_power=1.0)
+        gc.collect()
+        assert len(gc.get_objects()) - before < 3000
+        assert len(bench.router.states()) == 1001

@@ -29,14 +29,14 @@ if set(_BUSY_FIRST) != set(STATUS_OPTIONS):
     raise AssertionError("a status has no place among those of several inverters")
 
 
-class Plant(Device, frozen=True, kw_only=True):
+class Plant(Device, frozen=True, kw_only=True, gc=False):
     """A plant as its unit has it: it takes what its inverters take."""
 
     inverters: tuple[Device, ...]
     """All of them, by serial number; also those that take nothing."""
 
 
-class PlantState(DeviceState, frozen=True, kw_only=True):
+class PlantState(DeviceState, frozen=True, kw_only=True, gc=False):
     """How it stands: setpoints are what is in force for all."""
 
     added: Mapping[str, Value]

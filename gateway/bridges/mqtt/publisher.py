@@ -25,7 +25,7 @@ STATES_PER_TURN: Final = 20
 """Neither a flood of commands nor one of data keeps the other waiting."""
 
 
-class _Shown(msgspec.Struct):
+class _Shown(msgspec.Struct, gc=False):
     """What the broker holds of a device since this connection began."""
 
     root: str

@@ -138,11 +138,11 @@ def test_a_plant_of_hundreds_is_described_once_however_many_of_them_come(monkeyp
     monkeypatch.setattr(Plants, "_describe", staticmethod(lambda *its: described.append(its) or describe(*its)))
     plants = noted(PLANT, *(msgspec.structs.replace(PV, serial=f"9030KDTU000W{n:04}") for n in range(300)))
     assert not described
-    assert len(seen(plants).inverters) == 300
+    assert len(seen(plants)) == 300
     seen(plants)
     assert len(described) == 1
     plants.forget("9030KDTU000W0007")
-    assert len(seen(plants).inverters) == 299
+    assert len(seen(plants)) == 299
     assert len(described) == 2
 
 

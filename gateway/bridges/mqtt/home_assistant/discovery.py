@@ -55,7 +55,7 @@ class _Kind(msgspec.Struct, frozen=True):
     """Component → platform, of all components."""
 
 
-class _Seen(msgspec.Struct):
+class _Seen(msgspec.Struct, gc=False):
     """What is known of a device, as far as its config depends on it."""
 
     root: str
