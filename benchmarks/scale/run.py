@@ -1,7 +1,7 @@
 # ruff: noqa: INP001, S603, T201 - a script that starts programs and prints
 """How a gateway grows with its devices: the time of a start, the longest turn of its loop, memory, CPU.
 
-    python benchmarks/scale/run.py [--devices 10 1000 10000] [--stacks]
+    python benchmarks/scale/run.py [--devices 10 1000 10000] [--stacks] [--burst]
 
 The gateway is a process of its own, as `sems-gateway run` starts it, with Modbus, MQTT with Home Assistant's discovery,
 and the web bridge; a source in the same process brings the devices, of 40 points each, one in twenty a plant. A turn is
@@ -41,7 +41,10 @@ bridges:
   modbus: {{type: modbus, port: {modbus}}}
   mqtt: {{type: mqtt, host: 127.0.0.1, port: {mqtt}, home_assistant: {{enabled: true}}}}
   web: {{type: web, port: {web}}}
+  push: {{type: push, port: {push}, secret: {secret}, announce: true, announce_most: 20000}}
 """
+SECRET: Final = "a-secret-that-nobody-guesses"  # noqa: S105 - of a gateway that lives for a minute
+CONNECTIONS: Final = 300
 
 
 class Broker:
@@ -112,6 +115,8 @@ class Process:
         self.began = time.time()
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.stacks: dict[str, str] = {}
+        self.push = 0
+        """Port for pushes."""
 
     def ask(self, word: str) -> dict[str, Any]:
         """Have something done; return how it stands then."""
@@ -204,11 +209,12 @@ def gateway(devices: int, *, stacks: bool) -> Iterator[tuple[Process, Broker, in
     """Run a gateway; yields it with its broker, and its Modbus and web ports."""
     with tempfile.TemporaryDirectory() as name:
         broker = Broker(Path(name))
-        web = free_ports(devices // UNITS_A_PORT + 3)
-        modbus = web + 1
+        web = free_ports(devices // UNITS_A_PORT + 4)
+        push, modbus = web + 1, web + 2
         config = Path(name) / "config.yaml"
-        config.write_text(CONFIG.format(modbus=modbus, mqtt=broker.port, web=web))
+        config.write_text(CONFIG.format(modbus=modbus, mqtt=broker.port, web=web, push=push, secret=SECRET))
         process = Process(config, devices, stacks=stacks)
+        process.push = push
         try:
             yield process, broker, modbus, web
         finally:
@@ -294,6 +300,40 @@ def measure(devices: int, *, stacks: bool) -> dict[str, str | float]:
     return row
 
 
+def burst(*, stacks: bool) -> None:
+    """Print what a burst of pushes does: by as many connections as are opened for it, and then by these again."""
+    with gateway(10, stacks=stacks) as (process, _, modbus, _):
+        wait_for(lambda: process.runs() and reads(modbus, 1), "a Modbus answer")
+        process.settle()
+        process.turn("start")
+        connections: list[socket.socket] = []
+        before = process.cpu()
+        for nth in range(5):
+            # A gateway that is stopped meanwhile finds all of them at once.
+            process.process.send_signal(signal.SIGSTOP)
+            for n in range(CONNECTIONS):
+                if not nth:
+                    connections.append(socket.create_connection(("127.0.0.1", process.push)))
+                connections[n].sendall(_push(f"BURST{nth}{n:04}"))
+            process.process.send_signal(signal.SIGCONT)
+            for connection in connections:
+                if not connection.recv(4096).startswith(b"HTTP/1.1 204"):
+                    sys.exit("a push was not taken")
+            what = "opened for it" if not nth else "open before"
+            print(f"{CONNECTIONS} pushes at once, connections {what}: longest turn {process.turn(what)} ms")
+        each = (process.cpu() - before) / 5 / CONNECTIONS
+        print(f"CPU a push: {each * 1000:.2f} ms")
+        for what, stack in process.stacks.items():
+            print(f"--- {what}\n{stack}")
+
+
+def _push(serial: str) -> bytes:
+    data = {"last_refresh_time": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), "status": 1, "pac": 1000}
+    body = json.dumps({"interface": "GetInverterBySN", "sn": serial, "data": data}).encode()
+    head = f"POST /push/{SECRET} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
 def growth(sizes: list[int], *, stacks: bool) -> None:
     """Print the table."""
     rows: dict[int, dict[str, str | float]] = {}
@@ -315,8 +355,12 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     options.add_argument("--devices", type=int, nargs="+", default=[10, 1_000, 10_000], help="sizes of fleets")
     options.add_argument("--stacks", action="store_true", help="show where turns over 20 ms are")
+    options.add_argument("--burst", action="store_true", help="pushes over 300 connections instead")
     chosen = options.parse_args()
-    growth(chosen.devices, stacks=chosen.stacks)
+    if chosen.burst:
+        burst(stacks=chosen.stacks)
+    else:
+        growth(chosen.devices, stacks=chosen.stacks)
 
 
 if __name__ == "__main__":
