@@ -179,13 +179,13 @@ def free_ports(count: int) -> int:
     sys.exit(f"there are no {count} free ports in a row")
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
+def wait_for(condition: Callable[[], bool], what: str, *, every: float = 0.02) -> None:
     """Wait until something is true."""
     end = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > end:
             sys.exit(f"{what}: not within {PATIENCE:g} s")
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 def answers(port: int) -> bool:
@@ -285,7 +285,7 @@ def measure(devices: int, *, stacks: bool) -> dict[str, str | float]:
         process.settle()
         row["turn: one gone, ms"] = process.turn("gone")
         process.ask("short")
-        wait_for(lambda: not process.ask("state")["good"], "all stale")
+        wait_for(lambda: not process.ask("state")["good"], "all stale", every=0.5)
         process.settle()
         row["turn: all stale, ms"] = process.turn("stale")
         process.ask("old")

@@ -220,7 +220,8 @@ class Router:
 
     def states(self) -> Sequence[DeviceState]:
         """Return the last known state of every device that was good once, or that the configuration names."""
-        return [entry.state for serial, entry in self._entries.items() if entry.state and self._is_shown(serial, entry)]
+        good = self.good_once.serials
+        return [e.state for serial, e in self._entries.items() if e.state and (serial in good or e.named)]
 
     def announced(self) -> Sequence[DeviceState]:
         """Return the state of every device, also of those that are not shown because they never gave a value."""

@@ -343,6 +343,7 @@ class ModbusBridge:
                     await listeners.add_port()
                     self._units.ports = len(listeners.tables)
                     self._context.log.info(_MORE_PORTS, ports=self._units.ports, first=listeners.port(0))
+                    await asyncio.sleep(0)
             except OSError as error:
                 self._no_port = str(error)
                 self._port_again = self._context.clock.monotonic() + PORT_RETRY

@@ -1,5 +1,6 @@
 """Publishes what waits in the outbox: the only writer while there is a connection."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -71,6 +72,7 @@ class Publisher:
         while self._outbox.removed:
             await self._clear(self._outbox.removed.pop())
         await self._discovery.begin()
+        await asyncio.sleep(0)
         self._show_anew()
 
     def _show_anew(self) -> None:

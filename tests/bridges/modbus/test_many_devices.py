@@ -100,6 +100,25 @@ async def test_to_give_units_costs_each_device_the_same(tmp_path):
         assert walked <= 10
 
 
+async def test_how_many_ports_it_takes_is_found_by_one_look_at_the_places(tmp_path):
+    looks = 0
+
+    class Places(dict):
+        def values(self):
+            nonlocal looks
+            looks += 1
+            return super().values()
+
+    book = UnitBook(tmp_path / "units.json", {}, 100)
+    await book.assign(f"SN{n}" for n in range(100 * 247 - 1))
+    book._places = Places(book._places)
+    assert book.ports_for(["new"]) == 100
+    assert book.ports_for(["new", "newer"]) == 101
+    assert book.ports_for(["SN247", *(f"new-{n}" for n in range(248))]) == 101
+    assert book.ports_for(f"new-{n}" for n in range(249)) == 102
+    assert looks == 4
+
+
 async def test_devices_without_a_unit_are_told_once_with_the_setting_that_helps(tmp_path, capsys):
     async with serving(tmp_path, devices=meters(200), ports=1) as served:
         for first in range(200, 521, 30):

@@ -296,6 +296,7 @@ class Discovery:
             await self._save()
             return
         taken = {entry.entity for entry in self._entries.values()}
+        await asyncio.sleep(0)
         gone: dict[str, dict[str, Component]] = {}
         for n, serial in enumerate(list(self._dirty), 1):
             before, entry = self._entries.get(self._object_id(serial)), self._enter(serial, taken)
