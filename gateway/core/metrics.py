@@ -1,8 +1,7 @@
 """Metrics for Prometheus: a table of rows beside what is counted, registered while at least one bridge has it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
-from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -22,12 +21,10 @@ COMMANDS: Final = Counter(
 Family = CounterMetricFamily | GaugeMetricFamily
 Numbers = Mapping[Any, float]
 """Value of the label, or a tuple of values → number."""
-Read = Callable[[T], float | Numbers | Callable[[], Numbers]]
-"""Returns a metric's number as of now, or numbers where it has labels.
-
-Where there is one for each device, what returns them: it is called when they are formatted, on another thread than the
-loop's, and so has to hold all that it needs.
-"""
+Later = Callable[[], Iterable[tuple[Any, float]]]
+"""Returns the same as pairs. It is called on another thread than the loop's, so it has to hold all that it needs."""
+Read = Callable[[T], float | Numbers | Later]
+"""Returns a metric's number as of now; numbers where it has labels; what returns them where each device has one."""
 
 
 class Row(msgspec.Struct, Generic[T], frozen=True):
@@ -87,27 +84,29 @@ class Metrics(Collector, Generic[T]):
                 if callable(read):
                     family.samples = _Later(family, own, read)
                 else:
-                    _add(family, own, read if isinstance(read, Mapping) else {(): read})
+                    _add(family, own, (read if isinstance(read, Mapping) else {(): read}).items())
             yield family
 
 
 class _Later(list[Sample]):
-    """Samples that are made when somebody looks at them."""
+    """Samples that are made when somebody looks at them, one after another: thousands at once are for nobody."""
 
-    def __init__(self, family: Family, own: tuple[str, ...], read: Callable[[], Numbers]) -> None:
+    def __init__(self, family: Family, own: tuple[str, ...], read: Later) -> None:
         self._family = copy(family)
-        self._before = family.samples
         self._own = own
         self._read = read
 
     def __iter__(self) -> Iterator[Sample]:
-        """Make them."""
+        """Make them, after those that were there before, and before those that were added since."""
+        yield from self._family.samples
         family = copy(self._family)
-        family.samples = list(self._before)
-        _add(family, self._own, self._read())
-        return chain(family.samples, super().__iter__())
+        for pair in self._read():
+            family.samples = []
+            _add(family, self._own, (pair,))
+            yield from family.samples
+        yield from super().__iter__()
 
 
-def _add(family: Family, own: tuple[str, ...], numbers: Numbers) -> None:
-    for labels, number in numbers.items():
+def _add(family: Family, own: tuple[str, ...], numbers: Iterable[tuple[Any, float]]) -> None:
+    for labels, number in numbers:
         family.add_metric((*own, *(labels if isinstance(labels, tuple) else (labels,))), number)

@@ -74,8 +74,8 @@ def test_what_is_of_the_whole_gateway_is_scraped_once_however_many_show_it() -> 
 
 
 LATE = Metrics[dict[str, int]](
-    gauge("test_late", "a number for each device", lambda counts: lambda: dict(counts), "serial"),
-    gauge("test_both", "of some at once", lambda counts: (lambda: dict(counts)) if len(counts) > 1 else counts, "sn"),
+    gauge("test_late", "a number for each device", lambda counts: counts.items, "serial"),
+    gauge("test_both", "of some at once", lambda counts: counts.items if len(counts) > 1 else counts, "sn"),
 )
 
 
