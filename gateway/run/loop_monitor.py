@@ -19,7 +19,7 @@ import structlog
 from gateway.core.metrics import Metrics, gauge
 
 BEAT: Final = 0.05
-"""Seconds between two beats, and two looks of the thread: together some 0.1 % of a core."""
+"""Seconds between two beats, and two looks of the thread: together some 0.2 % of a core."""
 LONG: Final = 0.25
 """Seconds after which what holds up the loop is logged."""
 AT_LAST: Final = 10.0
@@ -127,7 +127,7 @@ class LoopMonitor:
             "the loop was held up: nothing was read, answered or sent meanwhile",
             seconds=round(seconds, 3),
             cpu=round(cpu, 3),
-            stack=self.stack,
+            at=self.stack,
             **({"others_before": unlogged} if unlogged else {}),
         )
 
