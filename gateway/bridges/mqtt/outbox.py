@@ -63,7 +63,8 @@ class Outbox:
         self.states = OrderedDict((state.device.serial, state) for state in states)
         self._first = len(self.states)
         self._keep(())
-        self.removed.difference_update(self.states)
+        # By what was removed, which is few: there are states of all devices.
+        self.removed = {serial for serial in self.removed if serial not in self.states}
         self.health_changed = True
         self._open = True
 

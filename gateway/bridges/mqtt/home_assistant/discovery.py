@@ -393,16 +393,17 @@ class Discovery:
             return
         self._unsaved = False
         parts: list[bytes] = []
-        for n, (object_id, entry) in enumerate(list(self._entries.items()), 1):
-            parts.append(b"%b:%b" % (_encode(object_id), _encode(entry)))
+        for n, object_id in enumerate(list(self._entries), 1):
+            parts.append(b"%b:%b" % (_encode(object_id), _encode(self._entries[object_id])))
             if n % ENCODED_PER_TURN == 0:
                 await asyncio.sleep(0)
-        if not await self._file.write(b"{%b}" % b",".join(parts)):
+        if not await asyncio.to_thread(lambda: self._file.write_now(b"{%b}" % b",".join(parts))):
             self._unsaved = True
 
     async def _forget_elsewhere(self) -> None:
         """Clear what stands where nothing of ours will be again: another prefix, base, or discovery is off."""
-        for n, (object_id, entry) in enumerate(list(self._entries.items()), 1):
+        for n, object_id in enumerate(list(self._entries), 1):
+            entry = self._entries[object_id]
             if n % NOTED_PER_TURN == 0:
                 await asyncio.sleep(0)
             topic = f"{self._own.prefix}/device/{self._object_id(entry.serial)}/config"
