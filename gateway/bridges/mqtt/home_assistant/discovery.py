@@ -271,6 +271,7 @@ class Discovery:
         if kind is None:
             if len(self._kinds) >= MAX_KINDS:
                 self._kinds.clear()
+                self._platforms.clear()
             shown = {
                 **entities.shown(points, permitted),
                 **entities.health(points, payloads.availability(self._topics.bridge_state)),
