@@ -189,24 +189,26 @@ class Turns:
                 self._seen = "".join(traceback.format_stack(sys._current_frames()[thread])[-12:])
 
 
-async def _journal_retention(gateway: Gateway) -> None:
-    """Have the journal cut two steps' worth of rows, which are three years old."""
-    journal, old = gateway._journal, datetime.now(UTC) - timedelta(days=1000)
-    for _ in range(2 * STEP // 1000):
-        await asyncio.gather(*(journal.record(_old_event(old)) for _ in range(1000)))
+async def _journal_old(gateway: Gateway) -> None:
+    """Have the journal hold two steps' worth of rows that are three years old, of commands that have ended."""
+    old = datetime.now(UTC) - timedelta(days=1000)
+    for _ in range(STEP // 500):
+        await asyncio.gather(*(_record(gateway, old) for _ in range(500)))
 
 
 async def _cut(gateway: Gateway) -> None:
+    """Have it cut the first step of them."""
     gateway._journal._next_cut = 0.0
-    await gateway._journal.record(_old_event(datetime.now(UTC)))
+    await _record(gateway, datetime.now(UTC))
 
 
-def _old_event(time_: datetime) -> CommandEvent:
+async def _record(gateway: Gateway, time_: datetime) -> None:
     command = Command(
         id=new_command_id(), serial=_serial(1), setpoint="active_power_limit", value=50.0, origin=GATEWAY,
         created=time_, expires=time_ + timedelta(minutes=1),
     )  # fmt: skip
-    return CommandEvent(command=command, state=CommandState.REJECTED, time=time_)
+    for state in (CommandState.ACCEPTED, CommandState.EXPIRED):
+        await gateway._journal.record(CommandEvent(command=command, state=state, time=time_))
 
 
 async def serve(gateway: Gateway, turns: Turns) -> None:
@@ -223,7 +225,7 @@ async def serve(gateway: Gateway, turns: Turns) -> None:
             "paced": lambda: source.paced(10.0),
             "add": source.add,
             "gone": source.gone,
-            "old": lambda: _journal_retention(gateway),
+            "old": lambda: _journal_old(gateway),
             "cut": lambda: _cut(gateway),
         }
         while line := (await reader.readline()).decode().strip():
