@@ -382,11 +382,15 @@ class Discovery:
         if self._loaded:
             return
         self._loaded = True
-        found = await asyncio.to_thread(self._file.read)
-        self._entries = found or {}
+        self._entries = await asyncio.to_thread(self._read)
         self._unsaved = self._file.damaged
-        for entry in self._entries.values():
+
+    def _read(self) -> dict[str, Entry]:
+        """Return what the file holds, equal components as one; on a thread, for there may be thousands."""
+        entries = self._file.read() or {}
+        for entry in entries.values():
             entry.components = self._shared(entry.components)
+        return entries
 
     async def _save(self) -> None:
         """Write the file where it holds something else."""
