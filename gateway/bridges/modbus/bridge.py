@@ -116,7 +116,8 @@ class ModbusBridge:
 
     async def start(self) -> None:
         """Listen. Raises OSError where a port is taken, or a file can't be used: units, certificates."""
-        kept = self._units.load()
+        # On a thread, for there may be thousands.
+        kept = await asyncio.to_thread(self._units.load)
         self._left_out.clear()
         self._wanting.clear()
         self._wanted.clear()

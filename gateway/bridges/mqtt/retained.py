@@ -97,9 +97,11 @@ class Memory:
         self._places: dict[frozenset[str], int] = {frozenset(): 0}
         self._topics: dict[str, int] = {}
         self.changed = False
-        for head, place in (stored.topics if stored else {}).items():
-            if stored and 0 <= place < len(stored.sets):
-                self._put(head, frozenset(stored.sets[place]))
+        if stored is not None:
+            sets = [frozenset(rests) for rests in stored.sets]
+            for head, place in stored.topics.items():
+                if 0 <= place < len(sets):
+                    self._put(head, sets[place])
 
     def __len__(self) -> int:
         return sum(len(self._sets[place]) for place in self._topics.values())
@@ -230,7 +232,7 @@ class Retained:
             return
         brokers = found.brokers
         stored = brokers.pop(self._broker, None)
-        self._memory = Memory(stored)
+        self._memory = await asyncio.to_thread(Memory, stored)
         self._memory.changed = False
         self._others = brokers
         if stored is None and brokers:
