@@ -11,7 +11,7 @@ JOBS   ?= 4
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
+.PHONY: acl bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime bench-scale dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench   speed of Modbus reads beside libmodbus and pymodbus (about a minute; needs libmodbus-dev)"
 	@echo "make bench-mqtt  speed of MQTT beside a bare paho loop and Node-RED (some two minutes; needs mosquitto)"
 	@echo "make bench-realtime  speed of the Real-Time Data bridge beside a bare httpx loop (half a minute)"
+	@echo "make bench-scale  how a gateway grows: 10, 1,000 and 10,000 devices (some four minutes; needs mosquitto)"
 	@echo "make bench-batch  commands through MQTT, Kafka and back (about two minutes; fetches Apache Kafka)"
 	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/sems.md (some three minutes)"
 	@echo "make loops   the tests whose time is free on asyncio's loop as well (some ten minutes)"
@@ -97,6 +98,9 @@ bench-mqtt: $(VENV)/dev.stamp
 
 bench-realtime: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/realtime/run.py $(ARGS)
+
+bench-scale: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/scale/run.py $(ARGS)
 
 dialects: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.dialects --seeds 200 --write-docs $(ARGS)

@@ -29,7 +29,6 @@ from gateway.core.verdict import Verdict
 from gateway.journal.file import JOURNAL, JournalError
 from gateway.journal.journal import Journal
 from gateway.run import data_dir
-from gateway.run.app import Gateway
 from gateway.run.settings import CLI_BRIDGE, Config
 
 ANSWER_WITHIN: Final = 5.0
@@ -156,6 +155,8 @@ async def _halted_on_disk(target: Target, request: StopControl) -> None:
 
 
 async def _explained_here(config: Config, request: Explain) -> Verdict:
+    from gateway.run.app import Gateway  # noqa: PLC0415 - a whole gateway, which a halt has no time for
+
     gateway = Gateway(config)
     await gateway.discover()
     now = SystemClock().now()

@@ -6,6 +6,7 @@ and so is what the configuration names, for a person knows that it is there: `Ro
 """
 
 import asyncio
+from collections.abc import KeysView
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,11 @@ class GoodOnce:
 
     def __contains__(self, serial: object) -> bool:
         return serial in self._since
+
+    @property
+    def serials(self) -> KeysView[str]:
+        """Their serials: to look up many."""
+        return self._since.keys()
 
     def add(self, serial: str, now: datetime) -> None:
         """Note that a device has given a value."""

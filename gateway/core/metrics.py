@@ -1,12 +1,14 @@
 """Metrics for Prometheus: a table of rows beside what is counted, registered while at least one bridge has it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from prometheus_client import Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.samples import Sample
 
 T = TypeVar("T")
 
@@ -17,8 +19,12 @@ COMMANDS: Final = Counter(
 )
 
 Family = CounterMetricFamily | GaugeMetricFamily
-Read = Callable[[T], float | Mapping[Any, float]]
-"""Returns a metric's number as of now; where it has labels, their value (or a tuple of values) → number."""
+Numbers = Mapping[Any, float]
+"""Value of the label, or a tuple of values → number."""
+Later = Callable[[], Iterable[tuple[Any, float]]]
+"""Returns the same as pairs. It is called on another thread than the loop's, so it has to hold all that it needs."""
+Read = Callable[[T], float | Numbers | Later]
+"""Returns a metric's number as of now; numbers where it has labels; what returns them where each device has one."""
 
 
 class Row(msgspec.Struct, Generic[T], frozen=True):
@@ -75,7 +81,32 @@ class Metrics(Collector, Generic[T]):
             for bridge, watched in list(self._watched.items())[: 1 if self._whole else None]:
                 own = () if self._whole else (bridge,)
                 read = row.read(watched)
-                numbers = read if isinstance(read, Mapping) else {(): read}
-                for labels, number in numbers.items():
-                    family.add_metric((*own, *(labels if isinstance(labels, tuple) else (labels,))), number)
+                if callable(read):
+                    family.samples = _Later(family, own, read)
+                else:
+                    _add(family, own, (read if isinstance(read, Mapping) else {(): read}).items())
             yield family
+
+
+class _Later(list[Sample]):
+    """Samples that are made when somebody looks at them, one after another: thousands at once are for nobody."""
+
+    def __init__(self, family: Family, own: tuple[str, ...], read: Later) -> None:
+        self._family = copy(family)
+        self._own = own
+        self._read = read
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Make them, after those that were there before, and before those that were added since."""
+        yield from self._family.samples
+        family = copy(self._family)
+        for pair in self._read():
+            family.samples = []
+            _add(family, self._own, (pair,))
+            yield from family.samples
+        yield from super().__iter__()
+
+
+def _add(family: Family, own: tuple[str, ...], numbers: Iterable[tuple[Any, float]]) -> None:
+    for labels, number in numbers:
+        family.add_metric((*own, *(labels if isinstance(labels, tuple) else (labels,))), number)

@@ -43,7 +43,7 @@ class Quality(StrEnum):
     """The cloud itself says that it does not hear the device."""
 
 
-class Range(msgspec.Struct, frozen=True):
+class Range(msgspec.Struct, frozen=True, gc=False):
     """What a device takes for one setpoint, in the setpoint's unit, bounds included."""
 
     low: float | None = None
@@ -52,7 +52,7 @@ class Range(msgspec.Struct, frozen=True):
     """Values are multiples of this; None: all between the bounds."""
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
+class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One thing SEMS knows. `serial` names it everywhere; a plant's is its SEMS plant id."""
 
     serial: str
@@ -69,7 +69,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """Setpoint id → what this device takes."""
 
 
-class Written(msgspec.Struct):
+class Written(msgspec.Struct, gc=False):
     """How often a setpoint of a device was written."""
 
     serial: str
@@ -86,7 +86,7 @@ def day_of(moment: datetime) -> int:
     return int(moment.timestamp() // 86_400)
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one source knows of one device at one time."""
 
     serial: str
@@ -102,7 +102,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     its own source asks seldom because there is another, and does not keep the device good for longer by that."""
 
 
-class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
+class DeviceState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The last-value store's answer for one device: what sinks show."""
 
     device: Device

@@ -4,7 +4,7 @@
 which keeps the newest state per device. A slow or dead sink delays nobody.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -35,7 +35,7 @@ FUTURE_TOLERANCE: Final = timedelta(minutes=2)
 """A measurement from further ahead than this is taken as made when it arrived."""
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     """All the store has of one device."""
 
     announced: dict[str, Device] = {}
@@ -214,9 +214,14 @@ class Router:
         entry = self._entries.get(serial)
         return entry.state if entry else None
 
+    def count(self) -> int:
+        """Return how many devices are known, shown or not."""
+        return len(self._entries)
+
     def states(self) -> Sequence[DeviceState]:
         """Return the last known state of every device that was good once, or that the configuration names."""
-        return [entry.state for serial, entry in self._entries.items() if entry.state and self._is_shown(serial, entry)]
+        good = self.good_once.serials
+        return [e.state for serial, e in self._entries.items() if e.state and (serial in good or e.named)]
 
     def announced(self) -> Sequence[DeviceState]:
         """Return the state of every device, also of those that are not shown because they never gave a value."""
@@ -289,11 +294,21 @@ class Router:
         for mailbox in self._mailboxes.values():
             mailbox.put_alarm(alarm)
 
-    def age(self) -> None:
-        """Find the devices whose quality has changed by the mere passing of time, and tell the sinks."""
+    def aged(self) -> list[str]:
+        """Return the serials of devices whose quality has changed by the mere passing of time; `age` tells of it."""
         now = self._clock.now()
-        for entry in self._entries.values():
-            if entry.fresh_until is not None and entry.fresh_until < now:
+        return [
+            serial
+            for serial, entry in self._entries.items()
+            if entry.fresh_until is not None and entry.fresh_until < now
+        ]
+
+    def age(self, serials: Iterable[str] | None = None) -> None:
+        """Tell the sinks of devices whose quality has changed by the mere passing of time: of these, or of all."""
+        now = self._clock.now()
+        for serial in self.aged() if serials is None else serials:
+            entry = self._entries.get(serial)
+            if entry is not None and entry.fresh_until is not None and entry.fresh_until < now:
                 self._refresh(entry)
 
     def _refresh(self, entry: _Entry) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.core.metrics import Metrics, counter, gauge
 from gateway.core.rare_log import RareLog
@@ -28,6 +28,8 @@ GRACE: Final = 2
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secret and authenticated. Those of TLS 1.3 all are."""
 NO_LIMITS: Final = Limits(total=1000)
+BEGUN_PER_TURN: Final = 20
+"""Requests that begin to be worked on in a turn of the loop, some 2 ms: of hundreds that come at once others wait."""
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
@@ -89,6 +91,26 @@ def _no_password() -> str:
     raise OSError("tls.key: the key is encrypted; store it without a password, readable by this user alone")
 
 
+class _InTurn:
+    """Passes requests on, so many in a turn of the loop (ASGI)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._begun = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request once it has its turn."""
+        while self._begun >= BEGUN_PER_TURN:
+            await asyncio.sleep(0)
+        if not self._begun:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._begun += 1
+        await self._app(scope, receive, send)
+
+    def _next_turn(self) -> None:
+        self._begun = 0
+
+
 class HttpServer(uvicorn.Server):
     """Serves an ASGI application on a socket that is bound already."""
 
@@ -107,7 +129,7 @@ class HttpServer(uvicorn.Server):
         Addresses among `proxies` speak for many, so how many connections each has is not limited by itself.
         """
         config = uvicorn.Config(
-            app,
+            _InTurn(app),
             http=Connection,
             ws="none",
             interface="asgi3",

@@ -3,8 +3,8 @@
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 import structlog
@@ -32,7 +32,9 @@ from gateway.journal.file import JOURNAL
 from gateway.journal.journal import Journal
 from gateway.run import logs
 from gateway.run.data_dir import close_to_others, hold
+from gateway.run.garbage import short_collections
 from gateway.run.listeners import connections_of
+from gateway.run.loop_monitor import watched_loop
 from gateway.run.reload import Changes, changes
 from gateway.run.service_manager import ServiceManager
 from gateway.run.settings import CLI_BRIDGE, Config
@@ -43,6 +45,8 @@ AGEING: Final = 1.0
 """Seconds between looks for devices that have gone stale."""
 SUMMED_UP_WITHIN: Final = 30.0
 """Seconds after a start at which it is said what there is, also where a cloud has not answered yet."""
+AGED_PER_TURN: Final = 50
+"""Devices that go stale in one turn of the loop, a millisecond: where SEMS is gone, all of them do at once."""
 DISCOVERY: Final = 30.0
 """Seconds that a command without a running gateway waits for devices to be found."""
 
@@ -175,7 +179,8 @@ class Gateway:
         self.router.alarm_book.restore(self.config.data_dir, told_by)
         self._dispatcher.drift.restored()
         self.router.good_once.restore(self.config.data_dir)
-        self._totals.restore(self._clock.now())
+        # A tenth of a second for 20,000 devices.
+        await asyncio.to_thread(self._totals.restore, self._clock.now())
         self._keeping = [
             asyncio.create_task(self.router.alarm_book.keep(), name="alarms"),
             asyncio.create_task(self.router.good_once.keep(), name="devices"),
@@ -281,7 +286,10 @@ class Gateway:
         while True:
             await asyncio.sleep(AGEING)
             self._dispatcher.look_at_clock()
-            self.router.age()
+            aged = self.router.aged()
+            for n in range(0, len(aged), AGED_PER_TURN):
+                self.router.age(aged[n : n + AGED_PER_TURN])
+                await asyncio.sleep(0)
             if not self._summed_up:
                 # One look later, for what was found just now has no Modbus unit yet.
                 if found or self._clock.monotonic() > self._began + SUMMED_UP_WITHIN:
@@ -347,6 +355,12 @@ class Gateway:
             if not isinstance(runner.bridge, Sink) and not getattr(runner.bridge, "listens", False)
         ]
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Have the process fit for a gateway that runs on its loop: watched, and with short garbage collections."""
+        with watched_loop(), short_collections(self.router.count):
+            yield
+
     def explain(self, command: Command) -> Verdict:
         """Return what would become of a command, check by check."""
         return self._dispatcher.explain(command)
@@ -359,14 +373,15 @@ async def run_until_signal(gateway: Gateway) -> None:
     gateway.on_summary = manager.status
     alive = asyncio.create_task(manager.keep_alive(), name="watchdog")
     stopped = asyncio.create_task(stop.wait(), name="until a signal")
-    starting = asyncio.create_task(gateway.start(), name="start")
-    # What a start waits for may hang too, e.g. a journal that another process holds.
-    await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
-    if starting.done():
-        starting.result()
-        manager.ready("started")
-        await stopped
-    manager.stopping()
-    starting.cancel()
-    await gateway.stop()
+    with gateway.watched():
+        starting = asyncio.create_task(gateway.start(), name="start")
+        # What a start waits for may hang too, e.g. a journal that another process holds.
+        await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            manager.ready("started")
+            await stopped
+        manager.stopping()
+        starting.cancel()
+        await gateway.stop()
     alive.cancel()

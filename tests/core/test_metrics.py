@@ -17,7 +17,7 @@ def test_names_types_and_labels_stay() -> None:
     for module in walk_packages(gateway.__path__, "gateway."):
         if "__main__" not in module.name:
             import_module(module.name)
-    tables = [found for found in gc.get_objects() if isinstance(found, Metrics) and found not in (SHOWN, WHOLE)]
+    tables = [found for found in gc.get_objects() if isinstance(found, Metrics) and found not in (SHOWN, WHOLE, LATE)]
     declared = {
         f"{family.name} {family.type} {','.join(family._labelnames)}".strip()
         for table in tables
@@ -71,3 +71,30 @@ def test_what_is_of_the_whole_gateway_is_scraped_once_however_many_show_it() -> 
         WHOLE.forget("one")
         WHOLE.forget("two")
     assert not scraped()
+
+
+LATE = Metrics[dict[str, int]](
+    gauge("test_late", "a number for each device", lambda counts: counts.items, "serial"),
+    gauge("test_both", "of some at once", lambda counts: counts.items if len(counts) > 1 else counts, "sn"),
+)
+
+
+def test_numbers_of_each_device_are_read_when_they_are_formatted() -> None:
+    """And stand together with those of other bridges, whichever way these come."""
+    counts = {"SN1": 1}
+    LATE.watch("one", counts)
+    families = [family for family in REGISTRY.collect() if family.name == "test_late"]
+    counts["SN2"] = 2
+    assert [sample.value for sample in families[0].samples] == [1, 2]
+    LATE.watch("two", {"SN3": 3})
+    found = scraped()
+    LATE.forget("one")
+    LATE.forget("two")
+    assert found == [
+        'test_late{bridge="one",serial="SN1"} 1.0',
+        'test_late{bridge="one",serial="SN2"} 2.0',
+        'test_late{bridge="two",serial="SN3"} 3.0',
+        'test_both{bridge="one",sn="SN1"} 1.0',
+        'test_both{bridge="one",sn="SN2"} 2.0',
+        'test_both{bridge="two",sn="SN3"} 3.0',
+    ]

@@ -16,7 +16,7 @@ import gateway.http.connection as connection_module
 from gateway.http import descriptors
 from gateway.http.acceptor import Limits
 from gateway.http.connection import HEAD_BYTES, Closed
-from gateway.http.server import HttpServer, listen, tls_context
+from gateway.http.server import BEGUN_PER_TURN, HttpServer, listen, tls_context
 from tests.kit.bench import until
 from tests.kit.certificates import Authority
 
@@ -83,6 +83,28 @@ def head(size, method="GET", last=b"Connection: close\r\n"):
     begin = f"{method} / HTTP/1.1\r\nHost: x\r\nA: ".encode()
     end = b"\r\n" + last + b"\r\n"
     return begin + b"a" * (size - len(begin) - len(end)) + end
+
+
+async def test_of_hundreds_of_requests_at_once_only_some_begin_in_a_turn_of_the_loop():
+    """So that what else is on the loop, such as Modbus, need not wait for all of them."""
+    turn, begun = 0, []
+
+    async def note(*_):
+        begun.append(turn)
+
+    async def others():
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    server = HttpServer(note)
+    other = asyncio.create_task(others())
+    await asyncio.gather(*(server.config.loaded_app({}, None, None) for _ in range(300)))
+    other.cancel()
+    assert len(begun) == 300
+    assert max(Counter(begun).values()) <= BEGUN_PER_TURN
+    assert len(set(begun)) <= 300 / BEGUN_PER_TURN + 1
 
 
 # How large

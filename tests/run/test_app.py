@@ -5,10 +5,12 @@ import asyncio
 import pytest
 
 from gateway.api.registry import installed
-from gateway.core.model import Alarm, Device, DeviceKind
+from gateway.core.model import Alarm, Device, DeviceKind, Snapshot
+from gateway.run import app
 from gateway.run.app import Gateway
 from gateway.run.settings import Config
 from tests.bridges.open_api.kit import cloud
+from tests.kit.bench import until
 from tests.kit.clock import NOON
 from tests.kit.ports import free_port
 
@@ -48,6 +50,22 @@ async def test_alarms_that_cannot_be_stored_do_not_keep_it_from_stopping(gateway
     it.router.alarms("web", "SN1", [Alarm(serial="SN1", id="1", raised=NOON)])
     await it.stop()
     assert "active alarms can't be stored" in "".join(capsys.readouterr()).replace("\\'", "'")
+
+
+async def test_where_all_devices_go_stale_at_once_others_get_their_turn_in_between(gateway, monkeypatch):
+    monkeypatch.setattr(app, "AGEING", 0.01)
+    it = gateway()
+    await it.start()
+    sizes, age = [], it.router.age
+    monkeypatch.setattr(it.router, "age", lambda serials: sizes.append(len(serials)) or age(serials))
+    for n in range(1000):
+        it.router.announce("web", Device(serial=f"SN{n}", kind=DeviceKind.INVERTER))
+        now = it._clock.now()
+        it.router.publish(Snapshot(serial=f"SN{n}", time=now, source="web", interval=0.1, values={"ac_power": 1.0}))
+    await until(lambda: all(state.quality == "stale" for state in it.router.states()))
+    await it.stop()
+    assert sum(sizes) >= 1000
+    assert max(sizes) <= app.AGED_PER_TURN
 
 
 async def test_to_discover_opens_no_listener(gateway):

@@ -38,6 +38,8 @@ PORT_RETRY: Final = 60.0
 _MORE_PORTS: Final = f"there are more than {LAST_UNIT} devices: each port has {LAST_UNIT} units, further ones follow"
 YIELD_AFTER_DEVICES: Final = 2
 """Devices after which reads are served: about a tenth of a millisecond of encoding."""
+NOTED_PER_TURN: Final = 50
+"""Devices that are taken note of, before any is encoded, in one turn of the loop."""
 
 
 class _Device:
@@ -120,7 +122,8 @@ class ModbusBridge:
 
     async def start(self) -> None:
         """Listen. Raises OSError where a port is taken, or a file can't be used: units, certificates."""
-        kept = self._units.load()
+        # On a thread, for there may be thousands.
+        kept = await asyncio.to_thread(self._units.load)
         self._left_out.clear()
         self._wanting.clear()
         self._wanted.clear()
@@ -238,15 +241,18 @@ class ModbusBridge:
         changed: dict[str, None] = {}
         for serial in updates.removed:
             changed |= dict.fromkeys(self._withdraw(listeners, serial))
-        for serial, state in updates.states.items():
+        plants: dict[str, None] = {}
+        for n, (serial, state) in enumerate(updates.states.items(), 1):
             device = self._devices.setdefault(serial, _Device())
             device.state = state
             device.updates += 1
             if self._units.get(serial) is None:
                 self._wanting[serial] = None
-        changed |= dict.fromkeys(updates.states)
-        for state in updates.states.values():
-            changed |= dict.fromkeys(self._plants.note(state))
+            plants |= dict.fromkeys(self._plants.note(state))
+            if n % NOTED_PER_TURN == 0:
+                await asyncio.sleep(0)
+        # All that was noted is encoded below: a plant after its inverters.
+        changed |= dict.fromkeys(updates.states) | plants
         events = [of for event in updates.events for of in (event, *self._joint.note(event))]
         done = list(updates.done)
         for command in updates.done:
@@ -325,7 +331,8 @@ class ModbusBridge:
             if not self._store_works:
                 self._context.log.info("units can be stored again")
             self._store_works = True
-        given = [serial for serial in wanting if serial not in set(left_out)]
+        without = set(left_out)
+        given = [serial for serial in wanting if serial not in without]
         for serial in given:
             self._wanting.pop(serial, None)
         # Who was withdrawn meanwhile wants no more.
@@ -343,6 +350,7 @@ class ModbusBridge:
                     await listeners.add_port()
                     self._units.ports = len(listeners.tables)
                     self._context.log.info(_MORE_PORTS, ports=self._units.ports, first=listeners.port(0))
+                    await asyncio.sleep(0)
             except OSError as error:
                 self._no_port = str(error)
                 self._port_again = self._context.clock.monotonic() + PORT_RETRY

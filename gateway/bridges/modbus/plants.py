@@ -29,14 +29,14 @@ if set(_BUSY_FIRST) != set(STATUS_OPTIONS):
     raise AssertionError("a status has no place among those of several inverters")
 
 
-class Plant(Device, frozen=True, kw_only=True):
+class Plant(Device, frozen=True, kw_only=True, gc=False):
     """A plant as its unit has it: it takes what its inverters take."""
 
     inverters: tuple[Device, ...]
     """All of them, by serial number; also those that take nothing."""
 
 
-class PlantState(DeviceState, frozen=True, kw_only=True):
+class PlantState(DeviceState, frozen=True, kw_only=True, gc=False):
     """How it stands: setpoints are what is in force for all."""
 
     added: Mapping[str, Value]
@@ -50,9 +50,11 @@ class _Members:
         self.states: dict[str, DeviceState] = {}
         """By serial number."""
         self.plant: Plant | None = None
-        """As it was seen last; made anew when one of them comes, goes or changes."""
+        """As it was described last."""
         self.takers: Mapping[str, Sequence[str]] = {}
         """Setpoint → who takes it. Only what the plant does not take by itself."""
+        self.described = False
+        """Whether no inverter has come, gone or changed since; for hundreds that come together it is done once."""
 
 
 class Plants:
@@ -73,7 +75,7 @@ class Plants:
             known = self._plants.get(device.serial)
             self._plants[device.serial] = device
             if known != device and device.serial in self._members:
-                self._describe(device.serial)
+                self._members[device.serial].described = False
             return []
         plant = device.plant if device.kind in INVERTERS else ""
         changed = [] if self._home.get(device.serial, plant) == plant else self.forget(device.serial)
@@ -84,7 +86,7 @@ class Plants:
         its.states[device.serial] = state
         self._home[device.serial] = plant
         if before is None or before.device != device:
-            self._describe(plant)
+            its.described = False
         return [*changed, plant]
 
     def forget(self, serial: str) -> list[str]:
@@ -94,7 +96,7 @@ class Plants:
         if not plant:
             return []
         del self._members[plant].states[serial]
-        self._describe(plant)
+        self._members[plant].described = False
         return [plant]
 
     def of(self, serial: str) -> str:
@@ -108,8 +110,8 @@ class Plants:
 
     def view(self, state: DeviceState) -> DeviceState:
         """Return a plant with what its inverters take, and what is set of it; any other device as it is."""
-        its = self._members.get(state.device.serial)
-        if state.device.kind is not DeviceKind.PLANT or its is None or its.plant is None:
+        its = self._described(state.device.serial) if state.device.kind is DeviceKind.PLANT else None
+        if its is None or its.plant is None:
             return state
         values = dict(state.values)
         for setpoint, takers in its.takers.items():
@@ -134,7 +136,7 @@ class Plants:
         `along`: the setpoints that the request asks for. Where some of them are one order, it is for those that take
         all of it. Raises WriteRefusedError where a power can't be shared out.
         """
-        its = self._members.get(serial)
+        its = self._described(serial)
         takers = its.takers.get(request.setpoint, ()) if its is not None else ()
         if its is None or not takers:
             return [(serial, request)]
@@ -150,9 +152,16 @@ class Plants:
             for device, value, back in zip(devices, parts, backs, strict=True)
         ]
 
-    def _describe(self, serial: str) -> None:
-        """Make a plant anew of its inverters."""
-        its, own = self._members[serial], self._plants.get(serial)
+    def _described(self, serial: str) -> _Members | None:
+        """Return a plant's inverters, and what they make of it; made anew where one has come, gone or changed."""
+        its = self._members.get(serial)
+        if its is not None and not its.described:
+            its.described = True
+            self._describe(its, self._plants.get(serial))
+        return its
+
+    @staticmethod
+    def _describe(its: _Members, own: Device | None) -> None:
         inverters = tuple(its.states[one].device for one in sorted(its.states))
         taken = {setpoint: [d for d in inverters if setpoint in d.setpoints] for setpoint in SETPOINTS}
         by_itself = own.setpoints if own is not None else {}

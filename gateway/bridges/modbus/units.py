@@ -1,6 +1,7 @@
 """Which device is which unit of which port. Given once and kept, for a SCADA's configuration must not shift."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -69,7 +70,10 @@ class UnitBook:
         kept = [self._places.get(serial) for serial in serials]
         new = kept.count(None)
         count = 1 + max((place.nth for place in kept if place), default=0)
-        while count * LAST_UNIT - sum(place.nth < count for place in self._places.values()) < new:
+        on = Counter(place.nth for place in self._places.values())
+        free = count * LAST_UNIT - sum(on[nth] for nth in range(count))
+        while free < new:
+            free += LAST_UNIT - on[count]
             count += 1
         return count
 

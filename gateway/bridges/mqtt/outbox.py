@@ -59,13 +59,21 @@ class Outbox:
         self._news.set()
 
     def open(self, states: Iterable[DeviceState]) -> None:
-        """Begin anew with all that is known: the broker is there. What was kept waits until these are shown."""
+        """Begin anew with what is known: the broker is there. What was kept waits until that is shown."""
         self.states = OrderedDict((state.device.serial, state) for state in states)
         self._first = len(self.states)
         self._keep(())
-        self.removed.difference_update(self.states)
+        # By what was removed, which is few: there are states of all devices.
+        self.removed = {serial for serial in self.removed if serial not in self.states}
         self.health_changed = True
         self._open = True
+
+    def begin_with(self, state: DeviceState) -> None:
+        """Add a state to those of the beginning; what has come since `open` is newer."""
+        serial = state.device.serial
+        if serial not in self.removed:
+            self.states.setdefault(serial, state)
+            self._first += 1
 
     def close(self, unconfirmed: Iterable[Message]) -> None:
         """Keep results and alarms only, those that may not have arrived in front: the broker is gone."""

@@ -1,5 +1,6 @@
 """Publishes what waits in the outbox: the only writer while there is a connection."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,11 +22,13 @@ from gateway.core.model import DeviceState, Origin, Quality, Value
 from gateway.core.points import POINTS
 
 RESULTS_PER_TURN: Final = 50
+QUEUED_PER_TURN: Final = 1000
+"""States that are queued in a turn of the loop, after a connection was made: half a millisecond."""
 STATES_PER_TURN: Final = 20
 """Neither a flood of commands nor one of data keeps the other waiting."""
 
 
-class _Shown(msgspec.Struct):
+class _Shown(msgspec.Struct, gc=False):
     """What the broker holds of a device since this connection began."""
 
     root: str
@@ -71,19 +74,25 @@ class Publisher:
         while self._outbox.removed:
             await self._clear(self._outbox.removed.pop())
         await self._discovery.begin()
-        self._show_anew()
+        await self._show_anew()
 
-    def _show_anew(self) -> None:
+    async def _show_anew(self) -> None:
         self._shown.clear()
         self._counts.clear()
-        self._outbox.open(self._context.states())
+        await asyncio.sleep(0)
+        states = self._context.states()
+        self._outbox.open(())
+        for n, state in enumerate(states, 1):
+            self._outbox.begin_with(state)
+            if n % QUEUED_PER_TURN == 0:
+                await asyncio.sleep(0)
 
     async def flush(self) -> None:
         """Publish until the outbox is empty. Raises LostError."""
         box = self._outbox
         if await self._discovery.flush():
             await self._tell(TopicClass.BRIDGE, self._topics.bridge_state, payloads.ONLINE)
-            self._show_anew()
+            await self._show_anew()
         while box.filled:
             for _ in range(min(box.waiting, RESULTS_PER_TURN)):
                 await self._send_result()

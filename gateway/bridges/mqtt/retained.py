@@ -17,6 +17,7 @@ What we leave behind there stays written down, and is cleared when that broker i
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -96,9 +97,11 @@ class Memory:
         self._places: dict[frozenset[str], int] = {frozenset(): 0}
         self._topics: dict[str, int] = {}
         self.changed = False
-        for head, place in (stored.topics if stored else {}).items():
-            if stored and 0 <= place < len(stored.sets):
-                self._put(head, frozenset(stored.sets[place]))
+        if stored is not None:
+            sets = [frozenset(rests) for rests in stored.sets]
+            for head, place in stored.topics.items():
+                if 0 <= place < len(sets):
+                    self._put(head, sets[place])
 
     def __len__(self) -> int:
         return sum(len(self._sets[place]) for place in self._topics.values())
@@ -139,6 +142,12 @@ class Memory:
             place = self._places[rests] = len(self._sets)
             self._sets.append(rests)
         self._topics[head] = place
+
+    def copy(self) -> "Memory":
+        """Return what is remembered now, which changes no more."""
+        copied = Memory()
+        copied._sets, copied._topics = self._sets.copy(), self._topics.copy()
+        return copied
 
     def stored(self) -> _Broker:
         """Return what to write; sets that nobody has any more are left out."""
@@ -223,7 +232,7 @@ class Retained:
             return
         brokers = found.brokers
         stored = brokers.pop(self._broker, None)
-        self._memory = Memory(stored)
+        self._memory = await asyncio.to_thread(Memory, stored)
         self._memory.changed = False
         self._others = brokers
         if stored is None and brokers:
@@ -280,9 +289,14 @@ class Retained:
         if not self._memory.changed or not self._loaded:
             return
         self._memory.changed = False
-        brokers = dict(list(self._others.items())[-(MAX_BROKERS - 1) :]) | {self._broker: self._memory.stored()}
-        if not await self._file.write(msgspec.json.encode(_File(FORMAT, brokers))):
+        others, memory = dict(list(self._others.items())[-(MAX_BROKERS - 1) :]), self._memory.copy()
+        # A thread's work: of 10,000 devices there are 20,000 topics to go through.
+        write = partial(self._write, others, memory)
+        if not await asyncio.to_thread(write):
             self._memory.changed = True
+
+    def _write(self, others: dict[str, _Broker], memory: Memory) -> bool:
+        return self._file.write_now(msgspec.json.encode(_File(FORMAT, others | {self._broker: memory.stored()})))
 
     # what belongs there
 

@@ -1,8 +1,11 @@
 """Serves the API, metrics and health over HTTP: to read, on loopback as it is; to command, with a token always."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import ClassVar, Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Metric, generate_latest
+from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -28,6 +31,14 @@ FORBIDDEN: Final = {"wrong_type": "not_json"}
 """What the gate refuses, by the name that it has here."""
 
 
+class _Collected(list[Metric], Collector):
+    """Metrics as they were read."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return them."""
+        return self
+
+
 class WebBridge:
     """Origin, and shows how the gateway does."""
 
@@ -41,6 +52,8 @@ class WebBridge:
         self._access = AccessPolicy(settings, context, self._refused)
         self._commands = Commands(context, settings.ttl)
         self._api = Api(context, self._access, self._commands)
+        self._scraping = asyncio.Lock()
+        """Held by one scrape at a time: others wait, and take no thread meanwhile."""
         self.port = 0
         """The port it listens on; 0 while it does not."""
         self.http: HttpServer
@@ -97,8 +110,14 @@ class WebBridge:
         return problems.response(ProblemError(kind, str(error)))
 
     async def _metrics(self, request: Request) -> Response:
+        """Read metric by metric, so that others get their turn, and format on a thread: devices may be thousands."""
         self._access.reader(request)
-        return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        async with self._scraping:
+            found = _Collected()
+            for family in REGISTRY.collect():
+                found.append(family)
+                await asyncio.sleep(0)
+            return Response(await asyncio.to_thread(generate_latest, found), media_type=CONTENT_TYPE_LATEST)
 
     async def _healthz(self, _: Request) -> Response:
         """Answer at all: the process lives and its loop turns. Tells nothing, so needs no token."""

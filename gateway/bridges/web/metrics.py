@@ -1,29 +1,39 @@
 """The metrics of the gateway as a whole. Each bridge brings metrics of its own."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from gateway import __version__
 from gateway.api.contexts import SinkContext
-from gateway.core.metrics import Metrics, counter, gauge
+from gateway.core.metrics import Later, Metrics, counter, gauge
 from gateway.core.model import Quality, Severity, day_of
 
 
-def _today(context: SinkContext) -> Counter[str]:
-    today: Counter[str] = Counter()
-    day = day_of(context.clock.now())
-    for written in context.writes():
-        today[written.serial] += written.today if written.day == day else 0
-    return today
+def _writes(context: SinkContext) -> Later:
+    writes = list(context.writes())
+    return lambda: (((written.serial, written.setpoint), written.life) for written in writes)
 
 
-def _ages(context: SinkContext) -> dict[tuple[str, str], float]:
-    now = context.clock.now()
-    return {
-        (state.device.serial, state.device.kind): (now - state.time).total_seconds()
-        for state in context.states()
+def _today(context: SinkContext) -> Later:
+    day, writes = day_of(context.clock.now()), list(context.writes())
+
+    def numbers() -> Iterable[tuple[str, float]]:
+        today: Counter[str] = Counter()
+        for written in writes:
+            today[written.serial] += written.today if written.day == day else 0
+        return today.items()
+
+    return numbers
+
+
+def _ages(context: SinkContext) -> Later:
+    now, states = context.clock.now(), context.states()
+    return lambda: (
+        ((state.device.serial, state.device.kind), (now - state.time).total_seconds())
+        for state in states
         if state.time is not None
-    }
+    )
 
 
 METRICS: Final = Metrics[SinkContext](
@@ -53,7 +63,7 @@ METRICS: Final = Metrics[SinkContext](
     counter(
         "sems_gateway_setpoint_writes",
         "Writes that a device's memory has taken",
-        lambda context: {(written.serial, written.setpoint): written.life for written in context.writes()},
+        _writes,
         "serial",
         "setpoint",
     ),

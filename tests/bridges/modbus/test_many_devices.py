@@ -7,9 +7,11 @@ import socket
 import pytest
 
 from gateway.bridges.modbus import ModbusBridge, ModbusSettings
+from gateway.bridges.modbus.bridge import NOTED_PER_TURN
 from gateway.bridges.modbus.units import Place, UnitBook, units_path
 from gateway.core import files
 from gateway.core.findings import FindingCode
+from gateway.core.mailbox import Updates
 from gateway.core.model import Device, DeviceKind
 from tests.bridges.modbus.client import RawClient, read
 from tests.bridges.modbus.conftest import serving
@@ -48,6 +50,73 @@ async def test_there_are_as_many_ports_as_the_devices_need(tmp_path):
         assert await client.refused(read(0, 1), unit=27) == 0x0A
         assert len(await client.words(0, 80, unit=255)) == 80
         await client.close()
+
+
+async def test_reads_are_served_while_hundreds_of_devices_come_at_once(tmp_path):
+    async with serving(tmp_path, devices=()) as served:
+        turns = 0
+
+        async def others():
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        for device in meters(1000):
+            served.bench.announce(device)
+        updates = Updates(states={state.device.serial: state for state in served.bench.router.states()})
+        other = asyncio.create_task(others())
+        noted = served.bridge._plants.note
+        at: list[int] = []
+        served.bridge._plants.note = lambda state: at.append(turns) or noted(state)
+        await served.bridge.deliver(updates)
+        other.cancel()
+        # Not only while they are encoded, which is later.
+        assert len(at) >= 1000
+        assert len(set(at)) >= 1000 / NOTED_PER_TURN - 1
+
+
+async def test_to_give_units_costs_each_device_the_same(tmp_path):
+    """That some are left out is looked up, not searched for: for thousands this was seconds."""
+    async with serving(tmp_path, devices=meters(20), ports=1) as served:
+        await until(lambda: len(served.bridge.units) == 20)
+        walked = 0
+
+        class LeftOut(list):
+            def __iter__(self):
+                nonlocal walked
+                walked += 1
+                return super().__iter__()
+
+        assign = served.bridge._units.assign
+
+        async def assigning(serials):
+            return LeftOut(await assign(serials))
+
+        served.bridge._units.assign = assigning
+        for device in meters(300, 20):
+            served.bench.announce(device)
+        await until(lambda: len(served.bridge.left_out) == 73)
+        assert walked <= 10
+
+
+async def test_how_many_ports_it_takes_is_found_by_one_look_at_the_places(tmp_path):
+    looks = 0
+
+    class Places(dict):
+        def values(self):
+            nonlocal looks
+            looks += 1
+            return super().values()
+
+    book = UnitBook(tmp_path / "units.json", {}, 100)
+    await book.assign(f"SN{n}" for n in range(100 * 247 - 1))
+    book._places = Places(book._places)
+    assert book.ports_for(["new"]) == 100
+    assert book.ports_for(["new", "newer"]) == 101
+    assert book.ports_for(["SN247", *(f"new-{n}" for n in range(248))]) == 101
+    assert book.ports_for(f"new-{n}" for n in range(249)) == 102
+    assert looks == 4
 
 
 async def test_devices_without_a_unit_are_told_once_with_the_setting_that_helps(tmp_path, capsys):

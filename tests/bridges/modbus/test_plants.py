@@ -133,6 +133,19 @@ def test_an_inverter_is_of_the_plant_that_it_is_in_now():
     ]
 
 
+def test_a_plant_of_hundreds_is_described_once_however_many_of_them_come(monkeypatch):
+    described, describe = [], Plants._describe
+    monkeypatch.setattr(Plants, "_describe", staticmethod(lambda *its: described.append(its) or describe(*its)))
+    plants = noted(PLANT, *(msgspec.structs.replace(PV, serial=f"9030KDTU000W{n:04}") for n in range(300)))
+    assert not described
+    assert len(seen(plants)) == 300
+    seen(plants)
+    assert len(described) == 1
+    plants.forget("9030KDTU000W0007")
+    assert len(seen(plants)) == 299
+    assert len(described) == 2
+
+
 def test_what_takes_nothing_any_more_is_asked_for_nothing():
     plants = noted(PLANT, HYBRID, PV)
     plants.note(stands(msgspec.structs.replace(HYBRID, setpoints={})))

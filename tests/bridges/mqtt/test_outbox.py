@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 import gateway.bridges.mqtt.outbox as outbox_module
@@ -57,6 +58,21 @@ def test_states_wait_only_while_the_broker_is_there(outbox):
     assert outbox.states == {SN: STATE}
     outbox.close([])
     assert not outbox.states
+
+
+def test_what_has_come_since_it_was_opened_is_newer_than_the_state_it_begins_with(outbox):
+    newer, gone = msgspec.structs.replace(STATE, source="y"), msgspec.structs.replace(INVERTER, serial="gone")
+    outbox.put_result(result(1))
+    outbox.close([])
+    outbox.open(())
+    outbox.put(Updates(states={SN: newer}, removed={"gone"}))
+    outbox.begin_with(STATE)
+    outbox.begin_with(msgspec.structs.replace(STATE, device=gone))
+    assert outbox.states == {SN: newer}
+    # What was kept from before waits for it.
+    assert outbox.next_result() is None
+    outbox.states.clear()
+    assert outbox.next_result() == result(1)
 
 
 def test_a_device_is_either_shown_or_removed(outbox):

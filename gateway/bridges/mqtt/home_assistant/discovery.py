@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -32,16 +32,35 @@ STATES_AFTER: Final = 2.0
 LEFTOVERS_AFTER: Final = 600.0
 """Seconds for which every bridge has to be up before a device that nobody knows any more counts as gone."""
 BIRTH: Final = b"online"
+_encode: Final = msgspec.json.Encoder().encode
+MADE_PER_TURN: Final = 5
+"""Configs that are made before others on the loop get their turn, 0.2 ms each."""
+NOTED_PER_TURN: Final = 50
+"""Devices that are looked at in one turn."""
+ENCODED_PER_TURN: Final = 500
+"""Entries of the file that are encoded in one turn."""
+MAX_KINDS: Final = 1000
+"""Kinds of devices that are remembered."""
 
 
-class _Seen(msgspec.Struct):
+class _Kind(msgspec.Struct, frozen=True):
+    """What the configs of devices of a kind have in common; made once, however many there are."""
+
+    points: frozenset[str]
+    """Points that had a value, ever."""
+    permitted: Mapping[str, Range]
+    shown: Mapping[str, Component]
+    """Components that are the same for all of them."""
+    platforms: dict[str, str]
+    """Component → platform, of all components."""
+
+
+class _Seen(msgspec.Struct, gc=False):
     """What is known of a device, as far as its config depends on it."""
 
     root: str
     device: Device
-    permitted: Mapping[str, Range]
-    points: set[str]
-    """Points that had a value, ever."""
+    kind: _Kind
     firmware: str
 
 
@@ -62,9 +81,15 @@ class Discovery:
         self._file = kept_file(context.data_dir / f"{context.name}-home-assistant.json", context.log)
         self._entries: dict[str, Entry] = {}
         """Object id → what was published."""
-        self._saved: bytes | None = None
-        """What the file holds of them; None before it was read."""
+        self._loaded = False
+        self._unsaved = False
+        """Whether the file holds something else."""
         self._seen: dict[str, _Seen] = {}
+        self._hanging: dict[str, set[str]] = {}
+        """Serial of a plant → those of the devices seen that belong to it."""
+        self._kinds: dict[Hashable, _Kind] = {}
+        self._platforms: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
+        """Components of entries, so that equal ones are the same."""
         self._bridges: set[str] = set()
         """Those that the gateway's config shows."""
         self._dirty: dict[str, None] = {}
@@ -100,8 +125,10 @@ class Discovery:
         await self._forget_elsewhere()
         if not self.enabled:
             return
-        for state in self._context.states():
+        for n, state in enumerate(self._context.states(), 1):
             self._note(state)
+            if n % NOTED_PER_TURN == 0:
+                await asyncio.sleep(0)
         await self._publish(everything=True)
         self._all_up_since = None
         self._plan(self._look_for_leftovers, 0)
@@ -131,8 +158,10 @@ class Discovery:
         if (entry := self._entries.get(object_id)) is not None:
             await self._tell(entry.topic, mqtt_payloads.CLEARED)
             del self._entries[object_id]
+            self._unsaved = True
             self._plan(self._save, SETTLE)
         if seen is not None:
+            self._hang(seen.device, None)
             self._hang_anew(seen.device)
             if self._dirty:
                 self._plan(self._publish, SETTLE)
@@ -187,15 +216,18 @@ class Discovery:
         seen = self._seen.get(device.serial)
         if seen is None:
             seen = self._seen[device.serial] = self._remembered(device)
+            self._hang(None, device)
             self._hang_anew(device)
             changed = True
         elif changed := seen.device != device:
+            self._hang(seen.device, device)
             seen.device = device
-            seen.permitted = self._context.permitted(device, Origin(self._context.name))
-        for point, value in state.values.items():
-            if value is not None and point not in seen.points and point in POINTS:
-                seen.points.add(point)
-                changed = True
+            seen.kind = self._kind(seen.kind.points, self._context.permitted(device, Origin(self._context.name)))
+        known = seen.kind.points
+        new = [p for p, value in state.values.items() if value is not None and p not in known and p in POINTS]
+        if new:
+            seen.kind = self._kind(known.union(new), seen.kind.permitted)
+            changed = True
         firmware = _text(state.values.get("firmware")) or seen.firmware
         if firmware != seen.firmware:
             seen.firmware = firmware
@@ -204,11 +236,19 @@ class Discovery:
             self._dirty[device.serial] = None
         return changed
 
+    def _hang(self, before: Device | None, now: Device | None) -> None:
+        """Keep which devices belong to which plant."""
+        if before is not None and before.plant in self._hanging:
+            self._hanging[before.plant].discard(before.serial)
+            if not self._hanging[before.plant]:
+                del self._hanging[before.plant]
+        if now is not None and now.plant:
+            self._hanging.setdefault(now.plant, set()).add(now.serial)
+
     def _hang_anew(self, device: Device) -> None:
         """Have what belongs to a plant that came or went say what it hangs on now."""
         if device.kind is DeviceKind.PLANT:
-            mine = [serial for serial, seen in self._seen.items() if seen.device.plant == device.serial]
-            self._dirty.update(dict.fromkeys(mine))
+            self._dirty.update(dict.fromkeys(sorted(self._hanging.get(device.serial, ()))))
 
     def _remembered(self, device: Device) -> _Seen:
         """Begin with a device as it was before a restart: entities must not come and go with each."""
@@ -216,13 +256,35 @@ class Discovery:
         points = {key for key in entry.components if key in POINTS} if entry else set()
         if entry and entities.FAULT in entry.components:
             points.add("status")
+        permitted = self._context.permitted(device, Origin(self._context.name))
         return _Seen(
             root=self._topics.root(device.serial),
             device=device,
-            permitted=self._context.permitted(device, Origin(self._context.name)),
-            points=points,
+            kind=self._kind(frozenset(points), permitted),
             firmware="",
         )
+
+    def _kind(self, points: frozenset[str], permitted: Mapping[str, Range]) -> _Kind:
+        """Return what devices with these points and permissions have in common."""
+        key = points, tuple(permitted.items())
+        kind = self._kinds.get(key)
+        if kind is None:
+            if len(self._kinds) >= MAX_KINDS:
+                self._kinds.clear()
+                self._platforms.clear()
+            shown = {
+                **entities.shown(points, permitted),
+                **entities.health(points, payloads.availability(self._topics.bridge_state)),
+            }
+            platforms = {k: platform(component) for k, component in (shown | self._controls("", permitted)).items()}
+            kind = self._kinds[key] = _Kind(points, permitted, shown, self._shared(platforms))
+        return kind
+
+    def _controls(self, root: str, permitted: Mapping[str, Range]) -> dict[str, Component]:
+        return entities.controls(root, permitted, dated=self._settings.session_expiry > 0)
+
+    def _shared(self, platforms: dict[str, str]) -> dict[str, str]:
+        return self._platforms.setdefault(frozenset(platforms.items()), platforms)
 
     async def _publish(self, *, everything: bool = False) -> None:
         """Publish the configs that have changed, first writing down what will be there to clear."""
@@ -231,70 +293,77 @@ class Discovery:
         else:
             # The gateway comes before what hangs on it.
             self._dirty = dict.fromkeys(sorted(self._dirty, key=bool))
-        before = {serial: self._entries.get(self._object_id(serial)) for serial in self._dirty}
+        if not self._dirty:
+            await self._save()
+            return
         taken = {entry.entity for entry in self._entries.values()}
-        made = {serial: self._made(serial, taken) for serial in self._dirty}
+        await asyncio.sleep(0)
+        gone: dict[str, dict[str, Component]] = {}
+        for n, serial in enumerate(list(self._dirty), 1):
+            before, entry = self._entries.get(self._object_id(serial)), self._enter(serial, taken)
+            if before and (left := before.components.keys() - entry.components.keys()):
+                gone[serial] = {key: {"platform": before.components[key]} for key in before.components if key in left}
+            if n % NOTED_PER_TURN == 0:
+                await asyncio.sleep(0)
         await self._save()
-        for serial, (entry, block, components) in made.items():
-            await self._publish_one(serial, before[serial], entry, block, components)
+        for n, serial in enumerate(list(self._dirty), 1):
+            await self._publish_one(serial, gone.get(serial, {}))
             self._dirty.pop(serial, None)
-        if made and not self._state.retain:
+            if n % MADE_PER_TURN == 0:
+                await asyncio.sleep(0)
+        if not self._state.retain:
             # The broker has no states for Home Assistant to find.
             self._plan(self._show_states, STATES_AFTER)
 
-    def _made(self, serial: str, taken: set[str]) -> tuple[Entry, dict[str, Any], dict[str, Component]]:
-        """Return what to publish of a device, or of the gateway, and note in memory that it is."""
+    def _enter(self, serial: str, taken: set[str]) -> Entry:
+        """Note in memory what is about to be published of a device, or of the gateway."""
         object_id = self._object_id(serial)
+        known = self._entries.get(object_id)
         if serial:
             seen = self._seen[serial]
-            block, components, root = self._device_block(seen), self._components(seen), seen.root
+            name, root, platforms = payloads.name_of(seen.device), seen.root, seen.kind.platforms
         else:
-            block, root = payloads.about_gateway(object_id, self._context.gateway_id), ""
-            statuses = self._context.bridges()
-            self._bridges = {bridge.name for bridge in statuses}
-            components = payloads.bridges(
-                self._topics, statuses, may_restart=RequestName.RESTART in self._settings.requests
-            )
-        known = self._entries.get(object_id)
+            self._bridges = {bridge.name for bridge in self._context.bridges()}
+            name, root = self._context.gateway_id, ""
+            platforms = {key: platform(component) for key, component in self._of_gateway().items()}
+            if known and not self._pruned:
+                # A bridge that has not said how it does is none that is gone.
+                platforms = known.components | platforms
         entry = Entry(
             topic=f"{self._own.prefix}/device/{object_id}/config",
             root=root,
             serial=serial,
-            entity=known.entity if known else _entity(serial, str(block["name"]), taken),
-            components={key: platform(component) for key, component in components.items()},
+            entity=known.entity if known else _entity(serial, name, taken),
+            components=platforms,
         )
-        if not serial and known and not self._pruned:
-            # A bridge that has not said how it does is none that is gone.
-            entry.components = known.components | entry.components
-        self._entries[object_id] = entry
-        return entry, block, components
+        if entry != known:
+            self._entries[object_id] = entry
+            self._unsaved = True
+        return entry
 
-    async def _publish_one(
-        self, serial: str, before: Entry | None, entry: Entry, block: dict[str, Any], components: dict[str, Component]
-    ) -> None:
+    def _of_gateway(self) -> dict[str, Component]:
+        may_restart = RequestName.RESTART in self._settings.requests
+        return payloads.bridges(self._topics, self._context.bridges(), may_restart=may_restart)
+
+    async def _publish_one(self, serial: str, gone: dict[str, Component]) -> None:
+        """Publish a config; where components are gone, first one that says so."""
         object_id = self._object_id(serial)
+        entry = self._entries[object_id]
+        if serial:
+            seen = self._seen[serial]
+            block = self._device_block(seen)
+            components = {**seen.kind.shown, **self._controls(seen.root, seen.kind.permitted)}
+        else:
+            block, components = payloads.about_gateway(object_id, self._context.gateway_id), self._of_gateway()
 
         def body(with_gone: dict[str, Component]) -> bytes:
             if not serial:
                 return payloads.of_gateway(self._topics, object_id, entry.entity, block, components | with_gone)
             return payloads.of_device(self._topics, entry.root, object_id, entry.entity, block, components | with_gone)
 
-        gone = {
-            key: {"platform": platform_}
-            for key, platform_ in (before.components if before else {}).items()
-            if key not in entry.components
-        }
         if gone:
             await self._tell(entry.topic, body(gone))
         await self._tell(entry.topic, body({}))
-
-    def _components(self, seen: _Seen) -> dict[str, Component]:
-        bridge = payloads.availability(self._topics.bridge_state)
-        return {
-            **entities.shown(seen.points, seen.permitted),
-            **entities.health(seen.points, bridge),
-            **entities.controls(seen.root, seen.permitted, dated=self._settings.session_expiry > 0),
-        }
 
     def _device_block(self, seen: _Seen) -> dict[str, Any]:
         device, gateway_id = seen.device, self._context.gateway_id
@@ -310,20 +379,38 @@ class Discovery:
     # memory
 
     async def _load(self) -> None:
-        if self._saved is not None:
+        if self._loaded:
             return
-        found = await asyncio.to_thread(self._file.read)
-        self._entries = found or {}
-        self._saved = b"" if self._file.damaged else msgspec.json.encode(self._entries)
+        self._loaded = True
+        self._entries = await asyncio.to_thread(self._read)
+        self._unsaved = self._file.damaged
+
+    def _read(self) -> dict[str, Entry]:
+        """Return what the file holds, equal components as one; on a thread, for there may be thousands."""
+        entries = self._file.read() or {}
+        for entry in entries.values():
+            entry.components = self._shared(entry.components)
+        return entries
 
     async def _save(self) -> None:
-        body = msgspec.json.encode(self._entries)
-        if body != self._saved and await self._file.write(body):
-            self._saved = body
+        """Write the file where it holds something else."""
+        if not self._unsaved:
+            return
+        self._unsaved = False
+        parts: list[bytes] = []
+        for n, object_id in enumerate(list(self._entries), 1):
+            parts.append(b"%b:%b" % (_encode(object_id), _encode(self._entries[object_id])))
+            if n % ENCODED_PER_TURN == 0:
+                await asyncio.sleep(0)
+        if not await asyncio.to_thread(lambda: self._file.write_now(b"{%b}" % b",".join(parts))):
+            self._unsaved = True
 
     async def _forget_elsewhere(self) -> None:
         """Clear what stands where nothing of ours will be again: another prefix, base, or discovery is off."""
-        for object_id, entry in list(self._entries.items()):
+        for n, object_id in enumerate(list(self._entries), 1):
+            entry = self._entries[object_id]
+            if n % NOTED_PER_TURN == 0:
+                await asyncio.sleep(0)
             topic = f"{self._own.prefix}/device/{self._object_id(entry.serial)}/config"
             moved = bool(entry.serial) and entry.root != self._topics.root(entry.serial)
             if not self.enabled or entry.topic != topic or moved:
@@ -333,6 +420,7 @@ class Discovery:
     async def _forget(self, object_id: str, entry: Entry) -> None:
         await self._tell(entry.topic, mqtt_payloads.CLEARED)
         del self._entries[object_id]
+        self._unsaved = True
 
     async def _tell(self, topic: str, payload: bytes) -> None:
         await self._client.publish(topic, payload, self._config.qos, self._config.retain or not payload)

@@ -8,7 +8,7 @@ import structlog
 from gateway.core.kept_file import KeptFile
 
 
-class Entry(msgspec.Struct):
+class Entry(msgspec.Struct, gc=False):
     """One discovery config that the broker holds."""
 
     topic: str

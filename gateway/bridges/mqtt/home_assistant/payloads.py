@@ -24,12 +24,17 @@ def availability(topic: str) -> Component:
     return {"topic": topic, "payload_available": "online", "payload_not_available": "offline"}
 
 
+def name_of(device: Device) -> str:
+    """Return how Home Assistant calls a device."""
+    return (device.name or device.serial)[:MAX_NAME]
+
+
 def about_device(object_id: str, device: Device, firmware: str, via: str) -> dict[str, Any]:
     """Return the `device` block of a device; `via` is the object id of what it hangs on."""
     is_plant = device.kind in {DeviceKind.PLANT, DeviceKind.FLEET}
     block: dict[str, Any] = {
         "identifiers": [object_id],
-        "name": (device.name or device.serial)[:MAX_NAME],
+        "name": name_of(device),
         "manufacturer": MANUFACTURER,
         "model": device.model or device.kind.replace("_", " ").capitalize(),
         "via_device": via,
