@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Final, cast
 
 import msgspec
@@ -391,6 +392,7 @@ class Client:
         paho.on_connect = self._on_connect
         paho.on_disconnect = self._on_disconnect
         paho.on_message = self._on_message
+        paho.on_plain = partial(self._on_plain, paho)
         paho.on_subscribe = self._on_subscribe
         paho.on_refused = self._under_way.refuse
         paho.on_pong = self._on_pong
@@ -614,6 +616,14 @@ class Client:
             )
         except Exception:  # noqa: BLE001 - paho would hang up on us
             self._log.exception("message failed", bytes=len(message.payload))
+
+    def _on_plain(self, paho: Paho, topic: str, payload: bytes, qos: int, retain: bool) -> None:
+        if paho is not self._paho:
+            return
+        try:
+            self._on_message_cb(Message(topic=topic, payload=payload, qos=qos, retain=retain, backlog=self.backlog))
+        except Exception:  # noqa: BLE001 - the connection would be given up
+            self._log.exception("message failed", bytes=len(payload))
 
     def _on_subscribe(self, paho: Paho, _: Any, mid: int, codes: list[ReasonCode], __: Any) -> None:
         waiting = self._subscribed.get(mid)
