@@ -228,7 +228,10 @@ class Client:
             raise LostError(self._trouble)
         if retain:
             done = self.on_retained(topic, payload, qos, done)
-        info = paho.publish(topic, payload, qos, retain, self._properties(kept) if kept else None)
+        if correlation is None:
+            info = paho.publish_plain(topic, payload, qos, retain)
+        else:
+            info = paho.publish(topic, payload, qos, retain, self._properties(correlation))
         self._unsent += 1
         if qos:
             self._under_way.add(Outgoing(info, topic, payload, unique, kept, done))
@@ -492,11 +495,9 @@ class Client:
         await self._room.wait()
 
     @staticmethod
-    def _properties(message: Message) -> Properties | None:
-        if message.correlation is None:
-            return None
+    def _properties(correlation: bytes) -> Properties:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.CorrelationData = message.correlation
+        properties.CorrelationData = correlation
         return properties
 
     # what the loop calls

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from paho.mqtt.client import Client as Paho
+from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -50,6 +51,11 @@ class Wire:
     def unsent(self) -> bool:
         """Whether anything waits that `flush` has to send."""
         return bool(self._out)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether `send` may raise BlockingIOError."""
+        return len(self._out) >= MAX_UNSENT_BYTES
 
     def send(self, data: bytes | bytearray) -> int:
         """Take all of it, for `flush`. Raises BlockingIOError while too much waits."""
@@ -117,6 +123,30 @@ class Wire:
         self._sock.close()
 
 
+class Published:
+    """A message of QoS 0 or 1 that was sent; what paho's own `MQTTMessage` and its info are, without their locks."""
+
+    __slots__ = ("_published", "mid", "qos", "rc")
+
+    def __init__(self, mid: int, qos: int) -> None:
+        self.mid = mid
+        self.qos = qos
+        self.rc = MQTTErrorCode.MQTT_ERR_SUCCESS
+        self._published = False
+
+    @property
+    def info(self) -> "Published":
+        """As of paho's message."""
+        return self
+
+    def is_published(self) -> bool:
+        """Return whether it is acknowledged."""
+        return self._published
+
+    def _set_as_published(self) -> None:
+        self._published = True
+
+
 class BufferedPaho(Paho):
     """A paho client over a `Wire`, that says what paho keeps to itself: refusals, pongs, and why a read failed."""
 
@@ -135,6 +165,30 @@ class BufferedPaho(Paho):
         """Ask for a pong: when it comes, the broker has dealt with all that was sent before."""
         # paho has pings for the keep-alive only.
         self._send_pingreq()
+
+    def publish_plain(self, topic: str, payload: bytes, qos: int, retain: bool) -> MQTTMessageInfo | Published:
+        """Publish a message without properties: as `publish`, at a third of its cost. Raises ValueError."""
+        wire = self._sock
+        if qos > 1 or self._out_packet or not isinstance(wire, Wire) or wire.is_full:
+            return self.publish(topic, payload, qos, retain)
+        name = topic.encode()
+        self._raise_for_invalid_topic(name)
+        message = Published(self._mid_generate(), qos)
+        head = len(name).to_bytes(2) + name
+        if qos:
+            if message.mid in self._out_messages:  # 65,535 are under way
+                return self.publish(topic, payload, qos, retain)
+            head += message.mid.to_bytes(2)
+            self._out_messages[message.mid] = message  # type: ignore[assignment]
+            self._inflight_messages += 1
+        if self._protocol == MQTTProtocolVersion.MQTTv5:
+            head += b"\0"
+        packet = bytearray((PUBLISH | qos << 1 | retain,))
+        self._pack_remaining_length(packet, len(head) + len(payload))
+        wire.send(packet + head + payload)
+        self._last_msg_out = time.monotonic()
+        self._call_socket_register_write()
+        return message
 
     def _packet_read(self) -> MQTTErrorCode:
         # Nearly all that comes are acknowledgements and plain messages, and paho reads a packet in three parts, with

@@ -1,5 +1,6 @@
 """What is read by a shortcut is what paho itself would have read, however the bytes come."""
 
+import re
 import socket
 
 import paho.mqtt.client as paho
@@ -118,3 +119,38 @@ def test_what_is_out_of_order_does_what_paho_makes_of_it(protocol, body):
     assert (behind.client.socket() is None) == (alone.client.socket() is None)
     for each in (alone, behind):
         each.close()
+
+
+@pytest.mark.parametrize("size", [0, 50, 110, 111, 112, 113, 114, 16_360, 16_390])
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("retain", [False, True])
+@pytest.mark.parametrize("protocol", [paho.MQTTv5, paho.MQTTv311], ids=["5", "3.1.1"])
+def test_a_plain_message_has_the_bytes_that_paho_gives_it(protocol, retain, qos, size):
+    sent = []
+    for publish_ in (BufferedPaho.publish_plain, BufferedPaho.publish):
+        connection = Connection(protocol)
+        message = publish_(connection.client, "sems/Gerät/x", b"x" * size, qos, retain)
+        connection.client.flush()
+        sent.append(connection.broker.recv(65_536))
+        assert not message.is_published() or qos == 0
+        connection.read(b"\x40\x02" + message.mid.to_bytes(2))
+        assert message.is_published() or qos == 0
+        connection.close()
+    assert sent[0] == sent[1]
+
+
+def test_messages_stay_in_order_while_the_broker_reads_nothing(connection):
+    count = 3_000
+    for number in range(count):
+        connection.client.publish_plain("a/b", b"<%d>" % number + b"x" * 200, 0, False)
+    got = b""
+    while got.count(b">") < count:
+        connection.client.flush()
+        got += connection.broker.recv(65_536)
+    assert [int(found) for found in re.findall(rb"<(\d+)>", got)] == list(range(count))
+
+
+@pytest.mark.parametrize("topic", ["a/+", "#"])
+def test_a_wildcard_is_no_topic(connection, topic):
+    with pytest.raises(ValueError, match="wildcard"):
+        connection.client.publish_plain(topic, b"x", 1, False)
