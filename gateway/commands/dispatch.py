@@ -31,7 +31,7 @@ from gateway.core.metrics import COMMANDS
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason, Snapshot, Value
 from gateway.core.points import SETPOINTS, BadValueError
 from gateway.core.router import Router
-from gateway.core.verdict import Verdict
+from gateway.core.verdict import Examiners, Verdict
 from gateway.journal.journal import Journal, JournalError
 
 log = structlog.get_logger("control")
@@ -154,7 +154,10 @@ class Dispatcher:
 
     async def _submit(self, commands: tuple[Command, ...]) -> list[CommandEvent]:
         try:
-            earlier = await asyncio.gather(*(self._standing(command.id) for command in commands))
+            if len(commands) == 1:  # nearly always, and then no task is needed
+                earlier = [await self._standing(commands[0].id)]
+            else:
+                earlier = await asyncio.gather(*(self._standing(command.id) for command in commands))
         except JournalError as error:
             return [self._reject(command, Refusal(Reason.NOT_STORED, str(error))) for command in commands]
         again = [e for e, c in zip(earlier, commands, strict=True) if e and _same_request(e.command, c)]
@@ -205,7 +208,9 @@ class Dispatcher:
     def explain(self, command: Command) -> Verdict:
         """Return what `submit` would say of a command, and of each check as far as it can be looked at."""
         devices = {state.device.serial: state.device for state in self._router.announced()}
-        verdict = self._examine(command, RequestBatch(), thorough=True)
+        state, along = self._router.state(command.serial), RequestBatch()
+        device = state.device if state else None
+        verdict = self._policy.examine(command, device, along, self._own_checks(along), thorough=True)
         return msgspec.structs.replace(verdict, unmet=tuple(self._policy.settings.unmet(devices)))
 
     def judge(self, *commands: Command) -> Refusal | None:
@@ -221,19 +226,17 @@ class Dispatcher:
         return None
 
     def _judge(self, command: Command, along: RequestBatch) -> Value | Refusal:
-        verdict = self._examine(command, along)
-        return verdict.refusal or verdict.value
-
-    def _examine(self, command: Command, along: RequestBatch, *, thorough: bool = False) -> Verdict:
         state = self._router.state(command.serial)
-        more = (
+        return self._policy.judge(command, state.device if state else None, along, self._own_checks(along))
+
+    def _own_checks(self, along: RequestBatch) -> Examiners:
+        return (
             ("time", self._in_time),
             ("id", self._is_new),
             ("controller", self._has_controller),
             ("dead-man's timer", self._has_fallback),
             ("writes of the device", partial(self._may_be_written, along)),
         )
-        return self._policy.examine(command, state.device if state else None, along, more, thorough=thorough)
 
     def _in_time(self, command: Command) -> str | Refusal:
         left = (command.expires - self._clock.now()).total_seconds()
