@@ -203,9 +203,10 @@ class BufferedPaho(Paho):
 
     def _take(self, wire: Wire, first: int, body: bytes, size: int) -> bool:
         """Deal with a packet; False where it is left to paho."""
-        if first == PUBACK and len(body) == REASON_AT:
+        # A reason may follow, e.g. that nobody has subscribed to what was published (0x10), and properties only after it.
+        if first == PUBACK and (len(body) == REASON_AT or (len(body) == REASON_AT + 1 and body[REASON_AT] < FAILURE)):
             wire.skip(size)
-            message = self._out_messages.pop(int.from_bytes(body), None)
+            message = self._out_messages.pop(int.from_bytes(body[:REASON_AT]), None)
             if message is not None:
                 message.info._set_as_published()  # noqa: SLF001 - what paho's own does of it, but for what is unset here
                 self._inflight_messages -= 1

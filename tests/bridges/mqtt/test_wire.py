@@ -97,6 +97,14 @@ def test_an_acknowledgement_settles_its_own_message_alone(connection):
     assert first.is_published()
 
 
+def test_an_acknowledgement_with_a_reason_is_one():
+    connection = Connection(paho.MQTTv5)
+    message = connection.client.publish_plain("a/b", b"x", 1, False)
+    connection.read(publish(paho.MQTTv5, qos=0) + b"\x40\x03" + message.mid.to_bytes(2) + b"\x10")
+    assert message.is_published()
+    connection.close()
+
+
 def test_a_refusal_is_told_and_is_no_plain_acknowledgement():
     connection, refused = Connection(paho.MQTTv5), []
     connection.client.on_refused = lambda mid, code: refused.append((mid, code.value))
