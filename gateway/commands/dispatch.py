@@ -140,8 +140,12 @@ class Dispatcher:
 
     def may_leave(self, *ids: str) -> bool:
         """Return whether all of these commands may still leave. See `Context.may_leave`."""
-        entries = [self._open.get(id_) for id_ in ids]
-        return all(entry is not None and self._executor.hand_over.may_leave(entry) for entry in entries)
+        now = self._clock.moment()
+        for id_ in ids:
+            entry = self._open.get(id_)
+            if entry is None or not self._executor.hand_over.may_leave(entry, now):
+                return False
+        return True
 
     # from the wish to `accepted` or `rejected`
 

@@ -228,9 +228,9 @@ class HandOver:
         left = self._timers.armed(command.serial, group)
         return command if left is None else msgspec.structs.replace(command, revert_after=max(1.0, left))
 
-    def may_leave(self, entry: Entry) -> bool:
+    def may_leave(self, entry: Entry, now: Moment) -> bool:
         """Return whether a command that was handed over may still leave: to be asked right before it does."""
-        if entry.remaining(self._clock.moment()) <= 0:
+        if entry.remaining(now) <= 0:
             return False
         return entry.is_revert or self._policy.halting.current is None
 

@@ -25,6 +25,7 @@ from gateway.bridges.batch.message import Item, encode
 from gateway.bridges.batch.results import Results
 from gateway.bridges.batch.settings import BatchSettings
 from gateway.bridges.batch.tally import Tally
+from gateway.core.clock import set_within
 from gateway.core.errors import GatewayError, NotSentError, RefusedError, UnsureError
 from gateway.core.model import new_command_id
 from gateway.journal.journal import JournalError
@@ -73,6 +74,8 @@ class Sender:
         self._arrival = asyncio.Event()
         self._under_way = 0
         """Messages that are not known to be in the topic."""
+        self._alone = asyncio.Event()
+        """Set when the last of them is."""
         self._too_large = math.inf
         """Bytes of the smallest message of several commands that the topic did not take."""
 
@@ -115,7 +118,8 @@ class Sender:
         end = self._now() + most
         while self._under_way and len(self._waiting) < self._settings.items_most and (left := end - self._now()) > 0:
             before = len(self._waiting)
-            await asyncio.sleep(min(most * QUIET, left))
+            self._alone.clear()
+            await set_within(self._alone, min(most * QUIET, left))
             if len(self._waiting) == before:
                 return
 
@@ -148,6 +152,8 @@ class Sender:
             await self._deliver(request, group, partitions)
         finally:
             self._under_way -= 1
+            if not self._under_way:
+                self._alone.set()
 
     async def _deliver(self, request: str, group: list[Waiting], partitions: int) -> None:
         group = self._alive(group)
@@ -209,9 +215,10 @@ class Sender:
 
     def _alive(self, taken: Iterable[Waiting]) -> list[Waiting]:
         """Return those that somebody still waits for, and whose time is not over."""
-        now, alive = self._now(), []
+        now, alive, taken = self._now(), [], list(taken)
+        all_may = self._context.may_leave(*_ids(taken))
         for waiting in taken:
-            if waiting.deadline <= now or not self._context.may_leave(waiting.item.command.id):
+            if waiting.deadline <= now or not (all_may or self._context.may_leave(waiting.item.command.id)):
                 _fail(waiting, NotSentError("its time was over before it could be sent"))
             elif not waiting.sent.done():
                 alive.append(waiting)

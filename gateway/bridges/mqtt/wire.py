@@ -203,7 +203,7 @@ class BufferedPaho(Paho):
 
     def _take(self, wire: Wire, first: int, body: bytes, size: int) -> bool:
         """Deal with a packet; False where it is left to paho."""
-        # A reason may follow, e.g. that nobody has subscribed to what was published (0x10), and properties only after it.
+        # A reason may follow, e.g. that nobody has subscribed to it (0x10); properties stand only behind one.
         if first == PUBACK and (len(body) == REASON_AT or (len(body) == REASON_AT + 1 and body[REASON_AT] < FAILURE)):
             wire.skip(size)
             message = self._out_messages.pop(int.from_bytes(body[:REASON_AT]), None)
