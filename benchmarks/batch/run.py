@@ -2,6 +2,9 @@
 """Commands through MQTT → batch → simulated GoodWe → result → MQTT, beside a bare loop that does the same durable work.
 
     python benchmarks/batch/run.py [--seconds 10] [--devices 2000] [--journal disk|tmpfs|both] [--rounds 1]
+    python benchmarks/batch/run.py --fleet 10000 [--journal disk]
+
+With `--fleet` one command for so many devices is carried out instead, by the gateway alone, with others beside it.
 
 Processes of their own: mosquitto, Apache Kafka (fetched by tests/programs), the gateway or the floor, the simulated
 GoodWe, and this one, which commands. Part one gives 100 commands a second at random times (Poisson) and takes the time
@@ -30,7 +33,9 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, aclosing, suppress
+from fnmatch import fnmatchcase
 from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -49,10 +54,15 @@ COMMANDS: Final = f"{PREFIX}.{SUPPLIER}.active_power.command"
 RESULTS: Final = f"{PREFIX}.{SUPPLIER}.active_power.result"
 BROKER_COUNTS: Final = 1.5
 """Seconds after which the broker's count is up to date."""
-BROKER_TOOK: Final = "$SYS/broker/publish/messages/received"
+BROKER_TOOK: Final = "$SYS/broker/messages/received"
+"""Packets, of which there are few that are no messages. mosquitto's own count of messages lacks the retained ones."""
 GROUP: Final = 1000
 """Messages that the floor takes into one commit at most."""
 RATE: Final = 100.0
+FLEET: Final = "*[!9]"
+"""Serial numbers of the devices of the fleet command."""
+OTHERS, OTHERS_RATE, FLEET_SECONDS = 500, 50.0, 12.0
+"""How many devices are commanded beside it, how often a second, and for how long."""
 PATIENCE: Final = 30.0
 RESULT, SENT = "", "sent"
 """Instead of a topic of MQTT: a message of Kafka came, or was taken."""
@@ -101,7 +111,10 @@ def gateway(directory: Path) -> None:
         return commit(*args)
 
     Store.commit = counted  # type: ignore[method-assign]
-    types = {"mqtt": "gateway.bridges.mqtt:MqttBridge", "batch": "gateway.bridges.batch:BatchBridge"}
+    types = {
+        "mqtt": "gateway.bridges.mqtt:MqttBridge",
+        "batch": "gateway.bridges.batch:BatchBridge",
+    }
     config = Config.load(directory / "config.yaml", Registry([EntryPoint(n, v, GROUP) for n, v in types.items()]))
     logs.configure(config.root.log)
     profile = directory / "profile"
@@ -340,13 +353,13 @@ def sustained(commander: Commander, seconds: float, window: int) -> tuple[float,
     return rate, number + 1, text
 
 
-def latency(commander: Commander, seconds: float) -> tuple[int, str]:
+def latency(commander: Commander, seconds: float, rate: float = RATE) -> tuple[int, str]:
     """Part one: return how many there were in all, and how long they took, in words."""
     run = f"few{time.time_ns()}"
     clock, number = time.perf_counter(), 0
     end = clock + seconds
     while clock < end:
-        clock += random.expovariate(RATE)
+        clock += random.expovariate(rate)
         time.sleep(max(0.0, clock - time.perf_counter()))
         commander.ask(number, run)
         number += 1
@@ -374,10 +387,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--linger-ms", type=float, default=50)
     parser.add_argument("--journal", choices=["disk", "tmpfs", "both"], default="both")
+    parser.add_argument("--fleet", type=int, help="only one command for so many devices at once, and others beside it")
     parser.add_argument("--profile", type=Path, help="leave a cProfile of the gateway here")
     options = parser.parse_args()
+    if options.fleet:
+        options.devices = options.fleet * 6 // 5
     fleet = make_fleet(3 + options.devices // 8, devices_per_plant=8, seed=1)
-    serials = [device.serial for plant in fleet for device in plant.devices][: options.devices]
+    serials = [device.serial for plant in fleet for device in plant.devices]
+    if options.fleet:
+        serials = [*[s for s in serials if fnmatchcase(s, FLEET)][: options.fleet], *others(serials)[:OTHERS]]
+    serials = serials[: options.devices]
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
@@ -397,6 +416,10 @@ def main() -> None:
         for name, place in wanted.items():
             if options.journal in {name, "both"}:
                 _configure(name, place, broker.port, kafka.plaintext, serials, options)
+                if options.fleet:
+                    print(f"journal on {name}")
+                    _measure_fleet(place, broker.port, serials)
+                    continue
                 runs: dict[str, list[tuple[float, float]]] = {"floor": [], "gateway": []}
                 for number in range(options.rounds):
                     print(f"journal on {name}, round {number + 1}")
@@ -469,6 +492,55 @@ def _measure(
     return rate, cost
 
 
+def others(serials: list[str]) -> list[str]:
+    """Return those that are none of the fleet."""
+    return [serial for serial in serials if not fnmatchcase(serial, FLEET)]
+
+
+def _measure_fleet(place: Path, port: int, serials: list[str]) -> None:
+    """Have one command carried out for the fleet, while others are commanded one by one as before."""
+    with ExitStack() as stack:
+        process = child(stack, "gateway", place, ready=False)
+        commander = Commander(port, others(serials), "sems")
+        stack.callback(commander.close)
+        _warm_up(commander)
+        _, text = latency(commander, FLEET_SECONDS, OTHERS_RATE)
+        print(f"  others, {OTHERS_RATE:g} a second: {text}")
+        cpu = _cpu(process.pid)
+        with ThreadPoolExecutor(1) as pool:
+            ending = pool.submit(asyncio.run, _command_fleet(place / "data"))
+            _, text = latency(commander, FLEET_SECONDS, OTHERS_RATE)
+            count, times, ends = ending.result()
+        said = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in times.items())
+        print(
+            f"  fleet of {count}: the last was {said}; ends {ends}; {_cpu(process.pid) - cpu:.1f} s of CPU with these:"
+        )
+        print(f"  others, {OTHERS_RATE:g} a second meanwhile: {text}", flush=True)
+
+
+async def _command_fleet(data_dir: Path) -> tuple[int, dict[str, float], dict[str, int]]:
+    """Return how many devices it was, after how many seconds the last had come to each state, and how they ended."""
+    from gateway.bridges.local.client import LocalClient  # noqa: PLC0415 - the other roles do without
+    from gateway.bridges.local.protocol import FleetPlan, Go, SendFleet, Step  # noqa: PLC0415
+
+    times: dict[str, float] = {}
+    ends: dict[str, int] = {}
+    count, began = 0, time.perf_counter()
+    request = SendFleet(setpoint="active_power_limit", value=random.randint(0, 100), user="bench", devices=(FLEET,))  # noqa: S311
+    async with LocalClient(data_dir).converse(request) as talk, aclosing(talk.replies()) as replies:
+        async for reply in replies:
+            if isinstance(reply, FleetPlan):
+                count = len(reply.serials)
+                began = time.perf_counter()
+                await talk.say(Go())
+            elif isinstance(reply, Step):
+                state = reply.event.state
+                times[state] = time.perf_counter() - began
+                if state.final:
+                    ends[state] = ends.get(state, 0) + 1
+    return count, times, ends
+
+
 def _warm_up(commander: Commander) -> None:
     """Wait until a command goes all the way, and then have each device commanded once."""
     patience = time.perf_counter() + PATIENCE
@@ -499,9 +571,14 @@ class _Used(NamedTuple):
     published: int
 
 
-def _used(pid: int, place: Path, commander: Commander) -> _Used:
+def _cpu(pid: int) -> float:
+    """Return seconds of CPU that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    cpu, commits = (int(fields[11]) + int(fields[12])) / 100, Commits.read(place)
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def _used(pid: int, place: Path, commander: Commander) -> _Used:
+    cpu, commits = _cpu(pid), Commits.read(place)
     time.sleep(BROKER_COUNTS)
     return _Used(cpu, commits, commander.published - len(commander.asked))
 
