@@ -5,8 +5,9 @@ message are of one partition, and its key is the serial number of its first. So 
 stays in order, whoever reads, and the dispatcher has only one command for a device and setpoint under way besides.
 
 Time: where no message of the interface is on its way, one leaves at once. Otherwise what comes is gathered: until the
-others have arrived or nothing more has come for a tenth of `linger_ms`, and for `linger_ms` at the longest. What could
-not be confirmed in time is taken back, so that it can't leave later; it also carries its expiry.
+others have arrived or nothing more has come for a tenth of `linger_ms`, and for `linger_ms` at the longest; in a flood
+also once they have arrived, until less comes. What could not be confirmed in time is taken back, so that it can't leave
+later; it also carries its expiry.
 """
 
 import asyncio
@@ -33,6 +34,8 @@ from gateway.kafka import Producer, TooLargeError
 
 QUIET: Final = 0.1
 """Part of `linger_ms` without another command after which a message leaves."""
+FLOOD: Final = 5
+"""Commands within that part, or within the way of a message, from which on others are waited for in any case."""
 RETRY_REFUSED: Final = 30.0
 """Seconds until it makes sense to try again where the cluster refuses, e.g. because of an ACL."""
 
@@ -113,14 +116,23 @@ class Sender:
         self._waiting = []
 
     async def _linger(self) -> None:
-        """Wait while more comes, as long as an earlier message is on its way: who is alone waits for nobody."""
+        """Wait while more comes, as long as one is on its way, or in a flood: who is alone waits for nobody.
+
+        In a flood every message more is more work for all there is, from the journal to GoodWe.
+        """
         most = self._settings.linger_ms / 1000
         end = self._now() + most
-        while self._under_way and len(self._waiting) < self._settings.items_most and (left := end - self._now()) > 0:
+        came = 0
+        while (
+            (self._under_way or came >= FLOOD)
+            and len(self._waiting) < self._settings.items_most
+            and (left := end - self._now()) > 0
+        ):
             before = len(self._waiting)
             self._alone.clear()
             await set_within(self._alone, min(most * QUIET, left))
-            if len(self._waiting) == before:
+            came = len(self._waiting) - before
+            if not came:
                 return
 
     async def _leave(self, taken: list[Waiting]) -> None:
