@@ -2,6 +2,9 @@
 """Commands through MQTT → batch → simulated GoodWe → result → MQTT, beside a bare loop that does the same durable work.
 
     python benchmarks/batch/run.py [--seconds 10] [--devices 2000] [--journal disk|tmpfs|both] [--rounds 1]
+    python benchmarks/batch/run.py --fleet 10000 [--journal disk]
+
+With `--fleet` one command for so many devices is carried out instead, by the gateway alone, with others beside it.
 
 Processes of their own: mosquitto, Apache Kafka (fetched by tests/programs), the gateway or the floor, the simulated
 GoodWe, and this one, which commands. Part one gives 100 commands a second at random times (Poisson) and takes the time
@@ -9,14 +12,17 @@ from publishing the command to hearing its end. Part two keeps `--window` comman
 counts how many end a second.
 
 The floor is what any gateway of this kind can't do without, in bare Python: paho in, SQLite in groups of what came
-meanwhile (WAL, synchronous=FULL), librdkafka to the same simulated GoodWe and back, the end committed, paho out, the
-offset stored. It has no policy, no steps but the first and the last, no timers, and looks nothing up. Gateway and floor
-take turns on the same disk, `--rounds` times, and the ratios are those of one run.
+meanwhile (WAL, synchronous=FULL), librdkafka to the same simulated GoodWe and back, paho out, the offset stored. As the
+gateway does, it commits each step (accepted before it leaves, sent when Kafka has it, the end) and then publishes it
+with QoS 1. It has no policy, no timers, no audit and no device states, and knows only what is under way. Gateway and
+floor take turns on the same disk, `--rounds` times, and the ratios are those of one run. For each, the commits and the
+messages of MQTT a command are printed too, the latter as the broker counts them.
 """
 
 import argparse
 import asyncio
 import json
+import mmap
 import queue
 import random
 import shutil
@@ -27,10 +33,13 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, aclosing, suppress
+from fnmatch import fnmatchcase
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import confluent_kafka
 import msgspec
@@ -43,11 +52,43 @@ sys.path.insert(0, str(ROOT))
 PREFIX, SUPPLIER = "goodwe", "bench"
 COMMANDS: Final = f"{PREFIX}.{SUPPLIER}.active_power.command"
 RESULTS: Final = f"{PREFIX}.{SUPPLIER}.active_power.result"
+BROKER_COUNTS: Final = 1.5
+"""Seconds after which the broker's count is up to date."""
+BROKER_TOOK: Final = "$SYS/broker/messages/received"
+"""Packets, of which there are few that are no messages. mosquitto's own count of messages lacks the retained ones."""
 GROUP: Final = 1000
 """Messages that the floor takes into one commit at most."""
 RATE: Final = 100.0
+FLEET: Final = "*[!9]"
+"""Serial numbers of the devices of the fleet command."""
+OTHERS, OTHERS_RATE, FLEET_SECONDS = 500, 50.0, 12.0
+"""How many devices are commanded beside it, how often a second, and for how long."""
 PATIENCE: Final = 30.0
+RESULT, SENT = "", "sent"
+"""Instead of a topic of MQTT: a message of Kafka came, or was taken."""
+Arrived = queue.SimpleQueue[tuple[str, Any]]
 QUICK: Final = {"linger.ms": 0, "acks": "all", "enable.idempotence": True}
+
+
+class Commits:
+    """How many commits a process has made, for another to read."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "commits"
+        self._file.write_bytes(bytes(8))
+        with self._file.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), 8)
+        self._count = 0
+
+    def add(self) -> None:
+        """Count one."""
+        self._count += 1
+        self._map[:] = self._count.to_bytes(8)
+
+    @staticmethod
+    def read(directory: Path) -> int:
+        """Return the count."""
+        return int.from_bytes((directory / "commits").read_bytes())
 
 
 # the processes
@@ -58,11 +99,22 @@ def gateway(directory: Path) -> None:
     import uvloop  # noqa: PLC0415 - each process loads what it needs
 
     from gateway.api.registry import GROUP, Registry  # noqa: PLC0415
+    from gateway.journal.store import Store  # noqa: PLC0415
     from gateway.run import logs  # noqa: PLC0415
     from gateway.run.app import Gateway, run_until_signal  # noqa: PLC0415
     from gateway.run.settings import Config  # noqa: PLC0415
 
-    types = {"mqtt": "gateway.bridges.mqtt:MqttBridge", "batch": "gateway.bridges.batch:BatchBridge"}
+    commits, commit = Commits(directory), Store.commit
+
+    def counted(*args: Any) -> int:
+        commits.add()
+        return commit(*args)
+
+    Store.commit = counted  # type: ignore[method-assign]
+    types = {
+        "mqtt": "gateway.bridges.mqtt:MqttBridge",
+        "batch": "gateway.bridges.batch:BatchBridge",
+    }
     config = Config.load(directory / "config.yaml", Registry([EntryPoint(n, v, GROUP) for n, v in types.items()]))
     logs.configure(config.root.log)
     profile = directory / "profile"
@@ -104,7 +156,7 @@ def cloud(servers: str, devices: int) -> None:
 
 def floor(directory: Path, port: int, servers: str) -> None:
     """Do the durable work of a gateway and nothing else, until killed."""
-    arrived: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    arrived: Arrived = queue.SimpleQueue()
     client = paho.Client(paho.CallbackAPIVersion.VERSION2)
     client.max_inflight_messages_set(0xFFFF)
     client.on_message = lambda _, __, message: arrived.put((message.topic, message.payload))
@@ -121,59 +173,83 @@ def floor(directory: Path, port: int, servers: str) -> None:
     consumer.subscribe([RESULTS], on_assign=lambda *_: print("ready", flush=True))
     written: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_consume, args=[consumer, arrived, written], daemon=True).start()
+    threading.Thread(target=_poll, args=[producer], daemon=True).start()
     _serve(directory, arrived, written, client, producer)
 
 
-def _consume(consumer: Any, arrived: "queue.SimpleQueue[tuple[str, Any]]", written: "queue.SimpleQueue[Any]") -> None:
+def _consume(consumer: Any, arrived: Arrived, written: "queue.SimpleQueue[Any]") -> None:
     while True:
         while not written.empty():
             consumer.store_offsets(written.get())
         # The first message ends the wait; what came with it is taken along.
         for message in [consumer.poll(1), *consumer.consume(500, 0)]:
             if message is not None and message.error() is None:
-                arrived.put(("", message))
+                arrived.put((RESULT, message))
 
 
-def _serve(directory: Path, arrived: Any, written: Any, client: Any, producer: Any) -> None:
+def _poll(producer: Any) -> None:
+    while True:
+        producer.poll(1)
+
+
+def _serve(directory: Path, arrived: Arrived, written: Any, client: Any, producer: Any) -> None:
     database = sqlite3.connect(directory / "floor.sqlite", isolation_level=None)
     for pragma in ("journal_mode = WAL", "synchronous = FULL"):
         database.execute(f"PRAGMA {pragma}")
     database.execute("CREATE TABLE command (id TEXT PRIMARY KEY, serial TEXT, body BLOB, state TEXT) WITHOUT ROWID")
-    open_: dict[tuple[str, str], str] = {}
+    database.execute("CREATE TABLE step (seq INTEGER PRIMARY KEY, id TEXT, state TEXT)")
+    commits = Commits(directory)
+    unsent: dict[str, dict[str, str]] = {}
+    sent: dict[tuple[str, str], str] = {}
     while True:
         found = [arrived.get()]
         with suppress(queue.Empty):
             while len(found) < GROUP:
                 found.append(arrived.get_nowait())
-        wishes, ends = [], []
+        wishes: list[tuple[str, str, Any]] = []
+        steps: list[tuple[str, str, str]] = []
+
+        def left(request: str, serial: str, id_: str) -> None:
+            steps.append((id_, serial, "sent"))  # noqa: B023 - called in this turn alone
+            sent[request, serial] = id_
+
         for topic, what in found:
-            if topic:
+            if topic == SENT:
+                for serial, id_ in unsent.pop(what, {}).items():
+                    left(what, serial, id_)
+            elif topic == RESULT:
+                told = msgspec.json.decode(what.value())
+                for entry in told["results"]:
+                    request, serial = told["requestId"], entry["sn"]
+                    if id_ := unsent.get(request, {}).pop(serial, ""):
+                        left(request, serial, id_)
+                    if id_ := sent.pop((request, serial), ""):
+                        steps.append((id_, serial, "succeeded" if entry["code"] == "00000" else "failed"))
+            else:
                 body = msgspec.json.decode(what)
                 wishes.append((body["id"], topic.split("/")[1], body))
-            else:
-                told = msgspec.json.decode(what.value())
-                ends += [
-                    ("succeeded" if entry["code"] == "00000" else "failed", known, entry["sn"])
-                    for entry in told["results"]
-                    if (known := open_.pop((told["requestId"], entry["sn"]), None))
-                ]
-        database.execute("BEGIN IMMEDIATE")
-        accepted = [(id_, serial, msgspec.json.encode(body), "accepted") for id_, serial, body in wishes]
-        database.executemany("INSERT INTO command VALUES (?, ?, ?, ?)", accepted)
-        database.executemany("UPDATE command SET state = ? WHERE id = ?", [end[:2] for end in ends])
-        database.execute("COMMIT")
-        for message in [what for topic, what in found if not topic]:
+                steps.append((*wishes[-1][:2], "accepted"))
+        if steps:
+            database.execute("BEGIN IMMEDIATE")
+            accepted = [(id_, serial, msgspec.json.encode(body), "accepted") for id_, serial, body in wishes]
+            database.executemany("INSERT INTO command VALUES (?, ?, ?, ?)", accepted)
+            moves = [(state, id_) for id_, _, state in steps if state != "accepted"]
+            database.executemany("UPDATE command SET state = ? WHERE id = ?", moves)
+            database.executemany(
+                "INSERT INTO step (id, state) VALUES (?, ?)", [(id_, state) for id_, _, state in steps]
+            )
+            database.execute("COMMIT")
+            commits.add()
+        for message in [what for topic, what in found if topic == RESULT]:
             written.put(message)
         if wishes:
             request, now = f"{time.time_ns()}", time.time_ns() // 1_000_000
-            items = []
-            for id_, serial, body in wishes:
-                open_[request, serial] = id_
-                items.append({"sn": serial, "data": {"ActivePowerLimit": body["active_power_limit"]}})
+            unsent[request] = {serial: id_ for id_, serial, _ in wishes}
+            items = [{"sn": serial, "data": {"ActivePowerLimit": b["active_power_limit"]}} for _, serial, b in wishes]
             message = {"requestId": request, "timestamp": now, "expires": now + 60_000, "items": items}
-            producer.produce(COMMANDS, msgspec.json.encode(message), wishes[0][1])
-        producer.poll(0)
-        for state, id_, serial in ends:
+            done = partial(lambda request, *_: arrived.put((SENT, request)), request)
+            producer.produce(COMMANDS, msgspec.json.encode(message), wishes[0][1], on_delivery=done)
+        for id_, serial, state in steps:
             client.publish(f"floor/{serial}/result", msgspec.json.encode({"id": id_, "state": state}), 1)
 
 
@@ -211,10 +287,15 @@ class Commander:
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        self._client.subscribe(f"{base}/+/result", 0)
+        self.published = 0
+        """Messages that the broker was given, by everybody."""
+        self._client.subscribe([(f"{base}/+/result", 0), (BROKER_TOOK, 0)])
         self._ready.wait(10)
 
     def _heard(self, _: object, __: object, message: paho.MQTTMessage) -> None:
+        if message.topic == BROKER_TOOK:
+            self.published = int(message.payload)
+            return
         step = msgspec.json.decode(message.payload)
         known = step["id"]
         if step["state"] in {"accepted", "sent"} or known not in self.asked:
@@ -272,19 +353,19 @@ def sustained(commander: Commander, seconds: float, window: int) -> tuple[float,
     return rate, number + 1, text
 
 
-def latency(commander: Commander, seconds: float) -> str:
-    """Part one."""
+def latency(commander: Commander, seconds: float, rate: float = RATE) -> tuple[int, str]:
+    """Part one: return how many there were in all, and how long they took, in words."""
     run = f"few{time.time_ns()}"
     clock, number = time.perf_counter(), 0
     end = clock + seconds
     while clock < end:
-        clock += random.expovariate(RATE)
+        clock += random.expovariate(rate)
         time.sleep(max(0.0, clock - time.perf_counter()))
         commander.ask(number, run)
         number += 1
     commander.wait_for(run, number)
     took = [t for known, t in list(commander.took.items()) if known.startswith(f"{run}-")]
-    return f"{spread(took)}; ends {commander.tally(run)} of {number}"
+    return number, f"{spread(took)}; ends {commander.tally(run)} of {number}"
 
 
 def spread(took: list[float]) -> str:
@@ -306,16 +387,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--linger-ms", type=float, default=50)
     parser.add_argument("--journal", choices=["disk", "tmpfs", "both"], default="both")
+    parser.add_argument("--fleet", type=int, help="only one command for so many devices at once, and others beside it")
     parser.add_argument("--profile", type=Path, help="leave a cProfile of the gateway here")
     options = parser.parse_args()
+    if options.fleet:
+        options.devices = options.fleet * 6 // 5
     fleet = make_fleet(3 + options.devices // 8, devices_per_plant=8, seed=1)
-    serials = [device.serial for plant in fleet for device in plant.devices][: options.devices]
+    serials = [device.serial for plant in fleet for device in plant.devices]
+    if options.fleet:
+        serials = [*[s for s in serials if fnmatchcase(s, FLEET)][: options.fleet], *others(serials)[:OTHERS]]
+    serials = serials[: options.devices]
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
         for part in ("kafka", "mosquitto", "disk"):
             (directory / part).mkdir()
-        broker = Mosquitto(directory / "mosquitto", extra=["max_inflight_messages 0", "set_tcp_nodelay true"])
+        broker = Mosquitto(
+            directory / "mosquitto", extra=["max_inflight_messages 0", "set_tcp_nodelay true", "sys_interval 1"]
+        )
         asyncio.run(broker.start())
         stack.callback(lambda: asyncio.run(broker.stop()))
         kafka = Kafka(directory / "kafka")
@@ -327,6 +416,10 @@ def main() -> None:
         for name, place in wanted.items():
             if options.journal in {name, "both"}:
                 _configure(name, place, broker.port, kafka.plaintext, serials, options)
+                if options.fleet:
+                    print(f"journal on {name}")
+                    _measure_fleet(place, broker.port, serials)
+                    continue
                 runs: dict[str, list[tuple[float, float]]] = {"floor": [], "gateway": []}
                 for number in range(options.rounds):
                     print(f"journal on {name}, round {number + 1}")
@@ -387,16 +480,65 @@ def _measure(
         commander = Commander(port, serials, "sems" if who == "gateway" else who)
         stack.callback(commander.close)
         _warm_up(commander)
-        began = _cpu(process.pid)
-        few = latency(commander, options.seconds)
-        middle = _cpu(process.pid)
+        began = _used(process.pid, place, commander)
+        few, text = latency(commander, options.seconds)
+        middle = _used(process.pid, place, commander)
+        print(f"  {who:8}{RATE:g} a second: {text}; {_each(began, middle, few)[1]}")
         rate, count, many = sustained(commander, options.seconds, options.window)
-        cost = (_cpu(process.pid) - middle) / count * 1000
-        print(f"  {who:8}{RATE:g} a second: {few}; {middle - began:.1f} s of CPU")
-        print(f"  {who:8}{many}; {cost:.2f} ms of CPU a command", flush=True)
+        cost, each = _each(middle, _used(process.pid, place, commander), count)
+        print(f"  {who:8}{many}; {each}", flush=True)
     if options.profile and who == "gateway":
         shutil.move(place / "profile.out", options.profile.with_suffix(f".{place.name}"))
     return rate, cost
+
+
+def others(serials: list[str]) -> list[str]:
+    """Return those that are none of the fleet."""
+    return [serial for serial in serials if not fnmatchcase(serial, FLEET)]
+
+
+def _measure_fleet(place: Path, port: int, serials: list[str]) -> None:
+    """Have one command carried out for the fleet, while others are commanded one by one as before."""
+    with ExitStack() as stack:
+        process = child(stack, "gateway", place, ready=False)
+        commander = Commander(port, others(serials), "sems")
+        stack.callback(commander.close)
+        _warm_up(commander)
+        _, text = latency(commander, FLEET_SECONDS, OTHERS_RATE)
+        print(f"  others, {OTHERS_RATE:g} a second: {text}")
+        cpu = _cpu(process.pid)
+        with ThreadPoolExecutor(1) as pool:
+            ending = pool.submit(asyncio.run, _command_fleet(place / "data"))
+            _, text = latency(commander, FLEET_SECONDS, OTHERS_RATE)
+            count, times, ends = ending.result()
+        said = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in times.items())
+        print(
+            f"  fleet of {count}: the last was {said}; ends {ends}; {_cpu(process.pid) - cpu:.1f} s of CPU with these:"
+        )
+        print(f"  others, {OTHERS_RATE:g} a second meanwhile: {text}", flush=True)
+
+
+async def _command_fleet(data_dir: Path) -> tuple[int, dict[str, float], dict[str, int]]:
+    """Return how many devices it was, after how many seconds the last had come to each state, and how they ended."""
+    from gateway.bridges.local.client import LocalClient  # noqa: PLC0415 - the other roles do without
+    from gateway.bridges.local.protocol import FleetPlan, Go, SendFleet, Step  # noqa: PLC0415
+
+    times: dict[str, float] = {}
+    ends: dict[str, int] = {}
+    count, began = 0, time.perf_counter()
+    request = SendFleet(setpoint="active_power_limit", value=random.randint(0, 100), user="bench", devices=(FLEET,))  # noqa: S311
+    async with LocalClient(data_dir).converse(request) as talk, aclosing(talk.replies()) as replies:
+        async for reply in replies:
+            if isinstance(reply, FleetPlan):
+                count = len(reply.serials)
+                began = time.perf_counter()
+                await talk.say(Go())
+            elif isinstance(reply, Step):
+                state = reply.event.state
+                times[state] = time.perf_counter() - began
+                if state.final:
+                    ends[state] = ends.get(state, 0) + 1
+    return count, times, ends
 
 
 def _warm_up(commander: Commander) -> None:
@@ -420,10 +562,32 @@ def _topics() -> list[str]:
     return [f"{PREFIX}.{SUPPLIER}.{name}.{kind}" for name in names for kind in ("command", "result")]
 
 
+class _Used(NamedTuple):
+    """What a process has used and done by now."""
+
+    cpu: float
+    """Seconds."""
+    commits: int
+    published: int
+
+
 def _cpu(pid: int) -> float:
     """Return seconds of CPU that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
+
+
+def _used(pid: int, place: Path, commander: Commander) -> _Used:
+    cpu, commits = _cpu(pid), Commits.read(place)
+    time.sleep(BROKER_COUNTS)
+    return _Used(cpu, commits, commander.published - len(commander.asked))
+
+
+def _each(before: _Used, after: _Used, count: int) -> tuple[float, str]:
+    """Return ms of CPU a command, and what a command took in words."""
+    cpu, commits, published = (then - now for now, then in zip(before, after, strict=True))
+    cost = cpu / count * 1000
+    return cost, f"a command: {cost:.2f} ms of CPU, {commits / count:.3f} commits, {published / count:.2f} messages out"
 
 
 if __name__ == "__main__":

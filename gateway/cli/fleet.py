@@ -130,8 +130,8 @@ async def _follow(
             async for reply in replies:
                 match reply:
                     case Step(event):
+                        bar.show(last.get(event.command.id), event)
                         last[event.command.id] = event
-                        bar.show(last)
                     case FleetCancelled(count):
                         bar.say(f"stopping: {count} had not left; waiting for those that had")
                     case _:
@@ -180,9 +180,11 @@ class _Bar:
         self._progress.stop()
         self._out.print(self._line())
 
-    def show(self, last: dict[str, CommandEvent]) -> None:
-        """Show where the commands stand."""
-        self._counts = Counter(event.state for event in last.values())
+    def show(self, before: CommandEvent | None, event: CommandEvent) -> None:
+        """Show where the commands stand, now that one has taken a step."""
+        if before is not None:
+            self._counts[before.state] -= 1
+        self._counts[event.state] += 1
         ended = sum(count for state, count in self._counts.items() if state.final)
         if self._task is not None:
             self._progress.update(self._task, completed=ended, description=self._line())

@@ -10,7 +10,7 @@ that still waits is superseded by a newer one for the same setpoint.
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
@@ -31,9 +31,10 @@ from gateway.core.metrics import COMMANDS
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason, Snapshot, Value
 from gateway.core.points import SETPOINTS, BadValueError
 from gateway.core.router import Router
-from gateway.core.verdict import Verdict
+from gateway.core.verdict import Examiners, Verdict
 from gateway.journal.journal import Journal, JournalError
 
+T = TypeVar("T")
 log = structlog.get_logger("control")
 
 JUMP: Final = 0.5
@@ -51,6 +52,8 @@ class Dispatcher:
         self._journal = journal
         self._clock = clock
         self.trust = WallTrust(clock)
+        self._submitted: list[tuple[tuple[Command, ...], asyncio.Future[list[CommandEvent]]]] = []
+        """What has come in this turn of the loop."""
         self._seen: Moment | None = None
         self._trusted = False
         self._steps = Steps(router, journal, clock)
@@ -160,16 +163,58 @@ class Dispatcher:
 
         One that came before, e.g. delivered twice at QoS 1, is answered with where it stands.
         """
-        return await self._steps.owned(self._submit(commands))
+        if len(commands) != 1 or commands[0].id in self._open:
+            return await self._steps.owned(self._submit(commands))
+        # What comes in one turn of the loop is looked up and accepted together: a task each costs more than its work.
+        answer: asyncio.Future[list[CommandEvent]] = asyncio.get_running_loop().create_future()
+        self._submitted.append((commands, answer))
+        if len(self._submitted) == 1:
+            self._steps.begin(self._submit_each())
+        return await answer
+
+    async def _submit_each(self) -> None:
+        """Submit what waits, each for itself. None has an id that was under way when it came."""
+        submitted, self._submitted = self._submitted, []
+        found = await self._journal.last_events([commands[0].id for commands, _ in submitted])
+        accepting: list[tuple[list[Entry], asyncio.Future[list[CommandEvent]]]] = []
+        for (commands, answer), earlier in zip(submitted, found, strict=True):
+            try:
+                events, entries = await self._judge_all(commands, [earlier])
+            except Exception as error:  # noqa: BLE001 - raised where it is waited for
+                _settle(answer, error)
+            else:
+                if entries:
+                    accepting.append((entries, answer))
+                else:
+                    _settle(answer, events)
+        try:
+            accepted = await self._executor.accept_each([entries for entries, _ in accepting])
+        except Exception as error:  # noqa: BLE001 - as above
+            for _, answer in accepting:
+                _settle(answer, error)
+        else:
+            for (_, answer), events in zip(accepting, accepted, strict=True):
+                _settle(answer, events)
 
     async def _submit(self, commands: tuple[Command, ...]) -> list[CommandEvent]:
-        try:
-            earlier = await asyncio.gather(*(self._standing(command.id) for command in commands))
-        except JournalError as error:
-            return [self._reject(command, Refusal(Reason.NOT_STORED, str(error))) for command in commands]
+        earlier = await asyncio.gather(*(self._standing(command.id) for command in commands), return_exceptions=True)
+        events, entries = await self._judge_all(commands, earlier)
+        return await self._executor.accept(entries) if entries else events
+
+    async def _judge_all(
+        self, commands: tuple[Command, ...], looked_up: Sequence[CommandEvent | BaseException | None]
+    ) -> tuple[list[CommandEvent], list[Entry]]:
+        """Return the answers to a request, or what is to be accepted of it, held. Waits for nothing."""
+        earlier: list[CommandEvent | None] = []
+        for known in looked_up:
+            if isinstance(known, JournalError):
+                return self._reject_all(commands, Refusal(Reason.NOT_STORED, str(known))), []
+            if isinstance(known, BaseException):
+                raise known
+            earlier.append(known)
         again = [e for e, c in zip(earlier, commands, strict=True) if e and _same_request(e.command, c)]
         if len(again) == len(commands):
-            return again
+            return again, []
         verdicts: list[Value | Refusal] = []
         taken: list[Command] = []
         along = RequestBatch()
@@ -182,14 +227,15 @@ class Dispatcher:
         if len({command.id for command in commands}) < len(commands):
             verdicts = [self._taken(command) for command in commands]
         if any(isinstance(verdict, Refusal) for verdict in verdicts):
-            return [self._reject(c, v) for c, v in zip(commands, verdicts, strict=True)]
+            return [self._reject(c, v) for c, v in zip(commands, verdicts, strict=True)], []
         entries = [Entry(command, self._deadline(command)) for command in taken]
         request = object()
         for entry in entries:
             entry.request = request
         for command in taken:
             self._policy.count(command)
-        return await self._executor.accept(entries)
+        await self._executor.hold(entries)
+        return [], entries
 
     async def steps(self, command_id: str) -> list[CommandEvent]:
         """Return all steps of a command, oldest first. Raises JournalError."""
@@ -215,7 +261,9 @@ class Dispatcher:
     def explain(self, command: Command) -> Verdict:
         """Return what `submit` would say of a command, and of each check as far as it can be looked at."""
         devices = {state.device.serial: state.device for state in self._router.announced()}
-        verdict = self._examine(command, RequestBatch(), thorough=True)
+        state, along = self._router.state(command.serial), RequestBatch()
+        device = state.device if state else None
+        verdict = self._policy.examine(command, device, along, self._own_checks(along), thorough=True)
         return msgspec.structs.replace(verdict, unmet=tuple(self._policy.settings.unmet(devices)))
 
     def judge(self, *commands: Command) -> Refusal | None:
@@ -231,19 +279,17 @@ class Dispatcher:
         return None
 
     def _judge(self, command: Command, along: RequestBatch) -> Value | Refusal:
-        verdict = self._examine(command, along)
-        return verdict.refusal or verdict.value
-
-    def _examine(self, command: Command, along: RequestBatch, *, thorough: bool = False) -> Verdict:
         state = self._router.state(command.serial)
-        more = (
+        return self._policy.judge(command, state.device if state else None, along, self._own_checks(along))
+
+    def _own_checks(self, along: RequestBatch) -> Examiners:
+        return (
             ("time", self._in_time),
             ("id", self._is_new),
             ("controller", self._has_controller),
             ("dead-man's timer", self._has_fallback),
             ("writes of the device", partial(self._may_be_written, along)),
         )
-        return self._policy.examine(command, state.device if state else None, along, more, thorough=thorough)
 
     def _in_time(self, command: Command) -> str | Refusal:
         left = (command.expires - self._clock.now()).total_seconds()
@@ -286,6 +332,9 @@ class Dispatcher:
         now = self._clock.moment()
         return msgspec.structs.replace(now.later((command.expires - now.wall).total_seconds()), wall=command.expires)
 
+    def _reject_all(self, commands: Iterable[Command], refusal: Refusal) -> list[CommandEvent]:
+        return [self._reject(command, refusal) for command in commands]
+
     def _reject(self, command: Command, verdict: Value | Refusal) -> CommandEvent:
         if not isinstance(verdict, Refusal):
             verdict = Refusal(Reason.BAD_REQUEST, "another setpoint of the same request was refused")
@@ -326,6 +375,16 @@ class Dispatcher:
     async def result_came(self, command_id: str, outcome: Outcome) -> ResultEffect:
         """Take in a result that the far side told by itself; journaled when this returns. Raises JournalError."""
         return await self._executor.result_came(command_id, outcome)
+
+
+def _settle(answer: "asyncio.Future[T]", found: T | Exception) -> None:
+    """Answer who waits, unless they were cancelled meanwhile."""
+    if answer.done():
+        return
+    if isinstance(found, Exception):
+        answer.set_exception(found)
+    else:
+        answer.set_result(found)
 
 
 def _same_request(known: Command, asked: Command) -> bool:

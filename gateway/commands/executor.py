@@ -7,6 +7,7 @@ value is read back is waited for beside the lane, and only until the next comman
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -159,15 +160,47 @@ class CommandExecutor:
 
     # who moves a command
 
-    async def accept(self, entries: Sequence[Entry]) -> list[CommandEvent]:
-        """Journal commands that were judged, all or none, and have them take their turns; say which it was."""
+    async def hold(self, entries: Iterable[Entry]) -> None:
+        """Have new commands known, each to be moved on by `accept` alone. Waits for nothing."""
         for entry in entries:
-            await entry.moving.acquire()  # new, so this does not wait
+            await entry.moving.acquire()
             self._hold(entry)
+
+    async def accept_each(self, requests: Sequence[Sequence[Entry]]) -> list[list[CommandEvent]]:
+        """`accept` each of these requests. What comes together is one commit, as long as that succeeds."""
+        if len(requests) > 1:
+            with suppress(JournalError):  # perhaps for a text of one of them, so each by itself then
+                return await self._accept_together(requests)
+        return list(await asyncio.gather(*map(self.accept, requests)))
+
+    async def _accept_together(self, requests: Sequence[Sequence[Entry]]) -> list[list[CommandEvent]]:
+        every = [entry for entries in requests for entry in entries]
+        try:
+            events = iter(await self._journal_accepted(every))
+            for entry in every:
+                self._add(entry)
+        except JournalError:
+            raise
+        except BaseException:
+            self._release(every)
+            raise
+        self._release(every)
+        return [[next(events) for _ in entries] for entries in requests]
+
+    @staticmethod
+    def _release(entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            entry.moving.release()
+
+    async def _journal_accepted(self, entries: Sequence[Entry]) -> list[CommandEvent]:
         deadlines = [(entry.command.id, entry.deadline.boot) for entry in entries]
         keep = Change(writes.deadlines(self._clock.boot_id(), deadlines))
+        return await self._steps.take(*(Move(entry, Trigger.PERMITTED) for entry in entries), along=[keep])
+
+    async def accept(self, entries: Sequence[Entry]) -> list[CommandEvent]:
+        """Journal commands that are held, all or none, and have them take their turns; say which it was."""
         try:
-            events = await self._steps.take(*(Move(entry, Trigger.PERMITTED) for entry in entries), along=[keep])
+            events = await self._journal_accepted(entries)
         except JournalError as error:
             refusal = Refusal(Reason.NOT_STORED, str(error))
             for entry in entries:
@@ -180,12 +213,13 @@ class CommandExecutor:
                 self._add(entry)
             return events
         finally:
-            for entry in entries:
-                entry.moving.release()
+            self._release(entries)
 
     async def revert(self, command: Command, deadline: Moment) -> None:
         """Accept what a dead-man's timer sends. Nobody judges it: it was when the timer was asked for."""
-        await self._steps.owned(self.accept([Entry(command, deadline)]))
+        entries = [Entry(command, deadline)]
+        await self.hold(entries)
+        await self._steps.owned(self.accept(entries))
 
     def _hold(self, entry: Entry) -> None:
         self.open[entry.command.id] = entry

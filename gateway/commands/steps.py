@@ -118,10 +118,14 @@ class Steps:
 
     async def owned(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something to its end, also when who waits for it is cancelled."""
+        return await asyncio.shield(self.begin(work))
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Have something done to its end, whoever waits for it."""
         task = asyncio.create_task(work, name="step of a command")
         self._under_way.add(task)
         task.add_done_callback(self._done)
-        return await asyncio.shield(task)
+        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)

@@ -17,6 +17,7 @@ import msgspec
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 """Changes with every start of the machine: random(4)."""
+_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 LONGEST: Final = timedelta(days=3_650)
 """More than any deadline needs; keeps dates within what datetime can hold."""
 
@@ -102,7 +103,7 @@ class SystemClock(Clock):
 
     def boot(self) -> float:
         """Return the boot clock, in seconds; the monotonic one where there is none."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+        return time.clock_gettime(_BOOT_CLOCK)
 
     def boot_id(self) -> str:
         """Return the kernel's boot id."""

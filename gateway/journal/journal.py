@@ -330,14 +330,17 @@ class Journal:
             self._looking_up = asyncio.create_task(self._look_up(), name="journal look-up")
         return await answer
 
+    async def last_events(self, ids: Sequence[str]) -> Sequence[CommandEvent | Exception | None]:
+        """Return `last_event` of each of these, in their order, or why it can't be read."""
+        try:
+            return await self._read(partial(_newest, ids=ids))
+        except Exception as error:  # noqa: BLE001 - whoever asks is told, whatever it is
+            return [error] * len(ids)
+
     async def _look_up(self) -> None:
         while self._asked:
             asked, self._asked = self._asked, []
-            found: Sequence[CommandEvent | Exception | None]
-            try:
-                found = await self._read(partial(_newest, ids=[id_ for id_, _ in asked]))
-            except Exception as error:  # noqa: BLE001 - whoever asks is told, whatever it is
-                found = [error] * len(asked)
+            found = await self.last_events([id_ for id_, _ in asked])
             for (_, answer), event in zip(asked, found, strict=True):
                 if answer.done():
                     continue

@@ -63,6 +63,8 @@ class Health:
 
     def trouble(self, client: str, *subjects: str) -> str:
         """Return what is the matter with a client's connection or these topics of it; "" where nothing is."""
+        if not self._open:  # as nearly always, and each command asks
+            return ""
         found = (self._open.get((client, subject)) for subject in (CONNECTION, *subjects))
         return next((text for text in found if text), "")
 

@@ -150,6 +150,10 @@ class Producer:
         await self._ended.wait()
         raise GatewayError(self._failure)
 
+    def is_ready(self, topic: str) -> bool:
+        """Return whether `ready` would wait for nothing."""
+        return self.up and self._topics.get(topic, True)
+
     async def ready(self, topic: str) -> None:
         """Wait until a broker is connected and the topic is there."""
         if self._watch is None:
@@ -216,8 +220,9 @@ class Producer:
         if why := self.trouble(topic):
             raise NotSentError(why)
         try:
-            async with asyncio.timeout_at(deadline):
-                await self.ready(topic)
+            if not self.is_ready(topic):
+                async with asyncio.timeout_at(deadline):
+                    await self.ready(topic)
         except TimeoutError:
             raise NotSentError(self.trouble(topic) or "the Kafka cluster does not answer") from None
         if may_leave is not None and not may_leave():

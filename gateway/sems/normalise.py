@@ -158,6 +158,18 @@ def read(
     return Reading(values, attributes, times, unread, local, _unreadable(interface, entry, values))
 
 
+def texts(interface: Interface, entry: Mapping[str, Json]) -> Mapping[str, str]:
+    """Return the attributes of one object that are text: all that `read` finds of one without points, but its times."""
+    found: dict[str, str] = {}
+    for path, point, attribute, convert, is_time in _rows(interface):
+        if not is_time and not point and attribute not in found:
+            raw = entry.get(path[0], _MISSING) if len(path) == 1 else _find(entry, path)
+            value = None if raw is _MISSING else convert(raw)
+            if isinstance(value, str):
+                found[attribute] = value
+    return found
+
+
 def samples(
     interface: Interface, data: Json, zone: tzinfo, now: datetime, day: datetime, dates: Dates | None = None
 ) -> list[Sample]:

@@ -137,6 +137,8 @@ class BatchBridge:
         """Raise NotSentError where nothing can be sent, or no result be heard: soon, so that others get their turn."""
         if trouble := self._trouble(route):
             raise NotSentError(trouble)
+        if self._producer.is_ready(route.commands) and self._consumer.placed.is_set():
+            return
         try:
             async with asyncio.timeout(min(READY_WITHIN, timeout)):
                 await self._producer.ready(route.commands)

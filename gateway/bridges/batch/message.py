@@ -2,7 +2,7 @@
 
 from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -11,7 +11,7 @@ from gateway.bridges.batch.interfaces import Route
 from gateway.core.controller import Outcome
 from gateway.core.model import Command, CommandState, Device, Value
 from gateway.sems.catalogue import Catalogue, Json, SemsError
-from gateway.sems.normalise import entries, read
+from gateway.sems.normalise import entries, texts
 from gateway.sems.orders import together, window
 
 MAX_RESULTS: Final = 10_000
@@ -74,7 +74,7 @@ def encode(route: Route, request: str, items: Sequence[Item], now: datetime, exp
     return _ENCODER.encode(whole)
 
 
-def decode(route: Route, catalogue: Catalogue, value: bytes, now: datetime) -> tuple[list[Result], int, Json]:
+def decode(route: Route, catalogue: Catalogue, value: bytes) -> tuple[list[Result], int, Json]:
     """Return what a message says of its devices, how many entries say nothing, and all of it.
 
     Raises BadResultError.
@@ -88,10 +88,10 @@ def decode(route: Route, catalogue: Catalogue, value: bytes, now: datetime) -> t
     # One result alone may stand there bare, without a list.
     found = entries(route.interface, data) or ([data] if isinstance(data, dict) else [])
     for entry in found[:MAX_RESULTS]:
-        reading = read(route.interface, entry, UTC, now)
-        request, serial, code = (reading.text(name) for name in ("receipt", "serial", "code"))
+        said = texts(route.interface, entry)
+        request, serial, code = said.get("receipt"), said.get("serial"), said.get("code")
         if request and serial and code:
-            results.append(_result(catalogue, request.lower(), serial.upper(), code.upper(), reading.text("detail")))
+            results.append(_result(catalogue, request.lower(), serial.upper(), code.upper(), said.get("detail", "")))
         elif entry is not data:
             empty += 1
     if not results and not empty:

@@ -107,7 +107,7 @@ class Results:
             self._odd(kind, why, message)
             return []
         try:
-            results, empty, data = decode(route, self._interfaces.catalogue, message.value, self._context.clock.now())
+            results, empty, data = decode(route, self._interfaces.catalogue, message.value)
         except BadResultError as error:
             self._odd(error.kind, str(error), message)
             return []

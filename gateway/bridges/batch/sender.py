@@ -5,8 +5,9 @@ message are of one partition, and its key is the serial number of its first. So 
 stays in order, whoever reads, and the dispatcher has only one command for a device and setpoint under way besides.
 
 Time: where no message of the interface is on its way, one leaves at once. Otherwise what comes is gathered: until the
-others have arrived or nothing more has come for a tenth of `linger_ms`, and for `linger_ms` at the longest. What could
-not be confirmed in time is taken back, so that it can't leave later; it also carries its expiry.
+others have arrived or nothing more has come for a tenth of `linger_ms`, and for `linger_ms` at the longest; in a flood
+also once they have arrived, until less comes. What could not be confirmed in time is taken back, so that it can't leave
+later; it also carries its expiry.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from gateway.bridges.batch.message import Item, encode
 from gateway.bridges.batch.results import Results
 from gateway.bridges.batch.settings import BatchSettings
 from gateway.bridges.batch.tally import Tally
+from gateway.core.clock import set_within
 from gateway.core.errors import GatewayError, NotSentError, RefusedError, UnsureError
 from gateway.core.model import new_command_id
 from gateway.journal.journal import JournalError
@@ -32,6 +34,8 @@ from gateway.kafka import Producer, TooLargeError
 
 QUIET: Final = 0.1
 """Part of `linger_ms` without another command after which a message leaves."""
+FLOOD: Final = 5
+"""Commands within that part, or within the way of a message, from which on others are waited for in any case."""
 RETRY_REFUSED: Final = 30.0
 """Seconds until it makes sense to try again where the cluster refuses, e.g. because of an ACL."""
 
@@ -73,6 +77,8 @@ class Sender:
         self._arrival = asyncio.Event()
         self._under_way = 0
         """Messages that are not known to be in the topic."""
+        self._alone = asyncio.Event()
+        """Set when the last of them is."""
         self._too_large = math.inf
         """Bytes of the smallest message of several commands that the topic did not take."""
 
@@ -110,13 +116,23 @@ class Sender:
         self._waiting = []
 
     async def _linger(self) -> None:
-        """Wait while more comes, as long as an earlier message is on its way: who is alone waits for nobody."""
+        """Wait while more comes, as long as one is on its way, or in a flood: who is alone waits for nobody.
+
+        In a flood every message more is more work for all there is, from the journal to GoodWe.
+        """
         most = self._settings.linger_ms / 1000
         end = self._now() + most
-        while self._under_way and len(self._waiting) < self._settings.items_most and (left := end - self._now()) > 0:
+        came = 0
+        while (
+            (self._under_way or came >= FLOOD)
+            and len(self._waiting) < self._settings.items_most
+            and (left := end - self._now()) > 0
+        ):
             before = len(self._waiting)
-            await asyncio.sleep(min(most * QUIET, left))
-            if len(self._waiting) == before:
+            self._alone.clear()
+            await set_within(self._alone, min(most * QUIET, left))
+            came = len(self._waiting) - before
+            if not came:
                 return
 
     async def _leave(self, taken: list[Waiting]) -> None:
@@ -148,6 +164,8 @@ class Sender:
             await self._deliver(request, group, partitions)
         finally:
             self._under_way -= 1
+            if not self._under_way:
+                self._alone.set()
 
     async def _deliver(self, request: str, group: list[Waiting], partitions: int) -> None:
         group = self._alive(group)
@@ -210,9 +228,10 @@ class Sender:
 
     def _alive(self, taken: Iterable[Waiting]) -> list[Waiting]:
         """Return those that somebody still waits for, and whose time is not over."""
-        now, alive = self._now(), []
+        now, alive, taken = self._now(), [], list(taken)
+        all_wanted = self._context.still_wanted(*_ids(taken))
         for waiting in taken:
-            if waiting.deadline <= now or not self._context.still_wanted(waiting.item.command.id):
+            if waiting.deadline <= now or not (all_wanted or self._context.still_wanted(waiting.item.command.id)):
                 _fail(waiting, NotSentError("its time was over before it could be sent"))
             elif not waiting.sent.done():
                 alive.append(waiting)

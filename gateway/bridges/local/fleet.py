@@ -51,6 +51,8 @@ class FleetCommand:
         self.ids: list[str] = []
         self._states: dict[str, CommandState] = {}
         """Where each of its commands stands."""
+        self._open: set[str] = set()
+        """Ids of those that have not ended."""
         self._submitted = False
         self._told = False
         self.watched = True
@@ -127,18 +129,25 @@ class FleetCommand:
             # Refused; its sink may have received it already, and who counts ends counts each once.
             self._heard(event)
         else:
-            self._states.setdefault(event.command.id, event.state)
+            self._note(event.command.id, self._states.get(event.command.id, event.state))
 
     def _heard(self, event: CommandEvent) -> None:
         """Take in a step, also when nobody at the command line waits for it any more."""
         if self.watched:
             self.steps.put_nowait(event)
         if not event.correction:
-            self._states[event.command.id] = event.state
+            self._note(event.command.id, event.state)
             self._look_for_end()
 
+    def _note(self, id_: str, state: CommandState) -> None:
+        self._states[id_] = state
+        if state.final:
+            self._open.discard(id_)
+        else:
+            self._open.add(id_)
+
     def _look_for_end(self) -> None:
-        if self._submitted and not self._told and all(state.final for state in self._states.values()):
+        if self._submitted and not self._told and not self._open:
             self._told = True
             counts = Counter(self._states.values())
             self._log("fleet command ended", **{state.value: counts[state] for state in CommandState if counts[state]})

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, cast
 
 import msgspec
@@ -226,7 +227,10 @@ class Client:
             raise LostError(self._trouble)
         if retain:
             done = self.on_retained(topic, payload, qos, done)
-        info = paho.publish(topic, payload, qos, retain, self._properties(kept) if kept else None)
+        if correlation is None:
+            info = paho.publish_plain(topic, payload, qos, retain)
+        else:
+            info = paho.publish(topic, payload, qos, retain, self._properties(correlation))
         self._unsent += 1
         if qos:
             self._under_way.add(Outgoing(info, topic, payload, unique, kept, done))
@@ -388,6 +392,7 @@ class Client:
         paho.on_connect = self._on_connect
         paho.on_disconnect = self._on_disconnect
         paho.on_message = self._on_message
+        paho.on_plain = partial(self._on_plain, paho)
         paho.on_subscribe = self._on_subscribe
         paho.on_refused = self._under_way.refuse
         paho.on_pong = self._on_pong
@@ -487,11 +492,9 @@ class Client:
         await self._room.wait()
 
     @staticmethod
-    def _properties(message: Message) -> Properties | None:
-        if message.correlation is None:
-            return None
+    def _properties(correlation: bytes) -> Properties:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.CorrelationData = message.correlation
+        properties.CorrelationData = correlation
         return properties
 
     # what the loop calls
@@ -611,6 +614,14 @@ class Client:
             )
         except Exception:  # noqa: BLE001 - paho would hang up on us
             self._log.exception("message failed", bytes=len(message.payload))
+
+    def _on_plain(self, paho: Paho, topic: str, payload: bytes, qos: int, retain: bool) -> None:
+        if paho is not self._paho:
+            return
+        try:
+            self._on_message_cb(Message(topic=topic, payload=payload, qos=qos, retain=retain, backlog=self.backlog))
+        except Exception:  # noqa: BLE001 - the connection would be given up
+            self._log.exception("message failed", bytes=len(payload))
 
     def _on_subscribe(self, paho: Paho, _: Any, mid: int, codes: list[ReasonCode], __: Any) -> None:
         waiting = self._subscribed.get(mid)

@@ -13,6 +13,7 @@ from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.suspicion import Sent, Suspicion
 from gateway.bridges.mqtt.troubles import SUBSCRIBE
 from gateway.bridges.mqtt.unsent import Unsent
+from gateway.bridges.mqtt.wire import Published
 
 RECENT: Final = 2.0
 """Seconds in which a broker hangs up that does so over a message."""
@@ -23,7 +24,7 @@ MAX_REFUSED: Final = 500
 class Outgoing(msgspec.Struct, gc=False):
     """A message of QoS 1 or 2."""
 
-    info: MQTTMessageInfo
+    info: MQTTMessageInfo | Published
     topic: str
     payload: bytes
     unique: bool

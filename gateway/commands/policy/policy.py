@@ -119,10 +119,18 @@ class Policy:
         """`control:` of the configuration."""
         return self._settings
 
-    def judge(self, command: Command, device: Device | None) -> Value | Refusal:
-        """Return the command's value as the setpoint takes it, or why it is refused; see `examine`."""
-        verdict = self.examine(command, device)
-        return verdict.refusal or verdict.value
+    def judge(
+        self, command: Command, device: Device | None, along: RequestBatch = _ALONE, more: Examiners = ()
+    ) -> Value | Refusal:
+        """Return the command's value as the setpoint takes it, or why it is refused: as `examine`, without the rest."""
+        case = _Case(command, device, along, thorough=False)
+        for _, look, _ in _CHECKS:
+            if isinstance(found := look(self, case), Refusal):
+                return found
+        for _, examiner in more:
+            if isinstance(found := examiner(command), Refusal):
+                return found
+        return case.value
 
     def examine(
         self,
