@@ -25,7 +25,12 @@ class Topic:
         self.tasks = []
         monkeypatch.setattr(sender_module, "encode", lambda _, __, items, *___: bytes(len(items)))
         context = SimpleNamespace(
-            clock=self.clock, keep_receipt=self._kept, may_leave=lambda *_: True, spawn=self._spawn, log=None
+            clock=self.clock,
+            keep_receipt=self._kept,
+            may_leave=lambda *_: True,
+            still_wanted=lambda *_: True,
+            spawn=self._spawn,
+            log=None,
         )
         self.sender = Sender(
             SimpleNamespace(commands="topic"),
