@@ -220,9 +220,8 @@ class Producer:
         if why := self.trouble(topic):
             raise NotSentError(why)
         try:
-            if not self.is_ready(topic):
-                async with asyncio.timeout_at(deadline):
-                    await self.ready(topic)
+            async with asyncio.timeout_at(deadline):
+                await self.ready(topic)
         except TimeoutError:
             raise NotSentError(self.trouble(topic) or "the Kafka cluster does not answer") from None
         if may_leave is not None and not may_leave():

@@ -7,12 +7,11 @@ turn of the loop goes out together, and what has come is read together. A WebSoc
 import contextlib
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from paho.mqtt.client import Client as Paho
-from paho.mqtt.client import MQTTMessageInfo
+from paho.mqtt.client import MQTTMessageInfo, time_func
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -186,7 +185,7 @@ class BufferedPaho(Paho):
         packet = bytearray((PUBLISH | qos << 1 | retain,))
         self._pack_remaining_length(packet, len(head) + len(payload))
         wire.send(packet + head + payload)
-        self._last_msg_out = time.monotonic()
+        self._last_msg_out = time_func()
         self._call_socket_register_write()
         return message
 
@@ -203,7 +202,7 @@ class BufferedPaho(Paho):
                 return MQTTErrorCode.MQTT_ERR_CONN_LOST
             packet = wire.whole_packet()
             if packet is not None and self._take(wire, *packet):
-                self._last_bytes_received = time.monotonic()
+                self._last_bytes_received = time_func()
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
         return super()._packet_read()
 
