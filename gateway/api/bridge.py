@@ -28,6 +28,13 @@ EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - not listene
 """Hosts that stand for every address of the machine."""
 
 
+def _stands_for(everywhere: str, host: str) -> bool:
+    """Return whether a host is every address, and another one of them: `::` has those of IPv6 alone."""
+    if everywhere == "::":
+        return ":" in host or not host
+    return everywhere in EVERYWHERE and ":" not in host
+
+
 class Claim(NamedTuple):
     """Something that one bridge alone can have, as a port."""
 
@@ -42,12 +49,15 @@ class Claim(NamedTuple):
 
     def meets(self, other: "Claim") -> bool:
         """Return whether both can't be had at the same time."""
-        return self.what == other.what and (self.host == other.host or bool({self.host, other.host} & EVERYWHERE))
+        return self.what == other.what and (
+            self.host == other.host or any(map(_stands_for, (self.host, other.host), (other.host, self.host)))
+        )
 
 
 def tcp_ports(host: str, port: int, count: int = 1, setting: str = "port") -> list[Claim]:
     """Return the claims of a listener; none where port is 0, which is any free one."""
-    return [Claim(setting, f"TCP port {port + n}", host, port + n) for n in range(count)] if port else []
+    where = "127.0.0.1" if host == "localhost" else host
+    return [Claim(setting, f"TCP port {port + n}", where, port + n) for n in range(count)] if port else []
 
 
 class BridgeSettings(Settings):

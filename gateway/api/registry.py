@@ -129,8 +129,8 @@ class Registry(Generic[T]):
             if (extra := EXTRAS.get(error.name or "")) is None:
                 raise BrokenPluginError(_failed(entry, what, error)) from error
             raise MissingExtraError(
-                f"{what}: {error.name} is not installed; install sems-gateway[{extra}], e.g. "
-                f"`pipx install --force 'sems-gateway[{extra}]'`"
+                f"{what}: {error.name} is not installed; install sems-gateway[{extra}]: from a checkout, "
+                f"`uv tool install '.[{extra}]'` or `pipx install --force '.[{extra}]'`"
             ) from error
         except Exception as error:
             # Whatever a stranger's module does when it is imported ends no more than itself.

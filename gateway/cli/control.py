@@ -107,7 +107,7 @@ async def _change(target: Target, request: StopControl | ResumeControl) -> Chang
         f"another process holds {target.data_dir} and does not answer (`fuser {target.data_dir / 'lock'}` says which)"
     )
     if isinstance(request, ResumeControl):
-        raise ControlError(f"{held}; control stays as it is")
+        raise ControlError(f"{held}; control may be let in again once it does: halt it anew where that is not wanted")
     await _halted_on_disk(target, request)
     raise ControlError(
         f"{held}; the halt is on the disk, where a gateway that still works finds it within seconds, and the next "

@@ -120,6 +120,8 @@ async def _before_it_runs(target: Target, missing: str) -> list[Line]:
     ]
     async for bridge, probe in looked_at(config):
         lines.append(Line(probe.mark, probe.about, bridge, probe.text, probe.remedy))
+    if any(line.mark is Mark.WRONG and line.about in ("dns", "connection", "tls", "clock") for line in lines):
+        return [*lines, Line(Mark.NOTE, "devices", "", "devices were not looked for: a cloud is not as it should be")]
     return [*lines, *await _found(config)]
 
 

@@ -1,26 +1,32 @@
 """`sems-gateway init`: asks what a configuration needs, tries each answer, and writes it with comments."""
 
+import errno
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final
+from shlex import quote
+from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
 import typer
 import yaml
 
 from gateway.api.registry import installed
+from gateway.bridges.open_api.settings import OpenApiSettings
 from gateway.cli import doctor
 from gateway.cli.loop import log_errors_only, run_on_loop
 from gateway.cli.output import EXIT_CONFIG, EXIT_FAILED, err, fail, out
 from gateway.cli.target import Target
-from gateway.config.document import nearest
+from gateway.config.document import ConfigError, nearest
 from gateway.core import files
 from gateway.core.points import SETPOINTS
 from gateway.core.probe import Mark
 from gateway.run.schema import json_schema
+from gateway.run.settings import Config
 
 ACCOUNTS: Final = {
     "classic": "a SEMS organisation account with the Open API switched on",
@@ -29,7 +35,9 @@ ACCOUNTS: Final = {
 }
 LOOPBACK: Final = "127.0.0.1"
 EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - asked for
-COMMENT_COLUMN: Final = 44
+_WITH_PORT: Final = re.compile(r"^(?:\[([0-9A-Fa-f:.]+)\]|([^:/]*)):(\d{1,6})$")
+"""A host or an address in brackets, and a port."""
+COMMENT_COLUMN: Final = 42
 SHOWN: Final = frozenset({"dns", "connection", "tls", "clock", "bridge", "devices", "broker", "port"})
 """What is said of an answer that was tried; of the rest what is wrong."""
 
@@ -64,9 +72,12 @@ class Asker:
         """Return a secret: from a file, or typed unseen."""
         if given is not None:
             try:
-                return given.read_text("utf-8").rstrip("\r\n")
+                secret = given.read_text("utf-8").rstrip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
                 fail(f"{flag}: {given} can't be read ({error})", EXIT_CONFIG)
+            if not secret or not secret.isprintable():
+                fail(f"{flag}: {given} has to have one line, the secret, and nothing else", EXIT_CONFIG)
+            return secret
         if not self.may_ask:
             fail(f"nobody can be asked here; say {flag} FILE", EXIT_CONFIG)
         return str(typer.prompt(question, hide_input=True))
@@ -91,29 +102,51 @@ class Draft:
         first = True
         while True:
             section = ask(first)
-            if not self._may_try or self._works(section):
+            ordered = self._in_order(section)
+            if ordered and (not self._may_try or self._works(section)):
                 break
             if not self._asker.may_ask:
-                fail("nothing was written; put it right, or say --no-try", EXIT_FAILED)
-            if not typer.confirm("Answer again? (no: write it as it is)", default=True):
+                advice = ", or say --no-try" if ordered else ""
+                fail(f"no configuration was written; put it right{advice}", EXIT_FAILED if ordered else EXIT_CONFIG)
+            if ordered and not typer.confirm("Answer again? (no: write it as it is)", default=True):
                 break
             first = False
         self.sections.append(section)
 
-    def _works(self, section: Section) -> bool:
-        """Try one bridge alone, and show what came of it."""
-        # Beside the file that it will be, so that relative paths and the one login count.
+    def _in_order(self, section: Section) -> bool:
+        """Say what `check` would, of one bridge alone."""
+        with self._trial(section) as trial:
+            try:
+                Config.load(trial, installed())
+            except ConfigError as error:
+                for problem in error.problems:
+                    err.print(f"{problem.where}: {problem.text}", style="red", markup=False)
+                return False
+        return True
+
+    @contextmanager
+    def _trial(self, section: Section) -> Iterator[Path]:
+        """Give a file with one bridge alone, beside the one that will be, so that paths and the one login count.
+
+        Its secrets are in this process's environment: killed, it leaves none behind.
+        """
         trial = self.file.with_name(f".{self.file.name}.trial")
+        os.environ.update({_variable(key): secret for key, secret in section.secrets.items()})
         try:
-            _write(trial, self.text([section], secrets_inside=True))
-            lines = run_on_loop(doctor.examine(Target.of(trial, None)))
+            _write(trial, self.text([section], for_trial=True))
+            yield trial
         finally:
             trial.unlink(missing_ok=True)
+
+    def _works(self, section: Section) -> bool:
+        """Try one bridge alone, and show what came of it."""
+        with self._trial(section) as trial:
+            lines = run_on_loop(doctor.examine(Target.of(trial, None)))
         lines = [line for line in lines if line.about in SHOWN or line.mark is Mark.WRONG]
         doctor.show(out, lines, summary=False)
         return not doctor.wrong(lines)
 
-    def text(self, sections: Sequence[Section], *, secrets_inside: bool = False) -> str:
+    def text(self, sections: Sequence[Section], *, for_trial: bool = False) -> str:
         """Return the whole file."""
         rows = [
             f"# yaml-language-server: $schema={self._beside('schema.json').name}",
@@ -126,9 +159,9 @@ class Draft:
             rows += [f"  {section.name}:", f"    type: {section.type}"]
             for key, value in section.settings.items():
                 rows.append(_commented(f"    {key}: {_scalar(value)}", model.model_fields[key].description))
-            for key, secret in section.secrets.items():
-                shown = json.dumps(secret) if secrets_inside else f"{{file: {self.secret_file(section, key).name}}}"
-                rows.append(f"    {key}: {shown}")
+            for key in section.secrets:
+                place = {"env": _variable(key)} if for_trial else {"file": self.secret_file(section, key).name}
+                rows.append(f"    {key}: {_scalar(place)}")
             rows.append("")
         return "\n".join([*rows, *self._control()]) + "\n"
 
@@ -148,13 +181,23 @@ class Draft:
     def _beside(self, end: str) -> Path:
         return self.file.with_name(f"{self.file.stem}.{end}")
 
-    def write(self) -> list[Path]:
-        """Write everything, the configuration last; returns what was written."""
+    def write(self, *, force: bool) -> list[Path]:
+        """Write everything, the configuration last, or nothing; returns what was written."""
         made = {self.secret_file(one, key): secret for one in self.sections for key, secret in one.secrets.items()}
         made[self._beside("schema.json")] = json.dumps(json_schema(installed()), indent=1) + "\n"
         made[self.file] = self.text(self.sections)
+        if not force and (taken := [path for path in made if path.exists()]):
+            fail(f"{taken[0]} is there already; name another file, or say --force", EXIT_CONFIG)
+        fresh: list[Path] = []
         for path, text in made.items():
-            _write(path, text)
+            there = path.exists()
+            try:
+                files.replace(path, text.encode())
+            except OSError as error:
+                for left in (*fresh, path.with_name(f"{path.name}.new")):
+                    left.unlink(missing_ok=True)
+                _fail_to_write(path, error)
+            fresh += [] if there else [path]
         return list(made)
 
 
@@ -163,7 +206,17 @@ def _write(path: Path, text: str) -> None:
     try:
         files.replace(path, text.encode())
     except OSError as error:
-        fail(f"{path} can't be written ({error.strerror}); name another place", EXIT_CONFIG)
+        _fail_to_write(path, error)
+
+
+def _fail_to_write(path: Path, error: OSError) -> NoReturn:
+    what = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "name another place"
+    fail(f"{path} can't be written ({error.strerror}); {what}", EXIT_CONFIG)
+
+
+def _variable(key: str) -> str:
+    """Return in which variable a trial finds a secret."""
+    return f"SEMS_INIT_{key.upper()}"
 
 
 def _scalar(value: object) -> str:
@@ -171,12 +224,12 @@ def _scalar(value: object) -> str:
 
 
 def _commented(row: str, comment: str | None) -> str:
-    return f"{row:<{COMMENT_COLUMN}}# {comment}" if comment else row
+    return f"{row:<{COMMENT_COLUMN}}  # {comment}" if comment else row
 
 
 def _host_and_port(text: str, default: int) -> tuple[str, int]:
-    host, _, port = text.rpartition(":") if text.count(":") == 1 else (text, "", "")
-    return host, int(port) if port.isdigit() else default
+    found = _WITH_PORT.match(text)
+    return (found[1] or found[2], int(found[3])) if found else (text, default)
 
 
 def init(
@@ -212,6 +265,8 @@ def init(
     """`sems-gateway init`."""
     if file.exists() and not force:
         fail(f"{file} is there already; name another file, or say --force", EXIT_CONFIG)
+    if mqtt is None and yes and (mqtt_username or mqtt_password_file or home_assistant):
+        fail("say --mqtt HOST too: what is said of the broker has no place without", EXIT_CONFIG)
     os.umask(0o077)
     log_errors_only()
     asker = Asker(may_ask=sys.stdin.isatty() and not yes)
@@ -231,9 +286,9 @@ def init(
     if asker.yes(modbus, "Modbus TCP, for SCADA and PLCs?"):
         draft.settle(lambda first: _modbus(asker, modbus if first else None))
     draft.setpoints = _setpoints(asker, control, kind)
-    for path in draft.write():
+    for path in draft.write(force=force):
         out.print(f"written: {path}", markup=False)
-    out.print(f"\nNext:  sems-gateway run {file}", markup=False)
+    out.print(f"\nNext:  sems-gateway run {quote(str(file))}", markup=False)
 
 
 def _kind(asker: Asker, given: str | None) -> str:
@@ -259,6 +314,9 @@ def _cloud(
     if kind == "classic":
         settings: dict[str, Any] = {"account": asker.text("--account", account, "SEMS account")}
         secrets = {"password": asker.secret("--password-file", password_file, "Its password")}
+        usual = str(OpenApiSettings.model_fields["url"].default)
+        if (host := asker.text("--url", url, "The cloud's host", usual)) != usual:
+            url = host
     else:
         settings = {"client_id": asker.text("--account", account, "Client id")}
         secrets = {"client_secret": asker.secret("--password-file", password_file, "Client secret")}
@@ -294,7 +352,7 @@ def _modbus(asker: Asker, given: str | None) -> Section:
         others = typer.confirm("Reached from other machines?", default=True)
         given = f"{EVERYWHERE if others else LOOPBACK}:{asker.text('--modbus', None, 'Port', '5020')}"
     text = given or "5020"
-    host, port = (LOOPBACK, int(text)) if text.isdigit() else _host_and_port(text, 5020)
+    host, port = (LOOPBACK, int(text)) if text.isascii() and text.isdigit() else _host_and_port(text, 5020)
     return Section("modbus", "modbus", {"host": host or LOOPBACK, "port": port})
 
 

@@ -150,7 +150,8 @@ def _remedy(model: type[BaseModel], error: ErrorDetails) -> str:
         case "value_error":
             return message
         case _:
-            return message[0].lower() + message[1:] + _described(model, loc)
+            begin = message[:1].lower() if message[1:2].islower() else message[:1]
+            return begin + message[1:] + _described(model, loc)
 
 
 def _at(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[Any, Any]:

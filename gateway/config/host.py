@@ -1,6 +1,7 @@
 """Hosts as a configuration names them: a name or an address alone."""
 
 import re
+from ipaddress import ip_address
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, HttpUrl
@@ -15,9 +16,17 @@ def _alone(host: str) -> str:
         raise ValueError(f"write the name or address alone, e.g. `{found[1]}`; port and tls are settings of their own")
     if found := _WITH_PORT.match(host):
         raise ValueError(f"write `host: {found[1] or found[3]}` and `port: {found[2] or found[4]}`")
-    if _NO_HOST.search(host):
+    if _NO_HOST.search(host) or (":" in host and not _is_address(host)):
         raise ValueError("this is no name or address of a host; write it alone, e.g. 192.168.1.20 or broker.local")
     return host
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _without_path(url: HttpUrl) -> HttpUrl:
@@ -28,6 +37,11 @@ def _without_path(url: HttpUrl) -> HttpUrl:
     if url.username is not None or url.password is not None:
         raise ValueError("the url has a user or a password in it, and is shown in the log; take them out")
     return url
+
+
+def at(host: str, port: int) -> str:
+    """Return both as people write them: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 Host = Annotated[str, AfterValidator(_alone)]

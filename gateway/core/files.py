@@ -43,12 +43,21 @@ def create(path: Path) -> None:
     SQLite gives its files beside a database the mode of the database, so that is made first.
     """
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(_owned(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path))
 
 
 def open_own(path: Path, flags: int) -> int:
     """Open a file of ours, or make it; return its descriptor. Raises OSError, also where it is a link."""
-    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    return _owned(os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), path)
+
+
+def _owned(descriptor: int, path: Path) -> int:
+    """Give a file that root has made to whom its directory belongs: who commands as root keeps no gateway out of it."""
+    if os.geteuid() == 0 and os.fstat(descriptor).st_uid == 0:
+        owner = path.parent.stat()
+        if owner.st_uid != 0:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return descriptor
 
 
 def read(path: Path, type_: type[T], version: int | None) -> T:
@@ -131,7 +140,7 @@ def _made_anew(path: Path) -> int:
     """Make a file that was not there; return its descriptor. What is in the way, e.g. after a crash, is removed."""
     for _ in range(_TRIES):
         with suppress(FileExistsError):
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            return _owned(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path)
         path.unlink(missing_ok=True)
     raise FileExistsError(f"{path} is made again whenever it is removed; see who else writes into {path.parent}")
 

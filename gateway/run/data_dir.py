@@ -106,7 +106,8 @@ def hold(data_dir: Path) -> int:
         descriptor = _open_lock(data_dir / "lock")
     except OSError as error:
         raise DataDirError(
-            f"gateway.data_dir {data_dir} can't be used ({error.strerror}); make it writable, or name another"
+            f"gateway.data_dir {data_dir} can't be used ({error.strerror}: {error.filename}); have all in it be the "
+            f"gateway's own (chown), or name another"
         ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,7 +18,7 @@ from gateway.http.addresses import is_loopback
 Path = tuple[str | int, ...]
 
 PLACEHOLDER: Final = re.compile(
-    r"^(change-?me|your-.*|<.*>|xxx+|\.\.\.)$|(^|[@.])example\.(com|org|net)(:\d+)?$", re.IGNORECASE
+    r"^(change[-_ ]?me|your[-_ ].*|<.*>|xxx+|\.\.\.)$|(^|[@.])example\.(com|org|net)(:\d+)?$", re.IGNORECASE
 )
 """What examples have in place of a user's own. RFC 2606 keeps the example domains for it."""
 _VARIABLE: Final = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)\}$")
@@ -50,7 +50,7 @@ def blamed(problem: Problem, document: Document, set_by: Mapping[Path, str]) -> 
     """Return a problem as that of the variable which has set the value, where one has."""
     if problem.variable:
         return problem
-    for path, name in set_by.items():
+    for path, name in sorted(set_by.items(), key=lambda item: -len(item[0])):
         has_set = re.match(rf"{re.escape(dotted(path))}($|[.\[])", problem.where)
         has_made = dotted(path).startswith(f"{problem.where}.") and not document.has(problem.where)
         if has_set or has_made:
@@ -103,7 +103,9 @@ def _doubts(value: object, source: str) -> Iterator[str]:
         yield "this still is what the example says; write your own"
     if secret and _CUT_SHORT.search(source):
         yield "YAML takes what follows ` #` for a comment; if it belongs to the secret, put all of it in quotes"
-    if isinstance(value, HttpUrl) and value.scheme == "http" and not is_loopback(value.host or ""):
+    if secret and isinstance(text, str) and text.startswith("{") and text.endswith("}"):
+        yield "this is taken for the secret itself; a variable has to have the secret, not {env: …} or {file: …}"
+    if isinstance(value, HttpUrl) and value.scheme == "http" and not is_loopback((value.host or "").strip("[]")):
         yield "with http:// the login crosses the network in clear; write https://"
 
 

@@ -111,7 +111,11 @@ class Config(msgspec.Struct, frozen=True):
         """Read and validate a file. Raises ConfigError."""
         document = Document.read(file)
         set_by = doubts.variables(ENV_PREFIX)
-        raw = _merged(document.data, _from_environment(file, set_by))
+        # A section of which all is commented out is no section.
+        there = {
+            key: value for key, value in document.data.items() if value is not None or key not in Root.model_fields
+        }
+        raw = _merged(there, _from_environment(file, set_by))
         problems = doubts.unknown_variables(set_by, Root.model_fields)
         problems += doubts.unreplaced(document, raw)
         root: Root | None = None

@@ -128,6 +128,8 @@ class Runner:
     def start(self) -> None:
         """Begin to run the bridge, in a task of its own. A sink misses nothing from now on."""
         self._attach()
+        if self._status is None:
+            self.report(up=None, detail="starting")
         self._main = asyncio.create_task(self._run(), name=f"bridge {self.name}")
 
     async def stop(self, within: float = STOP_TIMEOUT) -> None:

@@ -57,7 +57,13 @@ async def probe_cloud(url: str, clock: Clock) -> AsyncIterator[Probe]:
             head = await reader.readuntil(b"\r\n\r\n")
         yield _time(head, asked, clock.now())
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-        yield Probe(Mark.NOTE, "clock", f"{host} did not say what time it is ({plain(str(error), MAX_REASON)})")
+        why = "it did not answer in time" if isinstance(error, TimeoutError) else plain(str(error), MAX_REASON)
+        yield Probe(
+            Mark.WRONG if isinstance(error, TimeoutError) else Mark.NOTE,
+            "clock",
+            f"{host} did not say what time it is: {why}",
+            "check the url; a proxy or firewall may stand between",
+        )
     finally:
         writer.close()
 

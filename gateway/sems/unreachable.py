@@ -48,6 +48,8 @@ def unreachable(url: str, error: BaseException, now: datetime) -> UnreachableErr
 
 def _meaning(error: BaseException) -> tuple[BaseException, str, str]:
     causes = list(_causes(error))
+    if isinstance(error, TimeoutError):  # ours; what it cut off is no reason
+        return error, *_ERRORS[-1][1:]
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause, *_CERTIFICATES.get(cause.verify_code, _CERTIFICATE)

@@ -66,6 +66,62 @@ def test_options_alone_make_a_whole_one(file, secret):
         assert stat.S_IMODE(made.stat().st_mode) == 0o600, made
 
 
+LONG = "firstname.lastname@a-solar-park-of-a-long-name.de"
+FAR = "a3k7odshaiipe8-ats.iot.eu-central-1.amazonaws.com"
+
+
+def test_long_answers_are_written_whole(file, secret):
+    done = init(
+        file, "--yes", "--no-try", "--account", LONG, "--password-file", secret("s", "x"), "--mqtt", f"{FAR}:8883",
+        "--modbus", "[::1]:1502",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    sems, mqtt, modbus = (bridge.settings for bridge in loaded(file).bridges)
+    assert (sems.account, mqtt.host, mqtt.port, modbus.host, modbus.port) == (LONG, FAR, 8883, "::1", 1502)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--mqtt", "mqtt://h:1883"],
+        ["--mqtt", "h:99999"],
+        ["--mqtt", "h:abc"],
+        ["--mqtt", ""],
+        ["--mqtt", "h ost"],
+        ["--modbus", "70000"],
+        ["--url", "ftp://h"],
+        ["--url", "https://user:pw@h"],
+        ["--kind", "developer", "--region", "xx"],
+        ["--home-assistant"],
+        ["--mqtt-username", "me"],
+    ],
+)
+def test_what_check_would_refuse_is_not_written_though_nothing_is_tried(file, secret, words):
+    done = init(file, "--yes", "--no-try", "--account", "a", "--password-file", secret("s", "x"), *words)
+    assert done.exit_code == 2, done.output
+    assert not [*file.parent.glob("*config*")]
+
+
+@pytest.mark.parametrize("text", ["", "two\nlines", "\n"])
+def test_a_secret_is_one_line(file, secret, text):
+    done = init(file, "--yes", "--no-try", "--account", "a", "--password-file", secret("s", text))
+    assert (done.exit_code, "one line" in " ".join(done.output.split())) == (2, True)
+
+
+def test_a_secret_that_is_there_is_kept_and_what_can_not_be_written_leaves_nothing(file, secret):
+    file.parent.mkdir()
+    kept = file.with_name("config.sems-password")
+    kept.write_text("old")
+    words = ["--yes", "--no-try", "--account", "a", "--password-file", secret("s", "x")]
+    done = init(file, *words)
+    assert (done.exit_code, kept.read_text(), file.exists()) == (2, "old", False)
+    kept.unlink()
+    file.mkdir()
+    done = init(file, "--force", *words)
+    assert done.exit_code == 2
+    assert [*file.parent.iterdir()] == [file]
+
+
 @pytest.mark.parametrize(
     ("words", "settings"),
     [

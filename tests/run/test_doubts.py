@@ -78,7 +78,9 @@ def test_hosts_are_taken(load, host):
     assert doubted(load, GOOD.replace("192.168.1.20", f"'{host}'")) == []
 
 
-@pytest.mark.parametrize("url", ["https://eu.semsportal.com", "https://10.0.0.1:8443/", "http://127.0.0.1:8080"])
+@pytest.mark.parametrize(
+    "url", ["https://eu.semsportal.com", "https://10.0.0.1:8443/", "http://127.0.0.1:8080", "http://[::1]:8080"]
+)
 def test_urls_are_taken(load, url):
     assert doubted(load, GOOD.replace("secret-text", f"secret-text\n    url: {url}")) == []
 
@@ -86,6 +88,8 @@ def test_urls_are_taken(load, url):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
+        ("secret-text", "CHANGE_ME", "5: bridges.sems.password: this still is what the example says"),
+        ("secret-text", "your password", "5: bridges.sems.password: this still is what the example says"),
         ("secret-text", "change-me", "5: bridges.sems.password: this still is what the example says"),
         ("me@firma.de", "you@example.com", "4: bridges.sems.account: this still is what the example says"),
         ("192.168.1.20", "mqtt.example.com", "8: bridges.mqtt.host: this still is what the example says"),
@@ -129,6 +133,10 @@ def test_a_secret_in_quotes_and_a_comment_are_no_reason_for_doubt(load, secret):
             "bridges.b.udp[0].port: UDP port 8899 is that of bridges.a already",
         ),
         (
+            "a: {type: modbus, host: localhost}\n  b: {type: modbus}",
+            "bridges.b.port: TCP port 5020 is that of bridges.a already",
+        ),
+        (
             "again: {type: mqtt, host: 192.168.1.20}",
             "bridges.again.client_id: client id sems-gateway-sems-gateway at 192.168.1.20:1883 is that of bridges.mqtt",
         ),
@@ -145,6 +153,7 @@ def test_what_one_alone_can_have_is_not_given_to_two(load, bridges, expected):
     [
         "a: {type: modbus, host: 127.0.0.1}\n  b: {type: modbus, host: 127.0.0.2}",
         "a: {type: modbus, port: 0}\n  b: {type: modbus, port: 0}",
+        "a: {type: modbus, host: 0.0.0.0}\n  b: {type: modbus, host: '::'}",
         "a: {type: modbus, port: 8899, maps: [goodwe], udp: {port: 8899}}",
         "again: {type: mqtt, host: 192.168.1.20, client_id: another}",
         "other: {type: mqtt, host: 192.168.1.21}",
@@ -184,3 +193,12 @@ def test_a_doubt_about_a_variable_names_it(load, monkeypatch):
 def test_other_variables_with_our_prefix_are_nobodys_mistake(load, monkeypatch):
     monkeypatch.setenv("SEMS_GATEWAY_NO_SKIP", "1")
     assert doubted(load, GOOD) == []
+
+
+def test_a_variable_that_names_a_file_as_the_file_would_is_doubted(load, monkeypatch):
+    monkeypatch.setenv("SEMS_GATEWAY_BRIDGES__SEMS__PASSWORD", '{"file": "/run/secrets/sems"}')
+    assert "this is taken for the secret itself" in load(GOOD).warnings()[0]
+
+
+def test_a_section_of_which_all_is_commented_out_is_none(load):
+    assert doubted(load, GOOD + "control:\nlog:\n") == []

@@ -221,3 +221,17 @@ async def test_what_a_sink_does_not_take_in_time_is_counted_where_prometheus_rea
             bench.router.alarms("test", INVERTER.serial, [Alarm(serial=INVERTER.serial, id=str(n), raised=NOON)])
         assert lost() >= 100
     assert lost() == 0, "it is shown no more"
+
+
+@virtual
+async def test_a_bridge_is_down_until_it_has_started(tmp_path):
+    class Slow(Scripted):
+        async def on_start(self, _):
+            await asyncio.sleep(10)
+
+    async with Bench(tmp_path, clock=FakeClock()) as bench:
+        runner = bench.run(Slow, BridgeSettings())
+        await asyncio.sleep(1)
+        assert status(bench)[runner.name] == (False, "starting")
+        await asyncio.sleep(10)
+        assert status(bench)[runner.name] == (True, "")

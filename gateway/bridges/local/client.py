@@ -11,7 +11,7 @@ import msgspec
 from gateway.bridges.local.protocol import MAX_LINE, Answer, History, Reply, Request, socket_path
 from gateway.core.model import custom
 
-FIRST_REPLY_WITHIN: Final = 30.0
+FIRST_REPLY_WITHIN: Final = 20.0
 """Seconds. The first reply needs no cloud, unless history is asked for; what follows may wait for one."""
 
 

@@ -26,6 +26,7 @@ from gateway.bridges.modbus.settling import Settling
 from gateway.bridges.modbus.udp import OWN_ADDRESSES, UdpListener, only_goodwe
 from gateway.bridges.modbus.units import LAST_UNIT, Place, UnitBook, units_path
 from gateway.bridges.modbus.writes import Writer
+from gateway.config.host import at
 from gateway.core.findings import FindingCode
 from gateway.core.mailbox import Updates
 from gateway.core.model import DeviceKind, DeviceState, Quality, Value
@@ -93,7 +94,9 @@ class ModbusBridge:
     def where(self) -> str:
         """For the line at start."""
         count = len(self.places)
-        return f"{self._settings.host}:{self.port} ({count} {'unit' if count == 1 else 'units'})"
+        return (
+            f"{at(self._settings.host, self.port)} ({count} {'unit' if count == 1 else 'units'})" if self.port else ""
+        )
 
     @property
     def udp_ports(self) -> list[int]:

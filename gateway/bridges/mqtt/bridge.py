@@ -26,6 +26,7 @@ from gateway.bridges.mqtt.retained import Retained
 from gateway.bridges.mqtt.settings import MqttSettings
 from gateway.bridges.mqtt.topics import ALARM, Topics
 from gateway.bridges.mqtt.unsent import METRICS as UNSENT_METRICS
+from gateway.config.host import at
 from gateway.core.mailbox import Updates
 from gateway.core.probe import Probe
 
@@ -75,7 +76,7 @@ class MqttBridge:
     @property
     def where(self) -> str:
         """For the line at start."""
-        return f"{self._settings.host}:{self._settings.port}"
+        return at(self._settings.host, self._settings.port)
 
     async def start(self) -> None:
         """Begin; returns when the first attempt to connect has succeeded or failed, and is reported."""

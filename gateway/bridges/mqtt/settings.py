@@ -170,7 +170,7 @@ class MqttSettings(BridgeSettings):
 
     def claims(self, gateway_id: str) -> Iterable[Claim]:
         """See `BridgeSettings.claims`: of two clients with one id a broker throws the first out, again and again."""
-        yield Claim("client_id", f"client id {self.client_id_for(gateway_id)} at {self.host}:{self.port}")
+        yield Claim("client_id", f"client id {self.client_id_for(gateway_id)} at {self.host.lower()}:{self.port}")
 
     @property
     def broker_limits(self) -> Limits:

@@ -15,6 +15,7 @@ from gateway.bridges.push.access_policy import AccessPolicy
 from gateway.bridges.push.newcomers import Newcomers
 from gateway.bridges.push.refusal import RefusalError
 from gateway.bridges.push.settings import PushSettings
+from gateway.config.host import at
 from gateway.core.errors import GatewayError
 from gateway.core.limiter import Limiter
 from gateway.core.metrics import Metrics, counter
@@ -84,7 +85,7 @@ class PushBridge:
     @property
     def where(self) -> str:
         """For the line at start."""
-        return f"{self._settings.host}:{self.port}"
+        return at(self._settings.host, self.port) if self.port else ""
 
     async def start(self) -> None:
         """Listen. Raises OSError where the port is taken, or a file of `tls` can't be used."""

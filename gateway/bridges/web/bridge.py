@@ -18,6 +18,7 @@ from gateway.bridges.web.commands import Commands, takes
 from gateway.bridges.web.metrics import METRICS
 from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.settings import WebSettings
+from gateway.config.host import at
 from gateway.core import shapes
 from gateway.core.mailbox import Updates
 from gateway.http.acceptor import Limits
@@ -62,7 +63,7 @@ class WebBridge:
     @property
     def where(self) -> str:
         """For the line at start."""
-        return f"{self._settings.host}:{self.port}"
+        return at(self._settings.host, self.port) if self.port else ""
 
     async def start(self) -> None:
         """Listen. Raises OSError where the port is taken, or a file of `tls` can't be used."""
