@@ -1,3 +1,12 @@
+"""Files in `data_dir` belong to the gateway, whoever makes them."""
+
+import os
+
+import pytest
+
+from gateway.core import files
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="nobody else can give files away")
 def test_what_root_makes_belongs_to_whom_its_directory_belongs(tmp_path):
     """`sudo sems-gateway halt` on a stopped gateway, and it must still start as its own user."""
