@@ -239,6 +239,8 @@ _OPTIONS: Final[dict[str, Any]] = {
         "type": ["string", "null"],
         "minLength": 1,
         "maxLength": ID_LIMIT,
+        # All that is not printable can't be said in a pattern that every reader understands.
+        "pattern": r"^[^\x00-\x1f\x7f]+$",
         "description": "printable characters; the same id and wish twice is one command",
     },
     "ttl": {
@@ -272,6 +274,8 @@ SET: Final[dict[str, Any]] = {
             "type": "object",
             "additionalProperties": False,
             "required": ["setpoint", "value"],
+            "if": {"required": ["revert_value"], "properties": {"revert_value": {"not": {"type": "null"}}}},
+            "then": {"required": ["revert_after"], "properties": {"revert_after": {"type": "number"}}},
             "properties": {
                 "setpoint": {"enum": list(SETPOINTS)},
                 "value": {"type": ["number", "boolean", "string", "null"], "maxLength": TEXT_LIMIT},

@@ -187,8 +187,7 @@ def _operation(path: str, row: Operation, is_open: bool) -> dict[str, Any]:
     if parameters or row.query:
         found["parameters"] = [*parameters, *row.query]
     if row.body is not None:
-        needed = row.body is answers.SET
-        found["requestBody"] = {"required": needed, "content": {JSON: {"schema": _schema(row.body)}}}
+        found["requestBody"] = {"required": True, "content": {JSON: {"schema": _schema(row.body)}}}
     found["responses"] = {
         **{str(status): _answer(row, status, answer) for status, answer in row.answers.items()},
         **_problems(row),

@@ -191,6 +191,7 @@ async def test_each_setpoint_is_in_what_may_be_sent(it):
         schema.validate({"setpoint": name, "value": value, "revert_after": 5, "time": "2026-06-21T12:00:00Z"})
         assert not schema.is_valid({"setpoint": name})
         assert not schema.is_valid({name: []})
+    assert not schema.is_valid({"setpoint": LIMIT, "value": 1, "revert_value": 100})
     assert not schema.is_valid({"speed": 1})
     assert not schema.is_valid({"id": "alone"})
     assert not schema.is_valid({LIMIT: 1, "ttl": 0})
