@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from gateway.bridges.web.problems import KINDS
 from tests.bridges.web.conftest import SN, WRITER, served
 from tests.kit.bench import EVERYTHING
 
 DOC = Path(__file__).parents[3] / "docs" / "http.md"
 COMMANDS = re.findall(r"^curl .*$", DOC.read_text("utf-8"), re.MULTILINE)
+
+
+def test_each_problem_stands_in_the_table_by_its_status():
+    rows = re.findall(r"^\| ([\d, ]+) \| (.*) \|$", DOC.read_text("utf-8"), re.MULTILINE)
+    listed = {name: statuses for statuses, text in rows for name in re.findall(r"`(\w+)`", text)}
+    for kind, row in KINDS.items():
+        assert str(row.status) in listed[kind], kind
 
 
 @pytest.mark.system
