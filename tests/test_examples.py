@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +14,7 @@ from paho.mqtt.client import topic_matches_sub
 
 from gateway.api.registry import installed
 from gateway.bridges.mqtt import payloads, topics
+from gateway.bridges.web import WebSettings
 from gateway.commands import requests
 from gateway.core.model import (
     Command,
@@ -318,3 +321,156 @@ def test_all_of_them_may_be_at_once(loaded):
     found = loaded(instead(COMMENTED.sub(lambda match: uncommented(match[0]), text)))
     assert {bridge.type for bridge in found.bridges} >= {"open_api", "realtime", "push", "batch", "kafka", "web"}
     assert found.root.control.allow
+
+
+# Prometheus
+
+PROMETHEUS = EXAMPLES / "prometheus"
+RULES = [
+    rule for group in yaml.safe_load((PROMETHEUS / "alerts.yaml").read_text())["groups"] for rule in group["rules"]
+]
+DASHBOARD = json.loads((PROMETHEUS / "dashboard.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+EXPRESSIONS = {rule["alert"]: rule["expr"] for rule in RULES} | {
+    f"{panel['title']} {target['refId']}": target["expr"] for panel in PANELS for target in panel["targets"]
+}
+OF_PYTHON = {"up": set(), "process_resident_memory_bytes": set(), "process_cpu_seconds_total": set()}
+"""Metrics that are Prometheus's own, or prometheus_client's."""
+OF_A_TARGET = {"job", "instance"}
+"""Labels that Prometheus adds."""
+SELECTOR = re.compile(r"\b([a-z_]\w*)\b(?!\s*\()(?:\{([^}]*)\})?")
+WORDS = {"by", "or", "unless", "offset", "and", "le"}
+
+
+def scraped():
+    """Name of each series that /metrics has → its labels."""
+    found = dict(OF_PYTHON)
+    for line in (EXAMPLES.parent / "tests" / "core" / "metrics.txt").read_text().splitlines():
+        name, kind, *labels = line.split()
+        own = set(labels[0].split(",")) if labels else set()
+        if kind == "histogram":
+            found |= {f"{name}_bucket": own | {"le"}, f"{name}_sum": own, f"{name}_count": own}
+        else:
+            found[f"{name}_total" if kind == "counter" else name] = own
+    return found
+
+
+def selectors(expression):
+    """What an expression reads: (metric, labels that it selects by)."""
+    bare = re.sub(r"\b(?:by|without|on|ignoring) \([^)]*\)", "", expression)
+    bare = re.sub(r"\[[^\]]*\]|\boffset \w+", "", bare)
+    for name, chosen in SELECTOR.findall(bare):
+        if name not in WORDS:
+            yield name, {each.partition("=")[0].rstrip("!~") for each in re.findall(r"(\w+)\s*[=!]", chosen)}
+
+
+def balanced(text):
+    """Whether each bracket has its other half, outside of texts."""
+    open_, pairs = [], {")": "(", "]": "[", "}": "{"}
+    for char in re.sub(r'"(?:\\.|[^"\\])*"', "", text):
+        if char in pairs.values():
+            open_.append(char)
+        elif char in pairs and (not open_ or open_.pop() != pairs[char]):
+            return False
+    return not open_
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS.values(), ids=EXPRESSIONS)
+def test_rules_and_dashboard_read_metrics_that_there_are_by_labels_that_they_have(expression):
+    known = scraped()
+    assert balanced(expression)
+    found = list(selectors(expression))
+    assert found
+    for metric, labels in found:
+        assert metric in known
+        assert labels <= known[metric] | OF_A_TARGET, metric
+    grouped = {label for group in re.findall(r"\bby \(([^)]*)\)", expression) for label in re.split(r",\s*", group)}
+    assert grouped <= set().union(*(known[metric] for metric, _ in found))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_each_alert_says_what_is_wrong_and_what_to_do(rule):
+    wrong, colon, todo = rule["annotations"]["summary"].partition(": ")
+    assert wrong
+    assert colon
+    assert todo.partition(" ")[0] in {"see", "read", "look", "find", "bring"}
+    assert rule["annotations"]["description"]
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    # What an alert says of its series, its series have.
+    known = scraped()
+    labels = set().union(OF_A_TARGET, *(known[metric] for metric, _ in selectors(rule["expr"])))
+    for text in rule["annotations"].values():
+        assert set(re.findall(r"\$labels\.(\w+)", text)) <= labels
+
+
+def test_each_alert_is_in_the_readme_and_in_the_test_of_the_rules():
+    names = {rule["alert"] for rule in RULES}
+    assert len(names) == len(RULES)
+    assert set(re.findall(r"SemsGateway\w+", (PROMETHEUS / "README.md").read_text())) == names
+    tested = yaml.safe_load((PROMETHEUS / "alerts_test.yaml").read_text())["tests"][-1]["promql_expr_test"][0]
+    assert {re.search(r'"(\w+)"', sample["labels"])[1] for sample in tested["exp_samples"]} == names
+
+
+def test_what_the_rules_are_there_for_is_watched():
+    watched = {metric for rule in RULES for metric, _ in selectors(rule["expr"])}
+    assert watched >= {
+        "up",
+        "sems_gateway_bridge_up",
+        "sems_gateway_devices",
+        "sems_gateway_journal_up",
+        "sems_gateway_loop_stall_seconds",
+        "sems_gateway_commands_total",
+        "sems_gateway_halted",
+        "sems_gateway_sems_budget_used",
+        "sems_gateway_dropped_total",
+    }
+    states = "".join(rule["expr"] for rule in RULES if "commands" in rule["expr"])
+    assert set(re.findall(r'state="(\w+)"', states)) == {"failed", "unknown"} <= {str(state) for state in CommandState}
+
+
+def test_the_scrape_configuration_names_the_rules_and_the_job_that_they_watch():
+    scrape = yaml.safe_load((PROMETHEUS / "prometheus.yaml").read_text())
+    assert scrape["rule_files"] == ["alerts.yaml"]
+    (job,) = scrape["scrape_configs"]
+    jobs = {found for rule in RULES for found in re.findall(r'job="(.*?)"', rule["expr"])}
+    assert jobs == {job["job_name"]}
+    (target,) = job["static_configs"][0]["targets"]
+    settings = WebSettings()
+    assert target == f"{settings.host}:{settings.port}"
+
+
+def test_the_panels_of_the_dashboard_do_not_lie_on_each_other_and_their_variables_are_there():
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(ids) == len(set(ids))
+    cells = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        own = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not own & cells, panel["title"]
+        assert max(x for x, _ in own) < 24
+        cells |= own
+    variables = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(DASHBOARD)))
+    assert used - {"__rate_interval", "__all"} == variables
+    for variable in DASHBOARD["templating"]["list"]:
+        if variable["type"] == "query":
+            query, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()
+            ((metric, labels),) = selectors(query)
+            assert {*labels, label} <= scraped()[metric] | OF_A_TARGET
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_takes_the_rules_and_what_the_dashboard_asks(tmp_path):
+    def promtool(*arguments):
+        done = subprocess.run(["promtool", *arguments], cwd=PROMETHEUS, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    promtool("check", "config", "prometheus.yaml")
+    promtool("test", "rules", "alerts_test.yaml")
+    asked = [
+        {"record": f"panel:{n}", "expr": expression.replace("$__rate_interval", "5m")}
+        for n, expression in enumerate(EXPRESSIONS.values())
+    ]
+    file = tmp_path / "panels.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": asked}]}))
+    promtool("check", "rules", str(file))

@@ -28,7 +28,7 @@ from gateway.commands.wear import Wear, spent
 from gateway.core.clock import Clock, Moment
 from gateway.core.controller import Admitting, CallEstimate, Controller, Estimator, Outcome, ResultEffect
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
-from gateway.core.metrics import COMMANDS
+from gateway.core.metrics import COMMAND_SECONDS, COMMANDS
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason
 from gateway.core.points import LEADERS, SETPOINTS
 from gateway.core.router import Router
@@ -210,6 +210,7 @@ class CommandExecutor:
             return [entry.event for entry in entries if entry.event is not None]
         else:
             for entry in entries:
+                entry.accepted = self._clock.boot()
                 self._add(entry)
             return events
         finally:
@@ -242,6 +243,8 @@ class CommandExecutor:
             remaining = min(remaining, kept.boot - now.boot)
         deadline = msgspec.structs.replace(now.later(remaining), wall=command.expires)
         entry = Entry(command, deadline, kept.state)
+        # The wall clock alone ran on meanwhile; where it was put back, nothing is known.
+        entry.accepted = now.boot - max(0.0, (now.wall - command.created).total_seconds())
         entry.old = bool(boot_id and kept.boot_id) and not same_boot
         entry.controller, entry.receipt, entry.outcome = kept.controller, kept.receipt, kept.outcome
         entry.is_noted, entry.is_kept = kept.controller is not None, kept.outcome is not None
@@ -257,7 +260,9 @@ class CommandExecutor:
         self.open.pop(entry.command.id, None)
         serial = entry.command.serial
         if entry.state is not None and entry.state is not CommandState.REJECTED:
-            COMMANDS.labels(entry.state, entry.controller or self.first_choice(entry.command)).inc()
+            bridge = entry.controller or self.first_choice(entry.command)
+            COMMANDS.labels(entry.state, bridge).inc()
+            COMMAND_SECONDS.labels(bridge, entry.state).observe(self._clock.boot() - entry.accepted)
         self.promises[serial] -= 1
         if self.promises[serial] <= 0:
             del self.promises[serial]

@@ -100,6 +100,8 @@ class Life:
         self.command = command
         self.deadline = deadline
         self.state = state
+        self.accepted = 0.0
+        """When it was accepted, on the boot clock; from then on."""
         self.controller: str | None = None
         """Name of the bridge it was handed to, from just before it may have left until it certainly has not."""
         self.bound: str | None = None

@@ -5,7 +5,7 @@ from copy import copy
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import REGISTRY, Collector
 from prometheus_client.samples import Sample
@@ -17,6 +17,13 @@ COMMANDS: Final = Counter(
     "Commands that have ended, by how, and by the bridge that carried them or would have",
     ["state", "bridge"],
 )
+COMMAND_SECONDS: Final = Histogram(
+    "sems_gateway_command_seconds",
+    "Seconds from acceptance to the end of a command, by the bridge that carried it or would have, and by how it ended",
+    ["bridge", "state"],
+    buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600),
+)
+"""Without those that were rejected: they were never accepted."""
 
 Family = CounterMetricFamily | GaugeMetricFamily
 Numbers = Mapping[Any, float]

@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from gateway.commands.executor import RESULT_TIMEOUT
 from gateway.core.controller import Outcome
@@ -638,3 +639,44 @@ async def test_a_timer_waits_for_a_command_under_way_that_may_refresh_it(tmp_pat
         await asyncio.sleep(300)
         assert bench.controller.sent[-1].value == 100.0
         assert events[-1].command.origin == "revert"
+
+
+def seconds_taken(bridge, state):
+    """How many commands have ended so, and in how many seconds altogether."""
+    name, labels = "sems_gateway_command_seconds", {"bridge": bridge, "state": state}
+    return [REGISTRY.get_sample_value(f"{name}_{part}", labels) or 0.0 for part in ("count", "sum")]
+
+
+@virtual
+async def test_it_is_measured_how_long_commands_take_from_acceptance_to_their_end(tmp_path):
+    async with Bench(tmp_path, clock=FakeClock()) as bench, collected(bench.router) as (events, _):
+        bench.announce()
+        counts, sums = zip(seconds_taken("scripted", SUCCEEDED), seconds_taken("scripted", REJECTED), strict=True)
+        bench.controller.gate.clear()
+        first = bench.command()
+        await bench.dispatcher.submit(first)
+        await bench.dispatcher.submit(bench.command(value=1_000))
+        await asyncio.sleep(7)
+        bench.controller.gate.set()
+        await quiet()
+        assert last(events, first).state is SUCCEEDED
+        count, seconds = seconds_taken("scripted", SUCCEEDED)
+        assert (count - counts[0], seconds - sums[0]) == (1, pytest.approx(7, abs=0.1))
+        assert seconds_taken("", REJECTED) == seconds_taken("scripted", REJECTED) == [0, 0]
+
+
+@virtual
+async def test_a_command_of_before_a_restart_is_measured_from_its_acceptance(tmp_path):
+    clock = FakeClock()
+    async with Bench(tmp_path, clock=clock) as bench:
+        bench.announce()
+        bench.controller.gate.clear()
+        await bench.dispatcher.submit(bench.command(ttl=600))
+        await quiet()
+    await asyncio.sleep(30)
+    count, seconds = seconds_taken("scripted", SUCCEEDED)
+    async with Bench(tmp_path, clock=clock) as bench:
+        bench.announce()
+        await quiet()
+        after = seconds_taken("scripted", SUCCEEDED)
+        assert after == [count + 1, pytest.approx(seconds + 30, abs=1)]

@@ -47,7 +47,7 @@ class AccessPolicy:
         ]
         if settings.token is not None:
             self._known.append(_Known(_digest(settings.token.get_secret_value()), "", write=False))
-        self._open = is_loopback(settings.host) and settings.token is None
+        self.is_open = is_loopback(settings.host) and settings.token is None
         """Whether one of this machine may read without a token."""
 
     def reader(self, request: Request) -> Caller:
@@ -56,7 +56,7 @@ class AccessPolicy:
         given = request.headers.get("authorization")
         if given is not None:
             return self._caller(given, source)
-        if not self._open:
+        if not self.is_open:
             raise ProblemError("unauthorized", "there is no token in the request")
         if not self._sources.is_local(request):
             raise ProblemError("unauthorized", "it comes through a proxy, and there is no token in it")

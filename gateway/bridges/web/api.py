@@ -1,7 +1,7 @@
 """The paths, and what answers each."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.api.bridge import Context
-from gateway.bridges.web import inventory, problems
+from gateway.bridges.web import inventory, openapi, problems
 from gateway.bridges.web.access_policy import AccessPolicy
 from gateway.bridges.web.commands import Commands, body_of, reason_in
 from gateway.bridges.web.problems import ProblemError
@@ -32,12 +32,15 @@ class Api:
         self._context = context
         self._access = door
         self._commands = commands
+        self._document: dict[str, Any] | None = None
+        """The OpenAPI document, from the first time on that somebody wants it."""
 
     def app(self, *others: Route) -> Starlette:
         """Return the application, `others` of the bridge's paths included."""
         return Starlette(
             routes=[
                 *others,
+                Route(openapi.PATH, self.guarded(self._openapi)),
                 self._route("/devices", self._devices, "GET"),
                 self._route("/devices/{serial:path}/set", self._set, "POST"),
                 self._route("/devices/{serial:path}", self._device, "GET"),
@@ -69,6 +72,12 @@ class Api:
                 return problems.response(ProblemError("failed", "nothing more is known here"))
 
         return answered
+
+    async def _openapi(self, request: Request) -> Response:
+        self._access.reader(request)
+        if self._document is None:
+            self._document = openapi.document(request.app.routes, is_open=self._access.is_open)
+        return json_response(self._document)
 
     async def _devices(self, request: Request) -> Response:
         self._access.reader(request)

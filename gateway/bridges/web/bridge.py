@@ -15,7 +15,7 @@ from gateway.bridges.web import problems
 from gateway.bridges.web.access_policy import AccessPolicy
 from gateway.bridges.web.api import Api
 from gateway.bridges.web.commands import Commands, takes
-from gateway.bridges.web.metrics import METRICS
+from gateway.bridges.web.metrics import METRICS, POINT_METRICS, Shown
 from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.settings import WebSettings
 from gateway.config.host import at
@@ -74,6 +74,8 @@ class WebBridge:
         listener = listen(settings.host, settings.port, f"bridges.{self._context.name}.port")
         self.port = listener.getsockname()[1]
         METRICS.watch(self._context.name, self._context)
+        if settings.metrics_points:
+            POINT_METRICS.watch(self._context.name, Shown(self._context, tuple(settings.metrics_points)))
         app = self._api.app(
             Route("/metrics", self._api.guarded(self._metrics)),
             Route("/healthz", self._healthz),
@@ -96,6 +98,7 @@ class WebBridge:
     async def stop(self) -> None:
         """Listen no more."""
         METRICS.forget(self._context.name)
+        POINT_METRICS.forget(self._context.name)
         REFUSED.forget(self._context.name)
         self.port = 0
 

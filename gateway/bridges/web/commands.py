@@ -13,6 +13,8 @@ from starlette.responses import Response
 
 from gateway.api.contexts import OriginContext
 from gateway.bridges.web.access_policy import Caller
+from gateway.bridges.web.answers import Reasoned
+from gateway.bridges.web.openapi import WAIT_LIMIT
 from gateway.bridges.web.problems import ProblemError, worst
 from gateway.bridges.web.replies import json_response
 from gateway.commands.requests import Request, RequestError, parse_object
@@ -23,8 +25,6 @@ from gateway.http.body import BodyError, read_body
 BODY_LIMIT: Final = 64 * 1024
 BODY_TIMEOUT: Final = 10.0
 """Seconds that a client has for a body."""
-WAIT_LIMIT: Final = 300.0
-"""Seconds that an answer is held back at most."""
 BODY_KINDS: Final = {408: "timed_out", 413: "too_large"}
 
 
@@ -162,14 +162,10 @@ def reason_in(body: bytes) -> str:
     if not body.strip():
         return ""
     try:
-        said: _Halting = strict.decode(body, _Halting)
+        said: Reasoned = strict.decode(body, Reasoned)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError(Reason.BAD_REQUEST, f'it takes {{"reason": "…"}}: {error}') from None
     return said.reason
-
-
-class _Halting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    reason: str = ""
 
 
 def _wait_in(http: HttpRequest) -> float:

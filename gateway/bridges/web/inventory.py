@@ -8,21 +8,19 @@ from starlette.responses import Response
 
 from gateway.api.bridge import Context
 from gateway.bridges.web.access_policy import Caller
+from gateway.bridges.web.openapi import OFFSET_LIMIT, PAGE, PAGE_LIMIT
 from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.replies import json_response
 from gateway.core import shapes
 from gateway.core.model import DeviceKind, Range, Reason
 
-PAGE: Final = 1_000
-PAGE_LIMIT: Final = 5_000
-"""Devices in one answer."""
 NAME_LIMIT: Final = 64
 
 
 def devices(context: Context, request: Request) -> Response:
     """Answer which devices there are: `?plant=&kind=&offset=&limit=`."""
     query = request.query_params
-    offset = _whole(query, "offset", 0, 0, 1_000_000_000)
+    offset = _whole(query, "offset", 0, 0, OFFSET_LIMIT)
     limit = _whole(query, "limit", PAGE, 1, PAGE_LIMIT)
     kind = query.get("kind")
     if kind is not None and kind not in list(DeviceKind):

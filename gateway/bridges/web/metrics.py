@@ -1,8 +1,10 @@
-"""The metrics of the gateway as a whole. Each bridge brings metrics of its own."""
+"""The metrics of the gateway as a whole, and points where they are wanted. Each bridge brings metrics of its own."""
 
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final
+
+import msgspec
 
 from gateway import __version__
 from gateway.api.contexts import SinkContext
@@ -35,6 +37,29 @@ def _ages(context: SinkContext) -> Later:
         if state.time is not None
     )
 
+
+class Shown(msgspec.Struct, frozen=True):
+    """Points that a bridge was told to show."""
+
+    context: SinkContext
+    points: tuple[str, ...]
+
+
+def _points(shown: Shown) -> Later:
+    states, points = shown.context.states(), shown.points
+    return lambda: (
+        ((state.device.serial, point), value)
+        for state in states
+        # What is stale is no number of now: its series ends, and comes again.
+        if state.quality is Quality.GOOD
+        for point in points
+        if isinstance(value := state.values.get(point), (int, float))
+    )
+
+
+POINT_METRICS: Final = Metrics[Shown](
+    gauge("sems_gateway_point", "Newest value of a device's point, in the point's unit", _points, "serial", "point"),
+)
 
 METRICS: Final = Metrics[SinkContext](
     gauge(

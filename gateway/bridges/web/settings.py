@@ -1,6 +1,7 @@
 """`type: web`, as the configuration has it."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Annotated, Final, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -10,6 +11,7 @@ from gateway.config.host import Host
 from gateway.config.network import Network
 from gateway.config.secret import Secret
 from gateway.config.settings import Settings
+from gateway.core.points import POINTS, Type
 from gateway.http.addresses import is_loopback
 from gateway.http.settings import HOSTS_HELP, HostName, TlsSettings
 
@@ -56,6 +58,10 @@ class WebSettings(BridgeSettings):
         default=64, ge=1, le=100_000, description="of one address (an IPv6 /64), unless a trusted proxy's"
     )
 
+    metrics_points: list[str] = Field(
+        default=[], description="points that /metrics shows of each device while its data are good; none: no points"
+    )
+
     @property
     def connections(self) -> int:
         """See `BridgeSettings.connections`."""
@@ -69,6 +75,18 @@ class WebSettings(BridgeSettings):
     def roles(self) -> frozenset[str]:
         """See `BridgeSettings.roles`: the names of tokens."""
         return frozenset(self.tokens)
+
+    @field_validator("metrics_points")
+    @classmethod
+    def _numbers_that_there_are(cls, names: list[str]) -> list[str]:
+        for name in names:
+            point = POINTS.get(name)
+            if point is None:
+                near = get_close_matches(name, POINTS, 1)
+                raise ValueError(f"there is no point {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
+            if point.type in (Type.TEXT, Type.ENUM):
+                raise ValueError(f"{name} is no number, and metrics are; leave it out")
+        return list(dict.fromkeys(names))
 
     @field_validator("token")
     @classmethod

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from gateway.bridges.web.problems import KINDS
 from tests.bridges.web.conftest import SN, WRITER, served
 from tests.kit.bench import EVERYTHING
 
 DOC = Path(__file__).parents[3] / "docs" / "http.md"
 COMMANDS = re.findall(r"^curl .*$", DOC.read_text("utf-8"), re.MULTILINE)
+
+
+def test_each_problem_stands_in_the_table_by_its_status():
+    rows = re.findall(r"^\| ([\d, ]+) \| (.*) \|$", DOC.read_text("utf-8"), re.MULTILINE)
+    listed = {name: statuses for statuses, text in rows for name in re.findall(r"`(\w+)`", text)}
+    for kind, row in KINDS.items():
+        assert str(row.status) in listed[kind], kind
 
 
 @pytest.mark.system
@@ -28,10 +36,11 @@ async def test_every_example_does_what_it_says(tmp_path):
             )
             out, _ = await process.communicate()
             answers.append(json.loads(out))
-    devices, storage, device, bridges, taken, ended, command, cancelled, halted, resumed = answers
+    devices, storage, device, bridges, document, taken, ended, command, cancelled, halted, resumed = answers
     assert devices["total"] == storage["total"] == 1
     assert device["setpoints"]["active_power_limit"]["max"] == 100
     assert "web" in bridges["bridges"]
+    assert document["openapi"] == "3.1.0"
     assert taken["commands"][0]["value"] == 60
     assert ended["commands"][0]["state"] == "succeeded"
     assert [step["state"] for step in command["steps"]] == ["accepted", "sent", "succeeded"]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from gateway.bridges.web import WebBridge, WebSettings
 from gateway.core.findings import FindingCode
-from gateway.core.model import Alarm, Severity
+from gateway.core.model import Alarm, Quality, Severity
 from tests.kit.bench import INVERTER, Bench, until
 
 
@@ -146,3 +146,40 @@ async def test_what_a_bridge_doubts_is_shown_until_it_is_settled(tmp_path):
 
         runner.settle(FindingCode.LIST_DOUBTED, "P1")
         assert "findings" not in (await get(runner, "/readyz")).json()
+
+
+async def points_shown(runner):
+    families = {f.name: f.samples for f in text_string_to_metric_families((await get(runner, "/metrics")).text)}
+    assert "sems_gateway_bridge_up" in families
+    return {(s.labels["serial"], s.labels["point"]): s.value for s in families.get("sems_gateway_point", [])}
+
+
+async def test_points_are_metrics_where_they_are_wanted_and_only_while_they_are_good(tmp_path):
+    async with Bench(tmp_path) as bench:
+        bench.announce()
+        bench.publish(interval=60, ac_power=4200.0, running=True, work_mode="general", pv_power=5000.0)
+        wanted = ["ac_power", "battery_soc", "running"]
+        runner = bench.run(WebBridge, WebSettings(port=0, metrics_points=wanted), "web")
+        await until(bench.router.bridges)
+        sn = INVERTER.serial
+        assert await points_shown(runner) == {(sn, "ac_power"): 4200, (sn, "running"): 1}
+        bench.publish(interval=0.001, ac_power=4300.0)
+        await until(lambda: bench.router.age() or bench.router.state(sn).quality is Quality.STALE)
+        assert await points_shown(runner) == {}
+        bench.publish(interval=60, ac_power=10.0)
+        assert await points_shown(runner) == {(sn, "ac_power"): 10}
+
+
+async def test_points_are_no_metrics_unless_they_are_named(tmp_path):
+    async with Bench(tmp_path) as bench:
+        bench.announce()
+        bench.publish(ac_power=4200.0)
+        runner = bench.run(WebBridge, WebSettings(port=0), "web")
+        await until(bench.router.bridges)
+        assert await points_shown(runner) == {}
+
+
+@pytest.mark.parametrize(("name", "said"), [("ac_powr", "did you mean ac_power"), ("work_mode", "is no number")])
+def test_points_that_can_be_no_metrics_are_refused(name, said):
+    with pytest.raises(ValidationError, match=said):
+        WebSettings(metrics_points=[name])
