@@ -157,6 +157,7 @@ class Gateway:
         self.runners |= {runner.name: runner for runner in begun}
         self._use_bridges()
         for runner in begun:
+            runner.is_to_start()
             runner.start()
 
     async def start(self) -> None:
@@ -188,6 +189,8 @@ class Gateway:
         ]
         self._ageing = asyncio.create_task(self._age(), name="ageing")
         self._halts = asyncio.create_task(self._halting.follow(), name="halts of others")
+        for runner in self.runners.values():
+            runner.is_to_start()
         for runner in self.runners.values():
             runner.start()
         self._started = True

@@ -125,11 +125,14 @@ class Runner:
         """Have a sink miss nothing from now on, though it has not started."""
         self._attach()
 
+    def is_to_start(self) -> None:
+        """Have it be down, for all to see, until it says otherwise."""
+        if self._status is None:
+            self.report(up=None, detail="starting")
+
     def start(self) -> None:
         """Begin to run the bridge, in a task of its own. A sink misses nothing from now on."""
         self._attach()
-        if self._status is None:
-            self.report(up=None, detail="starting")
         self._main = asyncio.create_task(self._run(), name=f"bridge {self.name}")
 
     async def stop(self, within: float = STOP_TIMEOUT) -> None:

@@ -84,3 +84,24 @@ async def test_to_discover_ends_at_a_refusal(gateway, password):
     (status,) = it.router.bridges()
     assert not status.up
     assert ("refused" if password == "wrong" else "can't be reached") in status.detail
+
+
+async def test_a_bridge_that_still_connects_is_not_up(gateway):
+    """A broker that accepts and says nothing: nobody may take the gateway for ready."""
+    async with cloud() as simulator:
+        held = []
+        silent = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+        port = silent.sockets[0].getsockname()[1]
+        it = gateway(
+            f"sems: {{type: open_api, account: demo, password: demo, url: '{simulator.url}'}}\n"
+            f"  mqtt: {{type: mqtt, host: 127.0.0.1, port: {port}}}"
+        )
+        await it.start()
+        status = {one.name: one.up for one in it.router.bridges()}
+        assert status == {"cli": False, "sems": False, "mqtt": False}
+        await until(lambda: {one.name: one.up for one in it.router.bridges()}["sems"])
+        assert not {one.name: one.up for one in it.router.bridges()}["mqtt"]
+        await it.stop()
+        for writer in held:
+            writer.close()
+        silent.close()

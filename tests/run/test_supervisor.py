@@ -231,6 +231,7 @@ async def test_a_bridge_is_down_until_it_has_started(tmp_path):
 
     async with Bench(tmp_path, clock=FakeClock()) as bench:
         runner = bench.run(Slow, BridgeSettings())
+        runner.is_to_start()
         await asyncio.sleep(1)
         assert status(bench)[runner.name] == (False, "starting")
         await asyncio.sleep(10)
