@@ -4,12 +4,12 @@ import io
 import logging
 import sys
 from collections.abc import MutableMapping
-from contextlib import suppress
 from typing import Any, Final, TextIO, cast
 
 import structlog
 
 from gateway.core.text import MAX_LINE, escaped
+from gateway.run.log_writer import writer
 from gateway.run.settings import LogSettings
 
 
@@ -17,14 +17,11 @@ class _Stderr(io.TextIOBase):
     """Standard error as it is when a line is written: the demo's live table takes it over for a while."""
 
     def write(self, text: str) -> int:
-        # Whoever read it may be gone; that must end nothing but the log.
-        with suppress(OSError):
-            sys.stderr.write(text)
+        writer.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with suppress(OSError):
-            sys.stderr.flush()
+        """Do nothing: each line is flushed."""
 
 
 class _Threshold:

@@ -12,10 +12,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any, Final
 
 import structlog
+
+from gateway.run.log_writer import writer
 
 STOP_WITHIN: Final = 4.0
 """Seconds in which all parts of a gateway stop, one after the other."""
@@ -24,6 +25,8 @@ CUT_AFTER: Final = 4.4
 END_WITHIN: Final = 4.8
 """Seconds after which the kernel ends it (SIGALRM), should even that hang."""
 EXIT_HUNG: Final = 1
+LAST_WORDS: Final = 0.2
+"""Seconds that the log has for them."""
 _SHOWN: Final = 10
 """Tasks and threads that are named."""
 
@@ -70,10 +73,7 @@ def on_signal(on_hangup: Callable[[], object]) -> asyncio.Event:
 def leave() -> None:
     """End the process where a signal asked for it: all is done, and Python's own end may take long on a busy one."""
     if signal.getitimer(signal.ITIMER_REAL)[0] > 0:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(0)
+        os._exit(0)  # what is logged has been flushed, and nothing else is written
 
 
 def _wait(
@@ -90,6 +90,7 @@ def _wait(
 def _cut(loop: asyncio.AbstractEventLoop) -> None:
     threading.Event().wait(CUT_AFTER)
     log.error("it hangs, so it ends without good order, as in a crash", **_hanging(loop))
+    writer.flush(LAST_WORDS)
     os._exit(EXIT_HUNG)
 
 

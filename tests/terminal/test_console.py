@@ -103,5 +103,5 @@ def test_nothing_else_writes_to_a_terminal():
     assert found == {
         "terminal/console.py: sys.stdout.write",
         "terminal/console.py: sys.stderr.write",
-        "run/logs.py: sys.stderr.write",
+        "run/log_writer.py: sys.stderr.write",
     }
