@@ -1,11 +1,11 @@
 """Whoever does not read the log stops nothing but the log."""
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -21,7 +21,11 @@ def test_a_gateway_whose_log_nobody_reads_goes_on_and_ends_in_good_order(tmp_pat
     config = tmp_path / "config.yaml"
     config.write_text(f"log: {{level: debug}}\nbridges: {{web: {{type: web, port: {port}}}}}")
     reading, writing = os.pipe()
-    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"nobody reads this\n" * 100)
+    os.set_blocking(writing, True)
     process = subprocess.Popen([*COMMAND, "run", str(config)], stderr=writing, stdin=subprocess.DEVNULL)
     os.close(writing)
     try:
@@ -33,8 +37,6 @@ def test_a_gateway_whose_log_nobody_reads_goes_on_and_ends_in_good_order(tmp_pat
                 return False
 
         eventually(answers)
-        for n in range(200):  # each is a line, for it is refused
-            httpx.post(f"http://127.0.0.1:{port}/api/v1/halt", headers={"Host": f"h{n}.example"}, trust_env=False)
         process.send_signal(signal.SIGHUP)
         assert answers()
         process.send_signal(signal.SIGTERM)
