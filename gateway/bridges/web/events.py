@@ -55,6 +55,8 @@ class Reader:
 
     def put(self, updates: Updates) -> None:
         """Take what has changed."""
+        if self.is_behind:
+            return
         self.serials |= updates.states.keys()
         self.serials -= updates.removed
         self.removed |= updates.removed
