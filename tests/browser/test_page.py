@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.model import Alarm, DeviceKind
 from tests.bridges.web.conftest import SN, TOKENS, WRITER, served
-from tests.kit.bench import INVERTER, until
+from tests.kit.bench import INVERTER, collected, until
 from tests.kit.chromium import driven
 from tests.kit.ports import free_port
 from tests.kit.terminal import HOSTILE
@@ -162,6 +162,35 @@ async def test_what_is_lost_is_said_and_greyed_and_comes_back(tmp_path):
             assert {source for source, _ in tab.console} <= {"network"}
 
 
+async def test_steps_that_came_while_the_stream_was_lost_are_asked_for(tmp_path):
+    port = free_port()
+    async with served(tmp_path / "data", port=port) as it:
+        it.bench.publish(ac_power=1000.0)
+        async with driven(it.url + "/", tmp_path / "browser") as tab:
+            await tab.until(LIVE)
+            it.controller.gate.clear()
+            await it.set({"active_power_limit": 50})
+            await tab.until(has("commands", "sent"))
+            await it.runner.stop()
+            async with collected(it.bench.router) as (events, _):
+                it.controller.gate.set()
+                await until(lambda: any(event.state.final for event in events))
+            await tab.until(f"!({LIVE})")
+            it.runner.start()
+            await tab.until(f"{LIVE} && {has('commands', 'succeeded')}")
+            assert (await tab.run(text("commands"))).count("accepted") == 1
+
+
+async def test_a_device_that_is_gone_is_not_shown_as_there(it, tmp_path):
+    async with driven(it.url + "/", tmp_path / "browser") as tab:
+        await tab.until(LIVE)
+        await open_device(tab)
+        await tab.until(has("device", "4210"))
+        it.bench.router.withdraw("scripted", SN)
+        await tab.until(has("device-state", "not known any more"))
+        assert "House" not in await tab.run(text("devices"))
+
+
 async def test_what_is_old_is_not_shown_as_new(it, tmp_path):
     it.bench.announce(serial="OLD", name="Shed")
     it.bench.publish("OLD", age=7200.0, ac_power=1.0)
@@ -192,7 +221,7 @@ async def test_of_thousands_only_those_in_sight_are_there(it, tmp_path):
         it.bench.announce(serial=f"SN{number:05}", name=f"Inverter {number:05}")
         it.bench.publish(f"SN{number:05}", ac_power=float(number), battery_soc=50.0)
     async with driven(it.url + "/", tmp_path / "browser") as tab:
-        await tab.until(f"{LIVE} && {has('count', '2001 of 2001')}")
+        await tab.until(f"{LIVE} && {text('count')} === '2001 of 2001'")
         rows = "document.querySelectorAll('#devices .row').length"
         assert 3 < await tab.run(rows) < 40
         await tab.run("document.getElementById('devices').focus()")
@@ -206,7 +235,7 @@ async def test_of_thousands_only_those_in_sight_are_there(it, tmp_path):
             "document.getElementById('search').value = 'SN00042';"
             "document.getElementById('search').dispatchEvent(new Event('input'))"
         )
-        await tab.until(has("count", "1 of 2001"))
+        await tab.until(f"{text('count')} === '1 of 2001'")
         assert "Inverter 00042" in await tab.run(text("devices"))
 
 

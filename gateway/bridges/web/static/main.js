@@ -43,12 +43,17 @@ const EVENTS = {
     live = true;
     document.body.classList.remove("lost");
     text($("stream"), "Live");
-    problem("");
     control();
     refresh();
+    catchUp();
   },
   devices(data) {
-    for (const device of data.devices) (coming ?? devices).set(device.serial, device);
+    for (const device of data.devices) {
+      // Of thousands, not made anew for each comparison.
+      device.order = `${device.plant}\n${device.name}\n${device.serial}`;
+      device.words = `${device.order}\n${device.model}`.toLowerCase();
+      (coming ?? devices).set(device.serial, device);
+    }
     if (!coming) refresh();
   },
   removed(data) {
@@ -101,21 +106,14 @@ function refresh() {
     due = false;
     const wanted = $("search").value.trim().toLowerCase();
     const quality = $("quality").value;
-    const named = (each) =>
-      !wanted || `${each.name}\n${each.serial}\n${each.plant}\n${each.model}`.toLowerCase().includes(wanted);
-    const all = [...devices.values()].filter((each) => named(each) && (!quality || each.quality === quality));
-    all.sort((a, b) => order(a, b));
+    const known = [...devices.values()].sort((a, b) => (a.order < b.order ? -1 : 1));
+    const all = known.filter((each) => each.words.includes(wanted) && (!quality || each.quality === quality));
     showPlants(all.filter((each) => each.kind === "plant"));
     const found = all.filter((each) => each.kind !== "plant");
-    text($("count"), `${found.length} of ${[...devices.values()].filter((each) => each.kind !== "plant").length}`);
+    text($("count"), `${found.length} of ${known.filter((each) => each.kind !== "plant").length}`);
     list.show(found);
     tick();
   });
-}
-
-function order(a, b) {
-  const [one, other] = [`${a.plant}\n${a.name}\n${a.serial}`, `${b.plant}\n${b.name}\n${b.serial}`];
-  return one < other ? -1 : one > other ? 1 : 0;
 }
 
 const cards = new Map(); // serial → its card and the state that is drawn there
@@ -162,6 +160,7 @@ function tick() {
   }
   const opened = devices.get(panel.serial);
   if (opened) panel.show(opened, ageOf(opened));
+  else if (panel.serial && live) panel.gone();
   list.paint();
 }
 
@@ -192,6 +191,21 @@ const local = (time) => new Date(time).toLocaleString();
 
 // Commands
 
+const OPEN = new Set(["accepted", "sent"]);
+
+// Steps that came while the stream was lost.
+async function catchUp() {
+  for (const box of [...$("commands").children].filter((each) => OPEN.has(each.dataset.state))) {
+    try {
+      const command = await ask(`/commands/${encodeURIComponent(box.dataset.id)}`);
+      box.querySelector("ol").replaceChildren();
+      for (const each of command.steps) step({ ...command, ...each });
+    } catch (error) {
+      box.querySelector("ol").append(el("li", {}, `What became of it is not known here: ${error.message}`));
+    }
+  }
+}
+
 function step(data) {
   let box = [...$("commands").children].find((each) => each.dataset.id === data.id);
   if (!box) {
@@ -200,6 +214,7 @@ function step(data) {
     $("commands").prepend(box);
     while ($("commands").children.length > COMMANDS) $("commands").lastElementChild.remove();
   }
+  if (!data.correction) box.dataset.state = data.state;
   let words = data.correction ? `${data.state} (known later)` : data.state;
   if (data.verified === false) words += ", not read back";
   const why = [data.reason, data.detail].filter(Boolean).join(": ");
@@ -262,6 +277,7 @@ $("token-forget").addEventListener("click", () => useToken(""));
 
 function useToken(given) {
   token.set(given);
+  mayWrite = null; // what may be set is asked anew
   $("token").value = "";
   showTokenForm(false);
   stream.again();

@@ -85,6 +85,11 @@ export class Panel {
     points.forEach((point, n) => text(body.rows[n].cells[1], shown(device.values[point])));
   }
 
+  gone() {
+    text($("device-state"), `${this.#serial} is not known any more; these were its last values.`);
+    $("device").classList.add("old-values");
+  }
+
   #offer() {
     const row = this.#setpoints[$("setpoint").value];
     const options = row.type === "boolean" ? ["true", "false"] : row.options;
