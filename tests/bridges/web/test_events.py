@@ -59,6 +59,16 @@ async def reading(it, token=None):
         yield Read(answer.aiter_lines())
 
 
+async def refused(it, headers=None):
+    """Return the status and reason of a request that is not to be answered with a stream, which has no end."""
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+        client.stream("GET", it.url + PATH, headers=headers) as answer,
+    ):
+        assert answer.status_code != 200
+        return answer.status_code, json.loads(await answer.aread())["reason"]
+
+
 def values(data):
     return {device["serial"]: device["values"] for device in data["devices"]}
 
@@ -132,8 +142,7 @@ async def test_the_token_says_whether_it_may_write(it):
 )
 async def test_strangers_do_not_read_it(tmp_path, headers, reason):
     async with served(tmp_path, token="a-token-for-every-reader") as it:
-        answer = await it.get(PATH, headers=headers)
-        assert answer.json()["reason"] == reason
+        assert (await refused(it, headers))[1] == reason
         assert not it.runner.bridge._streams.readers
 
 
@@ -163,8 +172,7 @@ async def test_so_many_read_at_a_time(it, monkeypatch):
     monkeypatch.setattr(events, "MAX_READERS", 1)
     async with reading(it) as stream:
         await stream.until("whole")
-        answer = await it.get(PATH)
-        assert (answer.status_code, answer.json()["reason"]) == (503, "too_many_streams")
+        assert await refused(it) == (503, "too_many_streams")
     await until(lambda: not it.runner.bridge._streams.readers)
     async with reading(it) as stream:
         await stream.until("whole")
