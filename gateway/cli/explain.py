@@ -20,6 +20,7 @@ from gateway.cli.output import EXIT_CONFIG, EXIT_FAILED, err, fail, in_json, out
 from gateway.cli.target import NoConfigError
 from gateway.commands.policy.rules import Rule
 from gateway.config.document import dotted
+from gateway.core import shapes
 from gateway.run.settings import CLI_BRIDGE, ConfigError
 from gateway.terminal.console import write
 
@@ -69,16 +70,8 @@ def place(explanation: Explanation, allow: Sequence[Rule] | None, lines: Sequenc
 def render(explanation: Explanation, where: Place | None) -> str:
     """Return it as JSON."""
     verdict = explanation.verdict
-    refusal = verdict.refusal
-    whole = {
-        "permitted": refusal is None,
-        "reason": refusal.reason if refusal else None,
-        "detail": refusal.detail if refusal else "",
-        "value": verdict.value,
+    whole = shapes.verdict(verdict) | {
         "rule": where,
-        "checks": [
-            {"check": c.name, "ok": c.reason is None, "reason": c.reason, "detail": c.text} for c in verdict.checks
-        ],
         "unmet": [{"rule": unmet.rule + 1, "key": unmet.key, "name": unmet.name} for unmet in verdict.unmet],
         "running": explanation.running,
     }

@@ -5,6 +5,7 @@ from typing import Any, Final
 from gateway.core.findings import Finding
 from gateway.core.model import BridgeStatus, CommandEvent, CommandState, DeviceState, Range, iso
 from gateway.core.points import SETPOINTS
+from gateway.core.verdict import Verdict
 
 MAX_FINDINGS: Final = 20
 """Findings of a bridge in one message; how many there are stands beside them."""
@@ -69,6 +70,20 @@ def setpoint(name: str, limits: Range) -> dict[str, Any]:
     if limits.step is not None:
         body["step"] = limits.step
     return body
+
+
+def verdict(found: Verdict) -> dict[str, Any]:
+    """Return what judging a command came to: the value as it would be sent, and each check."""
+    refusal = found.refusal
+    return {
+        "permitted": refusal is None,
+        "reason": refusal.reason if refusal else None,
+        "detail": refusal.detail if refusal else "",
+        "value": found.value,
+        "checks": [
+            {"check": c.name, "ok": c.reason is None, "reason": c.reason, "detail": c.text} for c in found.checks
+        ],
+    }
 
 
 def bridge(status: BridgeStatus) -> dict[str, Any]:

@@ -109,6 +109,8 @@ class Screen:
             (
                 "",
                 "[bold]Paste into another terminal[/]  [dim](sudo apt install mosquitto-clients mbpoll curl)[/]",
+                "[dim]# the page: open it in a browser; its token sets values and halts[/]",
+                f"http://127.0.0.1:{self._ports.web}/  [dim]token: {self._ports.web_token}[/]",
                 "[dim]# everything, as it changes[/]",
                 f"mosquitto_sub -p {mqtt} -t 'sems/#' -v",
                 "[dim]# hold an inverter at 10 % of its rated power and see it obey, then let it go[/]",

@@ -1,9 +1,12 @@
 """A real browser without a window, which reaches nothing but this machine."""
 
 import asyncio
+import fcntl
+import json
 import os
 import shutil
 import signal
+import sys
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -14,6 +17,8 @@ OPTIONS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--metrics-recording-only", "--no-pings",
 )  # fmt: skip
+PATIENCE = 120
+"""Seconds after which what should come will not."""
 END = 30
 """Seconds for it to end by itself."""
 
@@ -40,12 +45,144 @@ async def browsing(url, directory, names):
     try:
         yield process
     finally:
-        # With its children, which are of the session that it was started in.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        await _end(process)
+
+
+class Tab:
+    """One page that is driven from outside, by the DevTools protocol over a pipe: it needs no port and no package."""
+
+    def __init__(self, reader, writer):
+        self._reader = reader
+        self._writer = writer
+        self._answers = {}
+        self._last = 0
+        self._session = None
+        self.console = []
+        """What it wrote to its console as an error or a warning, exceptions among it: `(source, text)`."""
+        self.requests = []
+        """The URLs that it asked for."""
+
+    async def read(self):
+        """Take in what the browser says, until it ends."""
+        with suppress(asyncio.IncompleteReadError):
+            while raw := await self._reader.readuntil(b"\0"):
+                message = json.loads(raw[:-1])
+                if "id" in message:
+                    self._answers.pop(message["id"]).set_result(message)
+                else:
+                    self._note(message["method"], message["params"])
+        for answer in self._answers.values():
+            answer.cancel()
+
+    def _note(self, method, params):
+        if method == "Runtime.exceptionThrown":
+            self.console.append(("exception", json.dumps(params["exceptionDetails"])))
+        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.console.append(("console", json.dumps(params["args"])))
+        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.console.append((params["entry"]["source"], json.dumps(params["entry"])))
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+
+    async def call(self, method, **params):
+        """Call a method of the protocol. Fails the test where that fails."""
+        self._last += 1
+        self._answers[self._last] = answer = asyncio.get_running_loop().create_future()
+        message = {"id": self._last, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        self._writer.write(json.dumps(message).encode() + b"\0")
+        async with asyncio.timeout(PATIENCE):
+            found = await answer
+        assert "error" not in found, found
+        return found["result"]
+
+    async def open(self, url):
+        """Show a page."""
+        target = await self.call("Target.createTarget", url="about:blank")
+        attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Runtime", "Log", "Network", "Page"):
+            await self.call(f"{domain}.enable")
+        await self.call("Page.navigate", url=url)
+        async with asyncio.timeout(PATIENCE):
+            while not await self.run("document.readyState === 'complete' && location.href !== 'about:blank'"):
+                await asyncio.sleep(0.05)
+
+    async def run(self, script):
+        """Return what an expression of JavaScript comes to, as JSON has it."""
+        found = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    async def until(self, script):
+        """Wait until an expression is true; return what it came to."""
         try:
-            async with asyncio.timeout(END):
-                await process.wait()
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            async with asyncio.timeout(PATIENCE):
+                while not (found := await self.run(script)):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"never true: {script}\n{await self.run('document.body.innerText')}") from None
+        return found
+
+    async def key(self, key, code):
+        """Press a key that has no text."""
+        for type_ in ("rawKeyDown", "keyUp"):
+            await self.call("Input.dispatchKeyEvent", type=type_, key=key, code=key, windowsVirtualKeyCode=code)
+
+
+_PIPED = """
+import os, sys
+for place, fd in zip((3, 4), sys.argv[1:3]):
+    os.dup2(int(fd), place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""The protocol is spoken on the descriptors 3 and 4."""
+
+
+@asynccontextmanager
+async def driven(url, directory):
+    """Give a `Tab` that shows a page."""
+    program = need_chromium()
+    theirs_in, ours_out = os.pipe()
+    ours_in, theirs_out = os.pipe()
+    # So high that none of them is 3 or 4 itself.
+    passed = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs_in, theirs_out)]
+    os.close(theirs_in)
+    os.close(theirs_out)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _PIPED, *map(str, passed), program, *OPTIONS, "--remote-debugging-pipe",
+            f"--user-data-dir={directory}", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "about:blank",
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True, pass_fds=passed, env=os.environ | {"HOME": str(directory)},
+        )  # fmt: skip
+    finally:
+        for fd in passed:
+            os.close(fd)
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=64 * 1024 * 1024)
+    read, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours_in, "rb"))
+    writer, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(ours_out, "wb"))
+    tab = Tab(reader, writer)
+    reading = asyncio.create_task(tab.read())
+    try:
+        await tab.open(url)
+        yield tab
+    finally:
+        await _end(process)
+        reading.cancel()
+        read.close()
+        writer.close()
+
+
+async def _end(process):
+    # With its children, which are of the session that it was started in.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        async with asyncio.timeout(END):
+            await process.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -104,7 +104,16 @@ def test_the_command_line_and_http_work_on_it(demo):
     assert "active_power_limit" in said("sems-gateway audit ")
     assert "control goes on" in said("sems-gateway halt ")
     assert '"value":40' in said("curl -s -H").replace(" ", "")
-    assert httpx.get(f"{re.match(READY, demo.lines[0])[4]}/healthz", trust_env=False).status_code == 200
+    url = re.match(READY, demo.lines[0])[4]
+    assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+    page, token = next(m for line in demo.lines if (m := re.match(r"(http://\S+/) +token: (\S+)$", line))).groups()
+    assert page == f"{url}/"
+    assert "<title>SEMS gateway</title>" in httpx.get(page, trust_env=False).text
+    head = {"Authorization": f"Bearer {token}"}
+    with httpx.stream("GET", f"{url}/api/v1/events", headers=head, trust_env=False, timeout=120) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: begin"
+        assert '"write":true' in next(lines)
 
 
 def test_taken_ports_move_on_and_say_so():

@@ -230,6 +230,16 @@ class Reasoned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class Explained(msgspec.Struct, frozen=True):
+    """What would become of a request to set something; nothing was done."""
+
+    permitted: bool
+    reason: str | None
+    detail: str
+    commands: list[dict[str, Any]]
+    """Each with `setpoint`, the number of the `rule` that lets it in, and every check."""
+
+
 class Nothing(msgspec.Struct, frozen=True):
     """Any object; what is in it is not looked at."""
 

@@ -13,10 +13,11 @@ from gateway.api.bridge import Context
 from gateway.bridges.web import inventory, openapi, problems
 from gateway.bridges.web.access_policy import AccessPolicy
 from gateway.bridges.web.commands import Commands, body_of, reason_in
+from gateway.bridges.web.events import HEADERS, Streams
 from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.replies import json_response
 from gateway.commands.policy.halt import HaltError
-from gateway.core.model import Reason, iso
+from gateway.core.model import Reason
 from gateway.journal.journal import JournalError
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -28,12 +29,13 @@ _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed"}
 class Api:
     """Lets in who may, and answers everybody."""
 
-    def __init__(self, context: Context, door: AccessPolicy, commands: Commands) -> None:
+    def __init__(self, context: Context, door: AccessPolicy, commands: Commands, streams: Streams) -> None:
         self._context = context
         self._access = door
         self._commands = commands
         self._document: dict[str, Any] | None = None
         """The OpenAPI document, from the first time on that somebody wants it."""
+        self._streams = streams
 
     def app(self, *others: Route) -> Starlette:
         """Return the application, `others` of the bridge's paths included."""
@@ -43,8 +45,10 @@ class Api:
                 Route(openapi.PATH, self.guarded(self._openapi)),
                 self._route("/devices", self._devices, "GET"),
                 self._route("/devices/{serial:path}/set", self._set, "POST"),
+                self._route("/devices/{serial:path}/explain", self._explain, "POST"),
                 self._route("/devices/{serial:path}", self._device, "GET"),
                 self._route("/commands/{id:path}", self._command, "GET", "DELETE"),
+                self._route("/events", self._events, "GET"),
                 self._route("/bridges", self._bridges, "GET"),
                 self._route("/halt", self._halt, "GET", "POST"),
                 self._route("/resume", self._resume, "POST"),
@@ -91,6 +95,16 @@ class Api:
         caller = self._access.writer(request)
         return await self._commands.submit(caller, request.path_params["serial"], request)
 
+    async def _explain(self, request: Request) -> Response:
+        caller = self._access.writer(request)
+        return await self._commands.explain(caller, request.path_params["serial"], request)
+
+    async def _events(self, request: Request) -> Response:
+        caller = self._access.reader(request)
+        if request.method == "HEAD":
+            return Response(headers=HEADERS, media_type="text/event-stream")
+        return self._streams.response(caller)
+
     async def _command(self, request: Request) -> Response:
         id_ = request.path_params["id"]
         if request.method == "DELETE":
@@ -117,11 +131,7 @@ class Api:
         return self._halted()
 
     def _halted(self) -> Response:
-        """Answer whether control is halted, since when, by whom and why."""
-        halt = self._context.halted
-        if halt is None:
-            return json_response({"halted": False})
-        return json_response({"halted": True, "by": halt.by, "reason": halt.reason, "since": iso(halt.since)})
+        return json_response(inventory.halt(self._context))
 
 
 async def _wrong_path(_: Request, error: Exception) -> Response:

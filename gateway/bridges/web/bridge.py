@@ -1,4 +1,4 @@
-"""Serves the API, metrics and health over HTTP: to read, on loopback as it is; to command, with a token always."""
+"""Serves the page, the API, metrics and health. To read, on loopback as it is; to command, with a token always."""
 
 import asyncio
 from collections.abc import Iterable
@@ -11,10 +11,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from gateway.api.bridge import BridgeSettings, Context
-from gateway.bridges.web import problems
+from gateway.bridges.web import page, problems
 from gateway.bridges.web.access_policy import AccessPolicy
 from gateway.bridges.web.api import Api
 from gateway.bridges.web.commands import Commands, takes
+from gateway.bridges.web.events import Streams
 from gateway.bridges.web.metrics import METRICS, POINT_METRICS, Shown
 from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.settings import WebSettings
@@ -52,7 +53,8 @@ class WebBridge:
         self._refused = Refused(context.log)
         self._access = AccessPolicy(settings, context, self._refused)
         self._commands = Commands(context, settings.ttl)
-        self._api = Api(context, self._access, self._commands)
+        self._streams = Streams(context)
+        self._api = Api(context, self._access, self._commands, self._streams)
         self._scraping = asyncio.Lock()
         """Held by one scrape at a time: others wait, and take no thread meanwhile."""
         self.port = 0
@@ -77,6 +79,7 @@ class WebBridge:
         if settings.metrics_points:
             POINT_METRICS.watch(self._context.name, Shown(self._context, tuple(settings.metrics_points)))
         app = self._api.app(
+            *page.routes(),
             Route("/metrics", self._api.guarded(self._metrics)),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
@@ -103,7 +106,8 @@ class WebBridge:
         self.port = 0
 
     async def deliver(self, updates: Updates) -> None:
-        """Tell those who wait for the end of a command."""
+        """Tell those who wait for the end of a command, and those who read the stream."""
+        self._streams.deliver(updates)
         for event in updates.events:
             self._commands.step(event)
 

@@ -62,6 +62,23 @@ class Commands:
         body = {"commands": [shapes.step(event) for event in events]}
         return json_response(body, 200 if _ended(events) else 202, headers)
 
+    async def explain(self, caller: Caller, serial: str, http: HttpRequest) -> Response:
+        """Answer what `submit` would say of the same body, check by check. Nothing is counted or done."""
+        commands = self._commands(caller, serial, await self._read(http))
+        verdicts = [self._context.explain(command) for command in commands]
+        refusal = self._context.judge(*commands)
+        body = {
+            "permitted": refusal is None,
+            "reason": refusal.reason if refusal else None,
+            "detail": refusal.detail if refusal else "",
+            "commands": [
+                {"setpoint": command.setpoint, "rule": None if found.rule is None else found.rule + 1}
+                | shapes.verdict(found)
+                for command, found in zip(commands, verdicts, strict=True)
+            ],
+        }
+        return json_response(body)
+
     async def show(self, id_: str, http: HttpRequest) -> Response:
         """Answer what became of a command."""
         seconds = _wait_in(http)

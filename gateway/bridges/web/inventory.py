@@ -1,7 +1,7 @@
 """Devices and bridges, for who reads."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from gateway.bridges.web.openapi import OFFSET_LIMIT, PAGE, PAGE_LIMIT
 from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.replies import json_response
 from gateway.core import shapes
-from gateway.core.model import DeviceKind, Range, Reason
+from gateway.core.model import DeviceKind, Range, Reason, iso
 
 NAME_LIMIT: Final = 64
 
@@ -54,6 +54,14 @@ def device(context: Context, caller: Caller, serial: str) -> Response:
 def bridges(context: Context) -> Response:
     """Answer how every bridge does."""
     return json_response({"bridges": {status.name: shapes.bridge(status) for status in context.bridges()}})
+
+
+def halt(context: Context) -> dict[str, Any]:
+    """Return whether control is halted, since when, by whom and why."""
+    current = context.halted
+    if current is None:
+        return {"halted": False}
+    return {"halted": True, "by": current.by, "reason": current.reason, "since": iso(current.since)}
 
 
 def _whole(query: Mapping[str, str], key: str, default: int, low: int, high: int) -> int:

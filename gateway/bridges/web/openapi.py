@@ -87,6 +87,20 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         query=(_WAIT,),
         located=True,
     ),
+    ("POST", "/api/v1/devices/{serial}/explain"): Operation(
+        id="explain",
+        text="What would become of a request to set something; nothing is done",
+        scope=CONTROL,
+        answers={200: answers.Explained},
+        problems=tuple(Reason),
+        body=answers.SET,
+    ),
+    ("GET", "/api/v1/events"): Operation(
+        id="events",
+        text="What changes, as it does: server-sent events",
+        answers={200: "text/event-stream"},
+        problems=("too_many_streams",),
+    ),
     ("GET", "/api/v1/commands/{id}"): Operation(
         id="command",
         text="A command and all its steps",
@@ -132,11 +146,11 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
 
 
 def operations(routes: Iterable[BaseRoute]) -> list[tuple[str, str]]:
-    """Return (method, path) of all that is served. HEAD is GET without a body, and stands for nothing of its own."""
+    """Return (method, path) of all that is served but the page and its files. HEAD is GET without a body."""
     return [
         (method, route.path_format)
         for route in routes
-        if isinstance(route, Route)
+        if isinstance(route, Route) and route.path_format != "/" and not route.path_format.startswith("/static/")
         for method in sorted((route.methods or {"GET"}) - {"HEAD"})
     ]
 

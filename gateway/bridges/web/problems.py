@@ -62,6 +62,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         403, "A web page of another origin may not", "behind a proxy, name the page's host in hosts of the bridge"
     ),
     "guessing": Kind(429, "Too many wrong tokens from there", "wait as long as Retry-After says"),
+    "too_many_streams": Kind(503, "Too many read the stream", "close pages that nobody looks at", 10),
     "not_found": Kind(404, "Nothing is here", "docs/http.md lists the paths"),
     "unknown_command": Kind(404, "No such command", "its id is in the answer to the request that made it"),
     "not_cancellable": Kind(409, "It can't be cancelled any more", "set what should be in force instead"),

@@ -317,7 +317,9 @@ async def test_a_wait_that_makes_no_sense(it, wait):
 
 
 async def test_what_is_not_there(it):
-    answers = [await it.get(path) for path in ("/api/v1/devices/nobody", "/api/v1/commands/none", "/api/v2", "/")]
+    answers = [
+        await it.get(path) for path in ("/api/v1/devices/nobody", "/api/v1/commands/none", "/api/v2", "/static/")
+    ]
     assert [(a.status_code, a.json()["reason"]) for a in answers] == [
         (404, "unknown_device"),
         (404, "unknown_command"),

@@ -36,11 +36,12 @@ async def test_every_example_does_what_it_says(tmp_path):
             )
             out, _ = await process.communicate()
             answers.append(json.loads(out))
-    devices, storage, device, bridges, document, taken, ended, command, cancelled, halted, resumed = answers
+    devices, storage, device, bridges, document, explained, taken, ended, command, cancelled, halted, resumed = answers
     assert devices["total"] == storage["total"] == 1
     assert device["setpoints"]["active_power_limit"]["max"] == 100
     assert "web" in bridges["bridges"]
     assert document["openapi"] == "3.1.0"
+    assert explained["permitted"] is True
     assert taken["commands"][0]["value"] == 60
     assert ended["commands"][0]["state"] == "succeeded"
     assert [step["state"] for step in command["steps"]] == ["accepted", "sent", "succeeded"]

@@ -1,0 +1,112 @@
+// The list of devices: of thousands, only the rows that can be seen are there.
+
+import { $, age, el, shown, text, watts } from "./dom.js";
+
+const ROW = 64; // px, as in style.css
+const SPARE = 4; // rows above and below
+
+const MAIN = [
+  ["ac_power", "AC", watts], ["pv_power", "PV", watts], ["battery_power", "battery", watts],
+  ["battery_soc", "SoC", (value) => `${shown(value)} %`], ["grid_power", "grid", watts],
+  ["load_power", "load", watts], ["active_power_limit", "limit", (value) => `${shown(value)} %`],
+  ["status", "", shown],
+];
+
+export function summary(values) {
+  return MAIN.filter(([point]) => values[point] !== undefined && values[point] !== null)
+    .map(([point, name, as]) => `${name} ${as(values[point])}`.trim())
+    .slice(0, 5)
+    .join(" · ");
+}
+
+export class DeviceList {
+  #box = $("devices");
+  #tall = el("div", { class: "tall", role: "presentation" });
+  #rows = new Map();
+  #found = [];
+  #at = 0;
+  #open;
+  #ageOf;
+
+  constructor(open, ageOf) {
+    this.#open = open;
+    this.#ageOf = ageOf;
+    this.#box.append(this.#tall);
+    this.#box.addEventListener("scroll", () => requestAnimationFrame(() => this.paint()), { passive: true });
+    new ResizeObserver(() => this.paint()).observe(this.#box);
+    this.#box.addEventListener("keydown", (event) => this.#key(event));
+    this.#box.addEventListener("focus", () => this.paint());
+  }
+
+  // Shows these devices, in this order.
+  show(found) {
+    this.#found = found;
+    this.#at = Math.max(0, Math.min(this.#at, found.length - 1));
+    this.#tall.style.height = `${found.length * ROW}px`;
+    // Rows that are no more would hold the box open, and what it is scrolled to.
+    for (const [index, row] of this.#rows) {
+      if (index < found.length) continue;
+      row.box.remove();
+      this.#rows.delete(index);
+    }
+    this.paint();
+  }
+
+  paint() {
+    const box = this.#box;
+    const first = Math.max(0, Math.floor(box.scrollTop / ROW) - SPARE);
+    const last = Math.min(this.#found.length, Math.ceil((box.scrollTop + box.clientHeight) / ROW) + SPARE);
+    for (const [index, row] of this.#rows) {
+      if (index < first || index >= last) {
+        row.box.remove();
+        this.#rows.delete(index);
+      }
+    }
+    for (let index = first; index < last; index++) this.#fill(index, this.#found[index]);
+    const current = this.#rows.get(this.#at);
+    if (current) box.setAttribute("aria-activedescendant", current.box.id);
+    else box.removeAttribute("aria-activedescendant");
+  }
+
+  #fill(index, device) {
+    let row = this.#rows.get(index);
+    if (!row) {
+      row = { name: el("bdi", { class: "main" }), quality: el("span"), values: el("span", { class: "main-values" }),
+        what: el("bdi", { class: "soft" }) };
+      row.box = el("div", { class: "row", role: "option", id: `row-${index}`, "aria-posinset": index + 1 },
+        row.name, row.quality, row.values, row.what);
+      row.box.style.transform = `translateY(${index * ROW}px)`;
+      row.box.addEventListener("click", () => {
+        this.#at = index;
+        this.#open(this.#found[index].serial);
+      });
+      this.#rows.set(index, row);
+      this.#box.append(row.box);
+    }
+    row.box.setAttribute("aria-setsize", this.#found.length);
+    row.box.setAttribute("aria-selected", String(index === this.#at));
+    row.box.className = `row${index === this.#at ? " at" : ""}${device.quality === "good" ? "" : " old"}`;
+    text(row.name, device.name || device.serial);
+    text(row.quality, `${device.quality}, ${age(this.#ageOf(device))}`);
+    row.quality.className = device.quality;
+    text(row.values, summary(device.values) || "no values");
+    text(row.what, `${device.kind} ${device.model} ${device.serial}`);
+  }
+
+  #key(event) {
+    const rows = Math.max(1, Math.floor(this.#box.clientHeight / ROW));
+    const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: rows, PageUp: -rows, Home: -Infinity, End: Infinity };
+    if (event.key === "Enter" && this.#found[this.#at]) {
+      this.#open(this.#found[this.#at].serial);
+    } else if (event.key in steps) {
+      this.#at = Math.max(0, Math.min(this.#found.length - 1, this.#at + steps[event.key]));
+      const [top, box] = [this.#at * ROW, this.#box];
+      if (top < box.scrollTop) box.scrollTop = top;
+      if (top + ROW > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW - box.clientHeight;
+      this.paint();
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+}
