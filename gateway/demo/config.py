@@ -79,6 +79,7 @@ control:
   enabled: true
   # What both Open API and batch can set goes by the first that is up; the rest by who can.
   order: [sems, newer, batch]
+  resume: [cli, web/demo]   # who may let commands in again after a halt
   allow:
     - devices: ["*"]
       setpoints: [{setpoints}]

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from gateway.api.bridge import BridgeSettings
+from gateway.core.findings import FindingCode
 from gateway.core.model import Alarm, DeviceKind
 from tests.bridges.web.conftest import SN, TOKENS, WRITER, served
-from tests.kit.bench import INVERTER, collected, until
+from tests.kit.bench import EVERYTHING, INVERTER, Silent, collected, until
 from tests.kit.chromium import driven
 from tests.kit.ports import free_port
 from tests.kit.terminal import HOSTILE
@@ -249,3 +251,33 @@ async def test_without_a_token_it_asks_for_one(tmp_path):
             await tab.run("document.getElementById('token-form').requestSubmit()")
             await tab.until(f"{LIVE} && {has('devices', INVERTER.name)}")
             await until(lambda: it.runner.bridge._streams.readers)
+
+
+async def test_a_bridge_that_is_down_says_why_and_a_finding_its_remedy(it, tmp_path):
+    runner = it.bench.run(Silent, BridgeSettings(), "broken")
+    async with driven(it.url + "/", tmp_path / "browser") as tab:
+        await tab.until(LIVE)
+        context = runner.bridge.context
+        context.report(up=False, detail="SEMS refuses the login; trying again in 60 s")
+        await tab.until(f"{has('bridges', 'down broken')} && {has('bridges', 'refuses the login')}")
+        context.find(next(iter(FindingCode)), SN, TAGS, "put it right")
+        await tab.until("document.querySelector('#bridges summary') !== null")
+        await tab.run("document.querySelector('#bridges summary').click()")
+        await tab.until(f"{has('bridges', '<img src=x')} && {has('bridges', 'put it right')}")
+        # What was opened stays open where the bridges change.
+        context.report(up=True)
+        await tab.until(f"{has('bridges', 'up broken')} && {has('bridges', 'put it right')}")
+        assert tab.console == []
+
+
+async def test_who_may_resume_does_so_here(tmp_path):
+    control = EVERYTHING.model_copy(update={"resume": ["web/scada"]})
+    async with served(tmp_path / "data", control=control) as it, driven(it.url + "/", tmp_path / "browser") as tab:
+        await tab.until(LIVE)
+        await give_token(tab)
+        await tab.run(click("halt"))
+        await tab.until(has("halted", "HALTED"))
+        await tab.run(click("resume"))
+        await tab.until(has("halted", "not halted"))
+        assert it.bench.halting.current is None
+        assert tab.console == []

@@ -65,7 +65,8 @@ const EVENTS = {
     control();
   },
   bridges(data) {
-    $("bridges").replaceChildren(...Object.entries(data.bridges).map(([name, each]) => bridge(name, each)));
+    const opened = new Set([...document.querySelectorAll("#bridges details[open]")].map((each) => each.dataset.of));
+    $("bridges").replaceChildren(...Object.entries(data.bridges).map(([name, each]) => bridge(name, each, opened.has(name))));
   },
   alarms(data) {
     alarms = new Map(data.alarms.map((each) => [`${each.serial} ${each.id}`, each]));
@@ -166,15 +167,20 @@ function tick() {
 
 // Bridges and alarms
 
-function bridge(name, each) {
+function bridge(name, each, isOpen) {
   const box = el("li", { "data-bridge": name }, el("strong", { class: each.up ? "good" : "bad" }, each.up ? "up" : "down"),
     " ", el("bdi", {}, name), ` (${each.type}) since `, el("time", { datetime: each.since }, local(each.since)));
   if (each.detail) box.append(el("p", { class: each.up ? "" : "bad" }, each.detail));
-  for (const finding of each.findings ?? []) {
-    box.append(el("p", { class: "warning" }, [finding.subject, finding.text, finding.remedy].filter(Boolean).join(": ")));
+  if (each.findings) {
+    const found = el("details", { "data-of": name }, el("summary", { class: "warning" }, `findings: ${each.findings_total}`));
+    found.open = isOpen;
+    for (const { subject, text: words, remedy } of each.findings) {
+      found.append(el("p", {}, [subject, words, remedy].filter(Boolean).join(": ")));
+    }
+    const more = each.findings_total - each.findings.length;
+    if (more > 0) found.append(el("p", { class: "soft" }, `and ${more} more`));
+    box.append(found);
   }
-  const more = (each.findings_total ?? 0) - (each.findings ?? []).length;
-  if (more > 0) box.append(el("p", { class: "soft" }, `${more} more findings`));
   return box;
 }
 
