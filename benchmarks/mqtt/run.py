@@ -40,6 +40,7 @@ from gateway.bridges.mqtt import payloads
 from gateway.bridges.mqtt.client import Client
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.settings import MqttSettings
+from gateway.core.clock import SystemClock
 from gateway.core.model import Device, DeviceKind, DeviceState, Quality
 from gateway.core.points import POINTS, SETPOINTS
 
@@ -124,7 +125,7 @@ def ours(protocol: str, *, encoding: bool) -> Publisher:
         ended = asyncio.Event()
         client = Client(
             settings, "ours", Message(topic="will", payload=b""), on_message=lambda _: None, on_lost=lambda: None,
-            log=structlog.get_logger(),
+            clock=SystemClock(), log=structlog.get_logger(),
         )  # fmt: skip
         await client.connect()
         for n in range(messages):
