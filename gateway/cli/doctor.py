@@ -3,19 +3,19 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import aclosing
 from typing import Annotated, Final
 
 import msgspec
 import typer
 from rich.console import Console
 
-from gateway.bridges.local import HungUpError, LocalClient, NotRunningError
+from gateway.bridges.local import HungUpError, NotRunningError
 from gateway.bridges.local.protocol import Examine, Examined
 from gateway.cli.config import DataDir, MaybeConfig, target_of
 from gateway.cli.known import discovered
 from gateway.cli.loop import log_errors_only, run_on_loop
 from gateway.cli.output import EXIT_FAILED, in_json, out
+from gateway.cli.running import first_reply
 from gateway.cli.target import NoConfigError, Target
 from gateway.commands.policy.halt import in_words
 from gateway.config.document import ConfigError
@@ -61,10 +61,10 @@ class Line(msgspec.Struct, frozen=True):
 async def examine(target: Target) -> list[Line]:
     """Ask the running gateway; where none runs, look at all that it would need, and at what the account has."""
     try:
-        async with asyncio.timeout(ANSWER_WITHIN), aclosing(LocalClient(target.data_dir).ask(Examine())) as replies:
-            async for reply in replies:
-                if isinstance(reply, Examined):
-                    return list(_lines(reply))
+        async with asyncio.timeout(ANSWER_WITHIN):
+            reply = await first_reply(target, Examine())
+        if isinstance(reply, Examined):
+            return list(_lines(reply))
         missing = "the gateway that runs is another version; run the `sems-gateway` that it was started with"
     except TimeoutError:
         missing = f"a gateway runs with data_dir {target.data_dir}, but it does not answer; see its log"

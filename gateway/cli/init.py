@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from gateway.cli.loop import log_errors_only, run_on_loop
 from gateway.cli.output import EXIT_CONFIG, EXIT_FAILED, err, fail, out
 from gateway.cli.target import Target
 from gateway.config.document import ConfigError, nearest
+from gateway.config.host import split
 from gateway.core import files
 from gateway.core.points import SETPOINTS
 from gateway.core.probe import Mark
@@ -35,8 +35,6 @@ ACCOUNTS: Final = {
 }
 LOOPBACK: Final = "127.0.0.1"
 EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - asked for
-_WITH_PORT: Final = re.compile(r"^(?:\[([0-9A-Fa-f:.]+)\]|([^:/]*)):(\d{1,6})$")
-"""A host or an address in brackets, and a port."""
 COMMENT_COLUMN: Final = 42
 SHOWN: Final = frozenset({"dns", "connection", "tls", "clock", "bridge", "devices", "broker", "port"})
 """What is said of an answer that was tried; of the rest what is wrong."""
@@ -228,8 +226,8 @@ def _commented(row: str, comment: str | None) -> str:
 
 
 def _host_and_port(text: str, default: int) -> tuple[str, int]:
-    found = _WITH_PORT.match(text)
-    return (found[1] or found[2], int(found[3])) if found else (text, default)
+    host, port = split(text)
+    return host, default if port is None else port
 
 
 def init(

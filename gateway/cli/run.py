@@ -1,6 +1,7 @@
 """`sems-gateway run`."""
 
 import os
+from typing import Final
 
 import structlog
 
@@ -14,7 +15,7 @@ from gateway.run.log_writer import writer
 from gateway.run.logs import configure
 from gateway.run.stopping import leave
 
-FLUSH_WITHIN = 0.3
+FLUSH_WITHIN: Final = 0.3
 """Seconds."""
 
 

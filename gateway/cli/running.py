@@ -9,9 +9,9 @@ from gateway.cli.target import Target
 
 async def inventory_of(target: Target) -> Inventory:
     """Return what is known. Raises NotRunningError or HungUpError."""
-    async for reply in LocalClient(target.data_dir).ask(Devices()):
-        if isinstance(reply, Inventory):
-            return reply
+    reply = await first_reply(target, Devices())
+    if isinstance(reply, Inventory):
+        return reply
     raise HungUpError
 
 

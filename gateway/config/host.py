@@ -7,18 +7,26 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, HttpUrl
 
 _WITH_SCHEME: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://([^/:]*)")
-_WITH_PORT: Final = re.compile(r"^([^:\s/]+):(\d+)$|^\[([0-9A-Fa-f:.]+)\]:(\d+)$")
+_WITH_PORT: Final = re.compile(r"^(?:\[([0-9A-Fa-f:.]+)\]|([^:\s/]*)):(\d+)$")
+"""A name or an address, that of IPv6 in brackets, and a port."""
 _NO_HOST: Final = re.compile(r"[\s/@#?\[\]$]")
 
 
 def _alone(host: str) -> str:
     if found := _WITH_SCHEME.match(host):
         raise ValueError(f"write the name or address alone, e.g. `{found[1]}`; port and tls are settings of their own")
-    if found := _WITH_PORT.match(host):
-        raise ValueError(f"write `host: {found[1] or found[3]}` and `port: {found[2] or found[4]}`")
+    name, port = split(host)
+    if name and port is not None:
+        raise ValueError(f"write `host: {name}` and `port: {port}`")
     if _NO_HOST.search(host) or (":" in host and not _is_address(host)):
         raise ValueError("this is no name or address of a host; write it alone, e.g. 192.168.1.20 or broker.local")
     return host
+
+
+def split(text: str) -> tuple[str, int | None]:
+    """Return host and port of a text that has both; else all of it, and None."""
+    found = _WITH_PORT.match(text)
+    return (found[1] or found[2], int(found[3])) if found else (text, None)
 
 
 def _is_address(host: str) -> bool:

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from gateway.core.findings import Finding
-from gateway.core.model import BridgeStatus, CommandEvent, CommandState, DeviceState, Range, iso
+from gateway.core.model import Alarm, BridgeStatus, CommandEvent, CommandState, DeviceState, Range, iso
 from gateway.core.points import SETPOINTS
 from gateway.core.verdict import Verdict
 
@@ -93,6 +93,19 @@ def bridge(status: BridgeStatus) -> dict[str, Any]:
         shown["findings"] = [finding(each) for each in status.findings[:MAX_FINDINGS]]
         shown["findings_total"] = len(status.findings)
     return shown
+
+
+def alarm(each: Alarm) -> dict[str, Any]:
+    """Return an alarm; `cleared` is null while it is active."""
+    return {
+        "id": each.id,
+        "serial": each.serial,
+        "code": each.code,
+        "text": each.text,
+        "severity": each.severity,
+        "raised": iso(each.raised),
+        "cleared": iso(each.cleared) if each.cleared else None,
+    }
 
 
 def finding(each: Finding) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class Gateway:
         self._began = math.inf
         self._started = False
         self._summed_up = False
+        self._unmet_told = False
         self.on_summary: Callable[[str], None] = lambda _: None
         """Told, once, what there is."""
 
@@ -144,7 +145,7 @@ class Gateway:
         ended = [self.runners.pop(name) for name in (*found.gone, *found.changed)]
         await asyncio.gather(*(runner.stop() for runner in ended))
         for runner in ended:
-            runner.forget()
+            runner.forget_findings()
             self._services.runners.pop(runner.name, None)
         for name in found.gone:
             self.router.forget_bridge(name)
@@ -202,7 +203,7 @@ class Gateway:
         What does not stop in time is left behind: the journal takes it for a crash. Also where it has not started yet.
         """
         parts = Parts()
-        for task in (self._ageing, self._halts):
+        for task in (self._ageing, self._halts, *self._reloads):
             if task is not None:
                 task.cancel()
         await parts.stop("commands", self._dispatcher.stop(), others=3.2)
@@ -293,12 +294,14 @@ class Gateway:
             for n in range(0, len(aged), AGED_PER_TURN):
                 self.router.age(aged[n : n + AGED_PER_TURN])
                 await asyncio.sleep(0)
-            if not self._summed_up:
-                # One look later, for what was found just now has no Modbus unit yet.
-                if found or self._clock.monotonic() > self._began + SUMMED_UP_WITHIN:
-                    self._summed_up = True
-                    self._sum_up()
-                found = self._found()
+            # One look later, for what was found just now has no Modbus unit yet.
+            if not self._summed_up and (found or self._clock.monotonic() > self._began + SUMMED_UP_WITHIN):
+                self._summed_up = True
+                self._sum_up()
+            if found and not self._unmet_told:
+                self._unmet_told = True
+                self._tell_unmet()
+            found = self._unmet_told or self._found()
 
     def _found(self) -> bool:
         """Return whether every bridge that finds devices has done so: it reports up once it has."""
@@ -322,8 +325,6 @@ class Gateway:
             **({"down": ", ".join(down)} if down else {}),
         )
         self.on_summary(f"{plants} plants, {len(devices) - plants} devices; control {control}")
-        if self._found():
-            self._tell_unmet()
 
     def _control_in_words(self) -> str:
         control = self.config.root.control

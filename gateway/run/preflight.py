@@ -62,7 +62,7 @@ def _machine(config: Config) -> Iterator[Probe]:
             Mark.WRONG,
             "data_dir",
             f"{directory} can't be made or written ({error.strerror})",
-            f"have its owner be the user the gateway runs as: chown {_user()} {directory}",
+            f"have its owner be the user the gateway runs as: chown {os.geteuid()} {directory}",
         )
     else:
         yield Probe(Mark.WELL, "data_dir", f"{directory} can be written, and no other gateway uses it")
@@ -76,10 +76,6 @@ def _machine(config: Config) -> Iterator[Probe]:
         if short
         else Probe(Mark.WELL, "descriptors", f"{descriptors.limit()} files and sockets may be open")
     )
-
-
-def _user() -> str:
-    return str(os.geteuid())
 
 
 def _port(claim: Claim) -> Probe:

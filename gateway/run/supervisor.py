@@ -145,10 +145,6 @@ class Runner:
         self._router.detach(self.name)
         MAILBOXES.forget(self.name)
 
-    def forget(self) -> None:
-        """Take back what it found, for it does not come again."""
-        self._forget_findings()
-
     def rest(self) -> None:
         """End what the bridge does by itself; it stays open for what it is asked."""
         for task in self._tasks:
@@ -184,7 +180,7 @@ class Runner:
         """Run the bridge until a part of it raises."""
         self._crashed = asyncio.get_running_loop().create_future()
         self._has_reported = False
-        self._forget_findings()
+        self.forget_findings()
         try:
             await self.bridge.start()
             mailbox = self._attach()
@@ -492,7 +488,8 @@ class Runner:
         ]
         self._router.alarms(findings_source(self.name), serial, alarms)
 
-    def _forget_findings(self) -> None:
+    def forget_findings(self) -> None:
+        """Take back what it found."""
         self._findings.clear()
         for serial in {alarm.serial for alarm in self._router.alarm_book if alarm.code in ALARMING}:
             # Of a device that is not known yet, the book itself has to forget it.

@@ -105,3 +105,20 @@ async def test_a_bridge_that_still_connects_is_not_up(gateway):
         for writer in held:
             writer.close()
         silent.close()
+
+
+async def test_what_rules_name_and_nobody_has_is_told_also_where_a_cloud_was_found_late(gateway, monkeypatch, capsys):
+    monkeypatch.setattr(app, "SUMMED_UP_WITHIN", 0.0)
+    monkeypatch.setattr(app, "AGEING", 0.01)
+    it = gateway(
+        "web: {type: web, port: 0}\ncontrol: {enabled: true, allow: [{devices: [NOBODY], setpoints: [running]}]}"
+    )
+    found = []
+    monkeypatch.setattr(it, "_found", lambda: bool(found))
+    await it.start()
+    await until(lambda: it._summed_up)
+    assert "NOBODY" not in capsys.readouterr().out
+    found.append("all")
+    await until(lambda: it._unmet_told)
+    await it.stop()
+    assert "NOBODY" in capsys.readouterr().out

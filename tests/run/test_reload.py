@@ -80,7 +80,7 @@ async def test_only_what_has_changed_is_restarted(plant):
                 assert finished("reload", plant.file).stdout.strip() == "nothing has changed"
                 plant.write(interval=30)
                 gateway.send_signal(signal.SIGHUP)
-                gateway.line('"event": "reloaded".*|"done": "ended web; control has other rules"')
+                gateway.line('"done": "ended web; control has other rules"')
                 with pytest.raises(httpx.ConnectError):
                     httpx.get(f"http://127.0.0.1:{plant.web}/healthz", trust_env=False)
                 assert answers(client, 3)

@@ -140,19 +140,8 @@ def step(event: CommandEvent) -> bytes:
 
 def alarm(alarm: Alarm, now: datetime) -> bytes:
     """Return an alarm that was raised or cleared; `time` is when the gateway came to know of that."""
-    return _encode(
-        {
-            "state": "raised" if alarm.cleared is None else "cleared",
-            "id": alarm.id,
-            "serial": alarm.serial,
-            "code": alarm.code,
-            "text": alarm.text,
-            "severity": alarm.severity,
-            "raised": iso(alarm.raised),
-            "cleared": iso(alarm.cleared) if alarm.cleared else None,
-            "time": iso(now),
-        }
-    )
+    state = "raised" if alarm.cleared is None else "cleared"
+    return _encode({"state": state} | shapes.alarm(alarm) | {"time": iso(now)})
 
 
 def refusal(

@@ -98,7 +98,7 @@ class Streams:
         )
         yield _event("halt", halt(context))
         yield self._bridges()
-        yield _event("alarms", {"alarms": [alarm(each) for each in context.active_alarms()]})
+        yield _event("alarms", {"alarms": [shapes.alarm(each) for each in context.active_alarms()]})
         for chunk in _devices(context.states()):
             yield chunk
             await asyncio.sleep(0)
@@ -123,7 +123,7 @@ class Streams:
             yield _event("halt", halt(self._context))
         news, reader.news = reader.news, []
         for each in news:
-            yield _event("alarm", alarm(each)) if isinstance(each, Alarm) else _event("step", shapes.step(each))
+            yield _event("alarm", shapes.alarm(each)) if isinstance(each, Alarm) else _event("step", shapes.step(each))
         if reader.bridges:
             reader.bridges = False
             yield self._bridges()
@@ -159,19 +159,6 @@ class StreamResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._streams.readers.discard(self._reader)
-
-
-def alarm(each: Alarm) -> dict[str, Any]:
-    """Return an alarm; `cleared` is null while it is active."""
-    return {
-        "serial": each.serial,
-        "id": each.id,
-        "code": each.code,
-        "text": each.text,
-        "severity": each.severity,
-        "raised": iso(each.raised),
-        "cleared": iso(each.cleared) if each.cleared else None,
-    }
 
 
 def _devices(states: Iterable[DeviceState]) -> Iterator[bytes]:
