@@ -33,6 +33,7 @@ from gateway.bridges.mqtt.under_way import Outgoing, UnderWay, key_of, sent_filt
 from gateway.bridges.mqtt.unsent import Unsent
 from gateway.bridges.mqtt.wire import BufferedPaho, Wire
 from gateway.core.clock import Clock
+from gateway.core.rare_log import RareLog
 from gateway.core.timer import Timer
 
 MAX_UNSENT: Final = 500
@@ -97,6 +98,7 @@ class Client:
         self._clock = clock
         """A wrong one is a cause of trouble with certificates."""
         self._log = log
+        self._rarely = RareLog(log)
         self._loop = asyncio.get_running_loop()
         self._v5 = settings.protocol == "5"
         self.backlog = False
@@ -599,10 +601,15 @@ class Client:
         if paho is not self._paho:
             return
         try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            self._rarely.warning("topic", "a message is passed over: its topic is no UTF-8", bytes=len(message.payload))
+            return
+        try:
             properties = message.properties
             self._on_message_cb(
                 Message(
-                    topic=message.topic,
+                    topic=topic,
                     payload=bytes(message.payload),
                     qos=message.qos,
                     retain=message.retain,

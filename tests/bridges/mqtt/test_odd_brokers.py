@@ -45,6 +45,19 @@ async def test_odd_brokers_are_told_apart(bench, monkeypatch, answer, words):
         assert gateway.status.detail.endswith("; trying again")
 
 
+async def test_a_topic_that_is_no_text_is_passed_over_in_one_line(bench, monkeypatch, capsys):
+    """MQTT 5.0 §1.5.4 has it UTF-8. Another topic that came behind it is read."""
+    monkeypatch.setattr(client_module, "ANSWER_TIMEOUT", 0.3)
+    publish = b"\x30\x07\x00\x03a\xff\xfe\x00x" * 3
+    async with pretender(CONNACK + publish) as broker, bench() as gateway:
+        gateway.announce()
+        gateway.connect(broker)
+        await gateway.down("does not answer")
+        said = capsys.readouterr().out
+    assert said.count("its topic is no UTF-8") == 1
+    assert "Traceback" not in said
+
+
 async def test_a_broker_that_takes_few_at_a_time_is_not_overrun(bench):
     """Receive Maximum, MQTT 5.0 §3.2.2.3.3."""
     async with narrow(receive_maximum=2) as broker, bench() as gateway:
