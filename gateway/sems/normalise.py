@@ -325,6 +325,7 @@ def _scaled(row: ResponseField, point: Point | None) -> Callable[[Json], Value]:
     """Return what reads a number: in the point's range, and none of the row's sentinels."""
     low = -_LARGEST if point is None or point.low is None else point.low
     high = _LARGEST if point is None or point.high is None else point.high
+    smallest = 0.0 if point is None else point.least  # of a power factor
     whole = point is not None and point.type is Type.INTEGER
     scale = row.scale
     none = row.none
@@ -351,7 +352,7 @@ def _scaled(row: ResponseField, point: Point | None) -> Callable[[Json], Value]:
         if scale != 1 or said is not None:
             # Scaling must not add digits: 8.101 kW are 8101 W, not 8101.000000000001. Nor a sign to nothing: -0.0.
             number = round(number * scale, DIGITS) + 0.0
-        if not low <= number <= high:
+        if not low <= number <= high or abs(number) < smallest:
             return None
         return round(number) if whole else number
 

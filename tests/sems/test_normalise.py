@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core.points import POINTS, Type
@@ -107,6 +107,8 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([row.field for row in BY_SN.response]), JSON))
+@example({"power_factor_set": 0})
+@example({"power_factor_set": 0.5})
 def test_whatever_comes_values_fit_their_points(answer):
     for point, value in read(BY_SN, answer, BERLIN, NOW).values.items():
         if value is not None and POINTS[point].type is not Type.TEXT:
