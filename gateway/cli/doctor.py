@@ -40,8 +40,7 @@ FOUND_ZONES: Final = {
     FindingCode.ZONE_INFERRED: "found out from its times",
     FindingCode.ZONE_UNKNOWN: "a guess: nothing says which",
 }
-
-
+CODES: Final = frozenset(FindingCode)
 STYLE: Final = {Mark.WELL: "green", Mark.NOTE: "yellow", Mark.WRONG: "red"}
 
 
@@ -78,19 +77,34 @@ async def examine(target: Target) -> list[Line]:
 def show(console: Console, lines: Sequence[Line], *, summary: bool = True) -> None:
     """Print them: what is wrong with what to do about it, and of many plants no more than those."""
     plants = sum(line.about == "balance" for line in lines)
-    for line in lines:
+    for line, others in _alike(lines):
         if plants > PLANTS and line.mark is Mark.WELL and line.about in ("balance", "zone"):
             continue
         subject = f"{line.subject}: " if line.subject else ""
         console.print(f"{line.mark} {subject}{line.text}", style=STYLE[line.mark], markup=False)
         for row in line.remedy.splitlines():
             console.print(f"    {row}", markup=False)
+        if others:
+            console.print(f"    the same of {', '.join(others)}", markup=False)
     if not summary:
         return
     counts = {mark: sum(line.mark is mark for line in lines) for mark in Mark}
     console.print(
         f"{counts[Mark.WELL]} well, {counts[Mark.NOTE]} to know, {counts[Mark.WRONG]} wrong", style="bold", markup=False
     )
+
+
+def _alike(lines: Sequence[Line]) -> Iterator[tuple[Line, list[str]]]:
+    """Give each line, with the other interfaces or devices of which the same bridge finds the same."""
+    said: dict[tuple[str, ...], tuple[Line, list[str]]] = {}
+    for number, line in enumerate(lines):
+        bridge, _, about = line.subject.rpartition(", ")
+        finding = line.about in CODES and bridge
+        words = (line.text.partition(" (")[0].replace(about, "…"), line.remedy.replace(about, "…"))
+        first, others = said.setdefault((line.about, bridge, *words) if finding else (str(number),), (line, []))
+        if first is not line:
+            others.append(about)
+    return iter(said.values())
 
 
 def render(lines: Sequence[Line]) -> str:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from gateway.api.bridge import BridgeSettings
@@ -14,6 +15,7 @@ from gateway.cli import app, doctor
 from gateway.core.balance import GRID, Flows
 from gateway.core.findings import FindingCode
 from gateway.core.model import GATEWAY, DeviceKind
+from gateway.core.probe import Mark
 from tests.core.test_balance import EXPORTS, IMPORTS, different, flipped
 from tests.kit.bench import Bench, Silent, until
 from tests.kit.clock import NOON
@@ -165,3 +167,16 @@ def test_without_a_running_gateway_it_says_so_and_looks_at_what_one_would_need(f
     found = CliRunner().invoke(app, ["doctor", str(file)])
     assert found.exit_code == code
     assert says in found.stdout
+
+
+def test_what_a_bridge_finds_alike_is_said_once(capsys):
+    def found(interface, field="ext", bridge="sems"):
+        text = f"SEMS answers {interface} with fields nobody knows: {field} (fields_unknown, since {interface})"
+        return doctor.Line(Mark.NOTE, FindingCode.FIELDS_UNKNOWN, f"{bridge}, {interface}", text, f"use: {interface}")
+
+    lines = [found("A"), found("B"), found("C", field="new"), found("A", bridge="other"), found("D")]
+    doctor.show(Console(width=200), lines)
+    shown = capsys.readouterr().out.splitlines()
+    assert [row.strip() for row in shown if "the same of" in row] == ["the same of B, D"]
+    assert sum(row.startswith("!") for row in shown) == 3
+    assert "5 to know" in shown[-1], "the count is of all"
