@@ -10,11 +10,16 @@ from gateway.cli.root import COMMANDS, loaded
 from gateway.core.points import POINTS, Kind
 from gateway.run.schema import json_schema
 
+ELSEWHERE = {"file": "PATH", "env": "NAME"}
+"""Where a secret may stand instead."""
 SECTIONS = ("gateway", "log", "control", "audit")
 
 
 def cell(text):
-    return " ".join(str(text).split()).replace("|", "\\|")
+    """Return a text as a cell: what looks like a tag is none, but where it is code already."""
+    parts = " ".join(str(text).split()).replace("|", "\\|").split("`")
+    parts[::2] = [part.replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts)
 
 
 def table(head, rows):
@@ -49,12 +54,18 @@ class Settings:
             elif one.get("type") == "array":
                 words.append(f"list of {self.type(one.get('items', {}))}")
             elif one.get("type") == "object":
-                values = one.get("additionalProperties")
-                words.append(f"name: {self.type(values)}" if isinstance(values, dict) else "group")
+                words.append(self.mapping(one))
             else:
                 types = one.get("type", "any value")
                 words.append((types if isinstance(types, str) else " or ".join(types)) + self.limits(one))
         return " or ".join(dict.fromkeys(words))
+
+    def mapping(self, one):
+        """What stands for a mapping: that of a secret, of names, or a group of settings."""
+        if (only := next(iter(one.get("properties", ())), "")) in ELSEWHERE and len(one["properties"]) == 1:
+            return f"`{{{only}: {ELSEWHERE[only]}}}`"
+        values = one.get("additionalProperties")
+        return f"name: {self.type(values)}" if isinstance(values, dict) else "group"
 
     @staticmethod
     def limits(one):
@@ -68,14 +79,17 @@ class Settings:
             if name == "type" and not before:
                 continue
             whole = self.resolved(setting)
-            default = f"`{json.dumps(whole['default'], ensure_ascii=False)}`" if "default" in whole else ""
+            groups = list(self.groups(setting))
+            # The defaults of a group are those of its settings.
+            told = "default" in whole and not (groups and isinstance(whole["default"], dict))
+            default = f"`{json.dumps(whole['default'], ensure_ascii=False)}`" if told else ""
             yield (
                 f"`{before}{name}`",
                 self.type(setting),
                 "required" if name in required else default,
                 whole.get("description", ""),
             )
-            for mark, group in self.groups(setting):
+            for mark, group in groups:
                 if group.get("title") not in above:
                     yield from self.rows(group, f"{before}{name}{mark}", (*above, group.get("title")))
 
@@ -87,7 +101,9 @@ class Settings:
                 mark, inner = "[].", one.get("items", {})
             elif isinstance(one.get("additionalProperties"), dict):
                 mark, inner = ".*.", one["additionalProperties"]
-            yield from ((mark, group) for group in self.choices(inner) if group.get("properties"))
+            for group in self.choices(inner):
+                if group.get("properties") and not group["properties"].keys() <= ELSEWHERE.keys():
+                    yield mark, group
 
     def of(self, heading, found):
         return f"## {heading}\n\n" + table(("setting", "takes", "default", "what it is"), self.rows(found))
