@@ -21,7 +21,7 @@ from gateway.bridges.modbus.registers import registers
 from gateway.cli.root import COMMANDS, loaded
 from gateway.journal.journal import Journal
 from gateway.run.settings import Config, ConfigError
-from tests.docs.blocks import Block, blocks, blocks_of
+from tests.docs.blocks import Block, blocks, blocks_of, pages
 from tests.kit.bench import Bench
 from tests.kit.certificates import Authority
 from tests.kit.journal import event
@@ -225,6 +225,8 @@ def parsed(line):
     match words:
         case []:
             return
+        case ["sems-gateway", "--version" | "--help"]:
+            pass
         case ["sems-gateway", *rest]:
             assert rest[0] in COMMANDS, line
             command = loaded(rest[0])
@@ -243,6 +245,22 @@ def parsed(line):
 def test_a_command_is_one_that_there_is(block):
     for line in block.text.replace("\\\n", " ").splitlines():
         parsed(line)
+
+
+PAGES = [*pages(), *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob(".github/ISSUE_TEMPLATE/*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_command_within_a_sentence_is_one_that_there_is(page):
+    text = re.sub(r"^ *```.*?^ *```$", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    for words in re.findall(r"`((?:sems-gateway|make) [^`]+)`", text):
+        parsed(" ".join(words.split()).replace("|", " ").replace("…", ""))
+
+
+def test_templates_ask_for_what_shows_a_fault():
+    asked = "".join((ROOT / page).read_text() for page in PAGES if page.startswith(".github/"))
+    assert re.search(r"sems-gateway doctor \w+ --json", asked)
+    assert re.search(r"sems-gateway learn \w+ --record", asked)
 
 
 @pytest.mark.parametrize("line", ["sems-gateway sned x", "sems-gateway run --fast c.yaml", "make tea", "curl http://x"])
