@@ -118,6 +118,7 @@ PARTS = (
     Part("docs/reference/commands.md", reference.commands, MADE, "end"),
     Part("docs/reference/points.md", reference.points, MADE, "end"),
     Part("docs/reference/http-api.md", reference.http_api, MADE, "end"),
+    Part("docs/reference/metrics.md", reference.metrics, MADE, "end"),
     Part("docs/polling.md", outages, "outages", "end"),
     Part("docs/development.md", rooms.picture, "rooms: made by `make docs`", "end of rooms"),
     Part("docs/licences.md", licences),

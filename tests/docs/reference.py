@@ -1,12 +1,18 @@
 """Pages of docs/reference that are made from the code: settings, commands, points, the HTTP API."""
 
+import gc
 import json
+from importlib import import_module
+from pkgutil import walk_packages
 
 import typer
+from prometheus_client.metrics import MetricWrapperBase
 
+import gateway
 from gateway.api.registry import installed
 from gateway.bridges.web.openapi import OPERATIONS
 from gateway.cli.root import COMMANDS, loaded
+from gateway.core.metrics import Metrics
 from gateway.core.points import POINTS, Kind
 from gateway.run.schema import json_schema
 
@@ -155,3 +161,27 @@ def http_api():
         statuses = ", ".join(map(str, row.answers))
         rows.append((f"`{method} {path}`", row.text, row.scope or "nobody is asked", asked, statuses))
     return table(("call", "what it does", "scope", "query", "answers"), rows)
+
+
+def metrics():
+    for module in walk_packages(gateway.__path__, "gateway."):
+        if "__main__" not in module.name:
+            import_module(module.name)
+    objects = gc.get_objects()
+    found = {family.name: family for one in objects if isinstance(one, Metrics) for family in one.describe()}
+    # Those of prometheus_client itself; a child has its labels' values, and is no metric of its own.
+    found |= {one._name: one for one in objects if isinstance(one, MetricWrapperBase) and not one._labelvalues}
+    rows = []
+    for name, one in sorted(found.items()):
+        if name.startswith("sems_gateway"):
+            kind = getattr(one, "_type", None) or one.type
+            labels = ", ".join(f"`{label}`" for label in one._labelnames)
+            rows.append(
+                (
+                    f"`{name}{'_total' * (kind == 'counter')}`",
+                    kind,
+                    labels,
+                    one.documentation if hasattr(one, "documentation") else one._documentation,
+                )
+            )
+    return table(("metric", "type", "labels", "what it is"), rows)
