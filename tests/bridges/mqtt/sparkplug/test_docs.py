@@ -1,4 +1,4 @@
-"""docs/reference/sparkplug-conformance.md says what is tested and what does not apply; this is that it says so truly."""
+"""The page on Sparkplug's conformance says what is tested and what does not apply; this is that it says so truly."""
 
 import ast
 import re
