@@ -7,7 +7,8 @@ from operator import itemgetter
 from typing import ClassVar, Final
 
 from gateway.api.bridge import BridgeSettings, Context
-from gateway.bridges.modbus import directory
+from gateway.api.served import ServedMap, ServedRegister
+from gateway.bridges.modbus import directory, served
 from gateway.bridges.modbus.counts import Counts
 from gateway.bridges.modbus.directory import Entry, Ports
 from gateway.bridges.modbus.fields import COUNTER, CommandStatus, device_fields, soonest, unix
@@ -97,6 +98,31 @@ class ModbusBridge:
         return (
             f"{at(self._settings.host, self.port)} ({count} {'unit' if count == 1 else 'units'})" if self.port else ""
         )
+
+    def register_maps(self, serial: str) -> Sequence[ServedMap]:
+        """See `RegisterServer`."""
+        found = self._served(serial)
+        if found is None:
+            return ()
+        port, place, unit = found
+        return [served.map_of(image, port, place.unit) for image in unit.images]
+
+    def served_registers(self, serial: str, map_: str) -> Sequence[ServedRegister]:
+        """See `RegisterServer`."""
+        found = self._served(serial)
+        state = self._devices[serial].state if found is not None else None
+        if found is None or state is None:
+            return ()
+        image = next((image for image in found[2].images if image.layout.map.name == map_), None)
+        return () if image is None else served.registers_of(image, state.quality)
+
+    def _served(self, serial: str) -> tuple[int, Place, Unit] | None:
+        """Return the port, the place and the registers of a device; None where it is not served."""
+        listeners, place = self._listeners, self._units.get(serial)
+        if listeners is None or place is None:
+            return None
+        unit = listeners.tables[place.nth].get(place.unit)
+        return None if unit is None or unit.serial != serial else (listeners.port(place.nth), place, unit)
 
     @property
     def udp_ports(self) -> list[int]:
