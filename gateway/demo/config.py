@@ -73,6 +73,7 @@ bridges:
   web:
     type: web
     port: {web_port}
+    recent: 600              # the sun moves 30 times as fast here, so the page shows the last ten minutes
     tokens: {{demo: {{token: {web_token}, write: true}}}}
 
 control:
