@@ -41,6 +41,20 @@ export class DeviceList {
     this.paint();
   }
 
+  // Goes to a device, where it is among those that are shown.
+  select(serial) {
+    const index = this.#found.findIndex((each) => each.serial === serial);
+    if (index >= 0 && index !== this.#at) this.#goTo(index);
+  }
+
+  #goTo(index) {
+    this.#at = index;
+    const [top, box] = [index * ROW, this.#box];
+    if (top < box.scrollTop) box.scrollTop = top;
+    if (top + ROW > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW - box.clientHeight;
+    this.paint();
+  }
+
   paint() {
     const box = this.#box;
     if (!box.clientHeight) return; // another view is shown
@@ -96,11 +110,7 @@ export class DeviceList {
     if (event.key === "Enter" && this.#found[this.#at]) {
       this.#open(this.#found[this.#at].serial);
     } else if (event.key in steps) {
-      this.#at = Math.max(0, Math.min(this.#found.length - 1, this.#at + steps[event.key]));
-      const [top, box] = [this.#at * ROW, this.#box];
-      if (top < box.scrollTop) box.scrollTop = top;
-      if (top + ROW > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW - box.clientHeight;
-      this.paint();
+      this.#goTo(Math.max(0, Math.min(this.#found.length - 1, this.#at + steps[event.key])));
     } else {
       return;
     }

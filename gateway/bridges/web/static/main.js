@@ -36,7 +36,10 @@ const panel = new Panel(close, curves, (id) => commands.follow(id));
 const registers = new Registers(() => [...devices.values()], ageOf);
 const budgets = new Budgets();
 const views = new Views((name, argument) => {
-  if (name === "devices" && argument && argument !== panel.serial) panel.open(argument, mayWrite);
+  if (name === "devices" && argument && argument !== panel.serial) {
+    list.select(argument);
+    panel.open(argument, mayWrite);
+  }
   if (name === "devices" && !argument) panel.close();
   if (name === "registers") registers.open(argument);
   budgets.again();
@@ -44,6 +47,7 @@ const views = new Views((name, argument) => {
 });
 
 function close() {
+  panel.close(); // at once, or the list could not be given the focus
   location.hash = "#/devices";
   $("devices").focus();
 }
@@ -173,14 +177,18 @@ function control() {
   text($("halt-why"), $("halt").disabled ? "To halt or resume, give a token that has write: true." : "");
 }
 
+let operated = 0; // what is said of the newest attempt is not taken back by an older one, whose answer comes late
+
 async function operate(path, body) {
+  const nth = ++operated;
+  let words = "";
   try {
     halted = await ask(path, body);
-    problem("");
     control();
   } catch (error) {
-    problem(`${path.slice(1)} did not succeed: ${error.message}`);
+    words = `${path.slice(1)} did not succeed: ${error.message}`;
   }
+  if (nth === operated) problem(words);
 }
 
 $("halt-form").addEventListener("submit", (event) => {

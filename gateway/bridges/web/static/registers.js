@@ -3,7 +3,7 @@
 import { ask } from "./client.js";
 import { $, age, el, text } from "./dom.js";
 
-const EVERY = 3; // seconds between two looks
+const EVERY = 2; // seconds between two looks
 const OFFERED = 50; // devices at a time
 const COLUMNS = ["address", "holding", "count", "name", "raw", "value", "unit", "type", "access", "state", "description"];
 const STATES = { closed: "not readable", absent: "not there" };
