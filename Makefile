@@ -11,7 +11,7 @@ JOBS   ?= 4
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime bench-scale dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
+.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -25,9 +25,11 @@ help:
 	@echo "make imports  who may import whom, and the picture of it in docs/development.md"
 	@echo "make bench   speed of Modbus reads beside libmodbus and pymodbus (about a minute; needs libmodbus-dev)"
 	@echo "make bench-mqtt  speed of MQTT beside a bare paho loop and Node-RED (some two minutes; needs mosquitto)"
+	@echo "make bench-page  how long the page takes for a step of a scroll through 2,000 devices (half a minute)"
 	@echo "make bench-realtime  speed of the Real-Time Data bridge beside a bare httpx loop (half a minute)"
 	@echo "make bench-scale  how a gateway grows: 10, 1,000 and 10,000 devices (some four minutes; needs mosquitto)"
 	@echo "make bench-batch  commands through MQTT, Kafka and back (about two minutes; fetches Apache Kafka)"
+	@echo "make screenshots  pictures of the page into docs/pictures, from the demo's plants (some six minutes)"
 	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/reference/dialects.md (some three minutes)"
 	@echo "make loops   the tests whose time is free on asyncio's loop as well (some ten minutes)"
 	@echo "make soak    a million Modbus frames cut anywhere, on each event loop; a push burst and a fleet of 2,000; 30 s without Kafka"
@@ -101,6 +103,9 @@ bench-batch: $(VENV)/dev.stamp programs
 bench-mqtt: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/mqtt/run.py $(ARGS)
 
+bench-page: $(VENV)/dev.stamp programs
+	$(BIN)/python benchmarks/page/run.py $(ARGS)
+
 bench-realtime: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/realtime/run.py $(ARGS)
 
@@ -109,6 +114,9 @@ bench-scale: $(VENV)/dev.stamp
 
 dialects: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.dialects --seeds 200 --write-docs $(ARGS)
+
+screenshots: $(VENV)/dev.stamp programs
+	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 loops: $(VENV)/dev.stamp
 	SEMS_GATEWAY_BOTH_LOOPS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) -k "virtual" tests/bridges tests/sems tests/learn tests/simulator $(ARGS)

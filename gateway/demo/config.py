@@ -73,7 +73,7 @@ bridges:
   web:
     type: web
     port: {web_port}
-    recent: 600              # the sun moves 30 times as fast here, so the page shows the last ten minutes
+    recent: 300   # the sun moves 30 times as fast here: as many minutes show more than two hours of it
     tokens: {{demo: {{token: {web_token}, write: true}}}}
 
 control:

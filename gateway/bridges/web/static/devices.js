@@ -15,6 +15,7 @@ export class DeviceList {
   #open;
   #ageOf;
   #curves;
+  #wanted = ""; // serial that is to be gone to once it is there
 
   constructor(open, ageOf, curves) {
     this.#open = open;
@@ -39,11 +40,13 @@ export class DeviceList {
       this.#rows.delete(index);
     }
     this.paint();
+    if (this.#wanted) this.select(this.#wanted);
   }
 
   // Goes to a device, where it is among those that are shown.
   select(serial) {
     const index = this.#found.findIndex((each) => each.serial === serial);
+    this.#wanted = index < 0 ? serial : "";
     if (index >= 0 && index !== this.#at) this.#goTo(index);
   }
 
