@@ -6,8 +6,11 @@ Some six minutes: the demo runs until the curves of its page are full.
 
 import argparse
 import asyncio
+import base64
 import re
+import struct
 import tempfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +33,30 @@ SET = f"""(async () => {{
   put('value', '60', 'input');
   document.getElementById('explain').click();
 }})()"""
+SMALL = """async base64 => {
+  // The 256 colours that are most often there, each other one as the nearest of them: half the bytes, and looks alike.
+  const image = new Image();
+  image.src = `data:image/png;base64,${base64}`;
+  await image.decode();
+  const {width, height} = image;
+  const canvas = new OffscreenCanvas(width, height).getContext('2d');
+  canvas.drawImage(image, 0, 0);
+  const pixels = new Uint32Array(canvas.getImageData(0, 0, width, height).data.buffer);
+  const counts = new Map();
+  for (const pixel of pixels) counts.set(pixel, (counts.get(pixel) ?? 0) + 1);
+  const palette = [...counts].sort((one, other) => other[1] - one[1]).slice(0, 256).map(([colour]) => colour);
+  const parts = colour => [colour & 255, (colour >> 8) & 255, (colour >> 16) & 255];
+  const far = (one, other) => parts(one).reduce((sum, part, n) => sum + (part - parts(other)[n]) ** 2, 0);
+  const index = new Map([...counts.keys()].map(colour => [colour,
+    palette.reduce((best, each, n) => far(each, colour) < far(palette[best], colour) ? n : best, 0)]));
+  const rows = new Uint8Array(height * (width + 1));  // each begins with 0: no filter
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++) rows[y * (width + 1) + 1 + x] = index.get(pixels[y * width + x]);
+  const packed = new Blob([rows]).stream().pipeThrough(new CompressionStream('deflate'));
+  const bytes = async stream => btoa(Array.from(new Uint8Array(await new Response(stream).arrayBuffer()),
+    byte => String.fromCharCode(byte)).join(''));
+  return {width, height, palette: palette.flatMap(parts), data: await bytes(packed)};
+}"""
 VIEWS = {
     "page-plants": ("#/plants", {}, "document.querySelector('#plants .drawn') !== null"),
     "page-plants-dark": ("#/plants", {"scheme": "dark"}, "document.querySelector('#plants .drawn') !== null"),
@@ -61,7 +88,7 @@ async def main(wait):
             await asyncio.sleep(wait)
             async with driven(folder / "browser") as browser:
                 for name in VIEWS:
-                    raw = await picture(browser, url, token, name)
+                    raw = await small(browser, await picture(browser, url, token, name))
                     (PICTURES / f"{name}.png").write_bytes(raw)
                     print(f"docs/pictures/{name}.png {len(raw) / 1000:.0f} KB")
 
@@ -80,7 +107,24 @@ async def picture(browser, url, token, name):
             await tab.run("document.getElementById('send').click()")
             await tab.until("document.getElementById('following').innerText.includes('sent')")
         assert tab.console == [], tab.console
+        await tab.call("Emulation.setScrollbarsHidden", hidden=True)
         return await tab.picture()
+
+
+async def small(browser, raw):
+    """Return a PNG with a palette."""
+    async with browser.tab("data:text/html,") as tab:
+        found = await tab.run(f"({SMALL})('{base64.b64encode(raw).decode()}')")
+    head = struct.pack(">IIBBBBB", found["width"], found["height"], 8, 3, 0, 0, 0)
+    chunks = (
+        (b"IHDR", head),
+        (b"PLTE", bytes(found["palette"])),
+        (b"IDAT", base64.b64decode(found["data"])),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
 
 
 if __name__ == "__main__":

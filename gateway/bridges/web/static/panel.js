@@ -96,7 +96,7 @@ export class Panel {
     const reach = curve && this.#curves.reach(curve);
     const drawn = curve && curveOf(curve, reach, 600, 90);
     $("device-curve").replaceChildren(...(drawn ? [drawn, el("figcaption", {},
-      el("span", {}, `${age(reach)} ago`), el("span", {}, `${curve.point.replace("_", " ")}, highest ${watts(Math.max(...curve.values))}`),
+      el("span", {}, `${age(reach)} ago`), el("span", {}, `${curve.point.replace("_", " ")}, highest ${watts(Math.max(...curve.values.filter((value) => value !== null)))}`),
       el("span", {}, "now"))] : []));
   }
 
