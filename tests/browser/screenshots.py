@@ -73,7 +73,7 @@ VIEWS = {
 def demo(directory):
     """Run the demo; gives out the address of its page, and the token."""
     config = directory / "demo.yaml"
-    ports = ("--mqtt-port", 0, "--modbus-port", 5020, "--sems-port", 0, "--web-port", 0)
+    ports = ("--mqtt-port", 0, "--modbus-port", 0, "--sems-port", 0, "--web-port", 0)
     with sems_gateway("demo", "--write-config", config, *ports, fresh=True) as process:
         url = process.line(r"^ready .*web=(\S+)")[1]
         yield url, re.search(r"token: (\w+), write: true", config.read_text())[1]

@@ -129,7 +129,7 @@ class Tab:
         """Call a method of the protocol, of this page."""
         return await self._browser.call(method, self._session, **params)
 
-    async def look(self, *, width=1280, height=800, scheme="light", still=False):
+    async def look(self, *, width=1280, height=800, scheme="light", still=True):
         """Have the page shown so large, and light or dark; `still`: without movement."""
         await self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600

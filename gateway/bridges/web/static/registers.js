@@ -132,8 +132,8 @@ export class Registers {
     const rows = this.#shown();
     const key = rows.map((each) => each.address).join();
     if (key !== body.dataset.of || body.rows.length !== rows.length) {
-      body.replaceChildren(...rows.map((each) => el("tr", {}, el("td", { class: "number" }, each.address),
-        el("th", { scope: "row", title: each.description }, each.point), el("td", { class: "raw" }), el("td", { class: "number" }),
+      body.replaceChildren(...rows.map((each) => el("tr", { "data-type": each.type }, el("td", { class: "number" }, each.address),
+        el("th", { scope: "row", title: each.description }, ...parts(each.point)), el("td", { class: "raw" }), el("td", { class: "number" }),
         el("td", {}, each.unit), el("td", { class: "soft" }, each.type), el("td", { class: "soft" }, each.access), el("td"))));
       body.dataset.of = key;
     }
@@ -170,6 +170,9 @@ export class Registers {
     setTimeout(() => text($("registers-copy"), "Copy as CSV"), 3000);
   }
 }
+
+// A long name, which may be broken at its dots and dashes where there is little room.
+const parts = (name) => name.split(/(?<=[._])/).flatMap((part, nth) => (nth ? [el("wbr"), part] : [part]));
 
 const hex = (raw) => (raw === null ? "–" : raw.map((each) => each.toString(16).toUpperCase().padStart(4, "0")).join(" "));
 
