@@ -97,6 +97,7 @@ async def picture(browser, url, token, name):
     """Return a view as PNG."""
     view, looks, there = VIEWS[name]
     async with browser.tab(url, still=True, **looks) as tab:
+        await tab.call("Emulation.setScrollbarsHidden", hidden=True)
         await tab.run(f"sessionStorage.setItem('sems-gateway-token', '{token}')")
         await tab.open(f"{url}/?{view}")  # the question mark has it loaded again, with the token
         await tab.until("!document.body.classList.contains('lost')")
@@ -107,7 +108,6 @@ async def picture(browser, url, token, name):
             await tab.run("document.getElementById('send').click()")
             await tab.until("document.getElementById('following').innerText.includes('sent')")
         assert tab.console == [], tab.console
-        await tab.call("Emulation.setScrollbarsHidden", hidden=True)
         return await tab.picture()
 
 
