@@ -269,6 +269,8 @@ async def test_what_is_lost_is_said_and_greyed_and_comes_back(tmp_path, browser)
             await it.runner.stop()
             await tab.until(f"!({LIVE}) && {has('stream', 'Not live since')}")
             assert await tab.run("getComputedStyle(document.querySelector('main')).filter") == "grayscale(1)"
+            halted = "getComputedStyle(document.getElementById('halted')).color"
+            assert await tab.run(f"{halted} !== getComputedStyle(document.body).color")
             it.bench.publish(ac_power=2000.0)
             it.runner.start()
             await tab.until(f"{LIVE} && {has('devices', 'AC 2.00 kW')}")
@@ -308,7 +310,16 @@ async def test_a_device_that_is_gone_is_not_shown_as_there(it, browser):
 async def test_what_is_old_is_not_shown_as_new(it, browser):
     it.bench.announce(serial="OLD", name="Shed")
     it.bench.publish("OLD", age=7200.0, ac_power=1.0)
-    async with browser.tab(at(it, "devices")) as tab:
+    announce_plant(it.bench, serial="plant-2", name="Cabin")
+    it.bench.publish("plant-2", age=7200.0, **FLOWS)
+    async with browser.tab(at(it)) as tab:
+        cabin = "document.querySelector('#plants [data-serial=plant-2]')"
+        await tab.until(f"{LIVE} && {cabin}?.innerText.includes('stale, 2 h old')")
+        amount = "getComputedStyle(document.querySelector('[data-serial={}] .amount')).fill"
+        assert await tab.run(amount.format("plant-2")) != await tab.run(amount.format("plant-1"))
+        # No sum has it.
+        assert "5.00 kW\n1 of 2 plants" in await tab.run(text("totals"))
+        await go(tab, "devices")
         row = "[...document.querySelectorAll('#devices .row')].find(row => row.innerText.includes('Shed'))"
         await tab.until(f"{LIVE} && {row}?.innerText.includes('stale, 2 h')")
         assert await tab.run(f"{row}.classList.contains('old')")
