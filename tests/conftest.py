@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import gc
 import os
 import signal
 from contextlib import suppress
@@ -59,6 +60,12 @@ def kafka(tmp_path_factory):
 def pytest_collection_modifyitems(items):
     """Let the slow ones begin first, so that none is left to one process alone at the end."""
     items.sort(key=lambda item: item.get_closest_marker("system") is None)
+
+
+def pytest_collection_finish():
+    """Leave what was collected to no garbage collection: each full one would go through thousands of tests again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_asyncio_loop_factories(item):
