@@ -62,10 +62,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker("system") is None)
 
 
-def pytest_collection_finish():
-    """Leave what was collected to no garbage collection: each full one would go through thousands of tests again."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Have no garbage collection go through the thousands of tests: they are no garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_asyncio_loop_factories(item):
