@@ -5,9 +5,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # Takes what a lock names and nothing else, from whatever index pip is set up with.
 LOCKED := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# Tests at the same time; 0 runs them in one process, as a debugger wants it. More than there are cores, for many tests
-# wait most of their time: for a gateway to start, a timer to fire, a broker to be back.
-JOBS   ?= 4
+# Tests at the same time; 0 runs them in one process, as a debugger wants it. Three for each of two cores, for many tests
+# wait most of their time: for a gateway to start, a timer to fire, a broker to be back. With four, 40 % of both cores idled.
+JOBS   ?= 6
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -34,10 +34,8 @@ def test_a_bridge_that_needs_it_says_what_to_install(tmp_path, without):
     config.write_text(f"bridges:\n{BATCH}")
     done = finished("check", config, env=without, fresh=True)
     assert done.returncode == 2
-    assert (
-        "bridge type 'batch' can't be used: confluent_kafka is not installed; install sems-gateway[kafka]"
-        in done.stderr
-    )
+    assert "'batch'" in done.stderr
+    assert "install sems-gateway[kafka]" in done.stderr
     assert "config.yaml:2: bridges.b.type" in done.stderr
     listed = finished("plugins", env=without, fresh=True)
     assert "sems-gateway[kafka]" in listed.stdout + listed.stderr
