@@ -96,6 +96,14 @@ class ReceiptsFirst(Protocol):
     receipts_first: bool
 
 
+@runtime_checkable
+class Slow(Protocol):
+    """A controller that needs longer than others to know what became of a command."""
+
+    result_within: float
+    """Seconds that `result` may take."""
+
+
 class CallEstimate(msgspec.Struct, frozen=True):
     """What it takes to set one setpoint of many devices."""
 

@@ -120,6 +120,7 @@ SETPOINT_INDEX: Final[Mapping[str, int]] = {
     "battery_target_soc": 8,
     "charging": 9,
     "battery_reserve_soc": 10,
+    "power_target": 11,
 }
 """A setpoint's place in every setpoint block, and its number in the command status."""
 

@@ -52,8 +52,10 @@ def allocate(target: float, members: Sequence[Member]) -> Share:
     if still and target > NOISE + math.fsum(each.high for n, each in enumerate(fitted) if n not in still):
         fitted = _searched(target, fitted)
         price, still = _level(target, fitted)
-    for n in still:
-        fitted[n] = msgspec.structs.replace(fitted[n], low=0.0, high=0.0)
+    for n, each in enumerate(fitted):
+        if each.minimum:
+            low, high = (0.0, 0.0) if n in still else (each.minimum, each.high)
+            fitted[n] = msgspec.structs.replace(each, low=low, high=high)
     powers = _in_steps(target, fitted, [_within(each, each.wish + price * each.weight) for each in fitted])
     unplaced = target - math.fsum(powers)
     half = max((member.step for member in fitted), default=0.0) / 2

@@ -1,0 +1,155 @@
+"""A fleet as others see it: a device, its values, and what came of a command in words."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from gateway.core.controller import Outcome
+from gateway.core.model import CommandState, Device, DeviceKind, Range, Value
+from gateway.steering.fleet.mate import LIMIT, MODE, POWER, Mate
+from gateway.steering.fleet.planner import Planner
+from gateway.steering.fleet.settings import PREFIX
+
+SPREAD_SETPOINTS: Final = ("running", "reactive_power")
+
+
+def device(serial: str, mates: Iterable[Mate]) -> Device:
+    """Return the fleet as a device: with the rated power of all, and the setpoints that some member takes."""
+    mates = list(mates)
+    rated = sum(mate.rated for mate in mates)
+    drawn = sum(_high(mate, POWER, mate.rated) for mate in mates if mate.stores)
+    setpoints: dict[str, Range] = {"power_target": Range(-drawn, rated)}
+    if any(LIMIT in mate.takes for mate in mates):
+        setpoints[LIMIT] = Range(0, 100)
+    for each in SPREAD_SETPOINTS:
+        ranges = [mate.takes[each] for mate in mates if each in mate.takes]
+        if ranges:
+            lows, highs = [r.low for r in ranges if r.low is not None], [r.high for r in ranges if r.high is not None]
+            setpoints[each] = Range(max(lows, default=None), min(highs, default=None))
+    return Device(
+        serial=serial,
+        kind=DeviceKind.FLEET,
+        name=serial.removeprefix(PREFIX),
+        model="fleet",
+        rated_power=rated,
+        setpoints=setpoints,
+    )
+
+
+def _high(mate: Mate, setpoint: str, most: float) -> float:
+    high = mate.takes[setpoint].high
+    return most if high is None else min(high, most)
+
+
+def values(
+    planner: Planner, now: datetime, wanted: float | None, unplaced: float, *, is_cap: bool
+) -> Mapping[str, Value]:
+    """Return what a fleet measures."""
+    mates = planner.mates.values()
+    counted = [mate for mate in mates if mate.counts(now)]
+    bounds = planner.bounds(counted, now)
+    measured = planner.measured()
+    ages = sorted((now - m.state.time).total_seconds() for m in mates if m.state is not None and m.state.time)
+    error = 0.0 if wanted is None else wanted - measured
+    if is_cap:
+        error = min(0.0, error)
+    shown: dict[str, Value] = {
+        "status": "normal",
+        "ac_power": measured,
+        "fleet_state": state(wanted, error, unplaced, planner),
+        "available_up": sum(m.high for m in bounds) - sum(mate.believed() for mate in counted),
+        "available_down": sum(mate.believed() for mate in counted) - sum(m.low for m in bounds),
+        "members": len(mates),
+        "members_out": len(mates) - len(counted),
+        "tracking_error": None if wanted is None else -error,
+        "unplaced_power": unplaced,
+        "data_age_p50": _part(ages, 0.5),
+        "data_age_p95": _part(ages, 0.95),
+        "writes_today": sum(mate.writes for mate in mates),
+    }
+    for point in ("pv_power", "battery_power"):
+        known = [value for mate in mates if (value := mate.value(point)) is not None]
+        if known:
+            shown[point] = sum(known)
+    soc, capacity = _soc(mates)
+    if soc is not None:
+        shown |= {"battery_soc": soc, "battery_capacity": capacity}
+    return shown
+
+
+def state(wanted: float | None, error: float, unplaced: float, planner: Planner) -> str:
+    """Return where a fleet stands: idle, moving, holding or partial."""
+    if wanted is None:
+        return "idle"
+    if abs(error) <= max(0.02 * abs(wanted), planner.deadband(wanted)):
+        return "holding"
+    return "partial" if unplaced else "moving"
+
+
+def _soc(mates: Collection[Mate]) -> tuple[float | None, float | None]:
+    """Return the state of charge of all, by capacity, and that capacity in kWh where every member tells its own."""
+    known = [(soc, mate) for mate in mates if (soc := mate.value("battery_soc")) is not None]
+    if not known:
+        return None, None
+    capacities = [mate.value("battery_capacity") for _, mate in known]
+    told = [capacity for capacity in capacities if capacity]
+    weights = told if len(told) == len(known) else [mate.rated or 1.0 for _, mate in known]
+    soc = sum(soc * weight for (soc, _), weight in zip(known, weights, strict=True)) / sum(weights)
+    return soc, sum(told) if len(told) == len(known) else None
+
+
+def _part(ordered: Sequence[float], part: float) -> float | None:
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else None
+
+
+# what came of a command
+
+
+def outcome(
+    word: str, asked: float, measured: float, missing: float, mates: Iterable[Mate], children: Counter[str]
+) -> Outcome:
+    """Return what came of a target: holding is a success that was read back, partial one that was not."""
+    text = f"{word}: asked {asked:.0f} W, confirmed {measured:.0f} W"
+    if abs(missing) >= 1:
+        text += f", {abs(missing):.0f} W {'missing' if missing > 0 else 'too much'}"
+    text += f"; {members_in_words(mates, children)}"
+    if word == "failed":
+        return Outcome(CommandState.FAILED, text)
+    return Outcome(CommandState.SUCCEEDED, text, verified=word == "holding")
+
+
+def released(children: Counter[str]) -> Outcome:
+    """Return what came of letting all go."""
+    if children["refused"] and not children["ok"]:
+        return Outcome(CommandState.FAILED, f"nobody was let go: {counted(children)}")
+    return Outcome(CommandState.SUCCEEDED, f"all are let go: {counted(children) or 'none was held'}")
+
+
+def spread_outcome(children: Counter[str]) -> Outcome:
+    """Return what came of a setpoint that each was given as it is."""
+    text = counted(children) or "no member takes it"
+    if children.total() and children["ok"] == children.total():
+        return Outcome(CommandState.SUCCEEDED, text)
+    if children["doubtful"]:
+        return Outcome(CommandState.UNKNOWN, text)
+    return Outcome(CommandState.FAILED, text)
+
+
+def members_in_words(mates: Iterable[Mate], children: Counter[str]) -> str:
+    """Return how many members do what they were told, and how many do not, and why."""
+    mates = list(mates)
+    troubles = Counter(mate.trouble for mate in mates if mate.trouble)
+    parts = [f"{len(mates) - troubles.total()} of {len(mates)} members well"]
+    parts += [f"{count} {word}" for word, count in sorted(troubles.items())]
+    if children["late"]:
+        parts.append(f"{children['late']} late")
+    return ", ".join(parts)
+
+
+def counted(children: Counter[str]) -> str:
+    """Return how commands to members ended, in words."""
+    return ", ".join(f"{count} {word}" for word, count in sorted(children.items()) if count)
+
+
+__all__ = ["MODE", "counted", "device", "members_in_words", "outcome", "released", "spread_outcome", "values"]

@@ -1,0 +1,174 @@
+"""A fleet over members that obey, refuse, lie, fall silent: what comes of a target."""
+
+import pytest
+
+from gateway.core.model import CommandState
+from tests.kit.clock import FakeClock, virtual
+from tests.steering.fleet.world import Machine, World
+
+
+def inverters(count, rated=10_000.0, sun=8_000.0):
+    return [Machine(f"PV{n}", rated, sun=sun) for n in range(count)]
+
+
+def batteries(count, rated=10_000.0, soc=50.0):
+    return [Machine(f"BAT{n}", rated, stores=True, soc=soc) for n in range(count)]
+
+
+ALL = {"members": {"devices": ["*"]}}
+
+
+@virtual
+async def test_a_target_is_shared_out_and_held(tmp_path):
+    async with World(tmp_path, FakeClock(), inverters(4), ALL) as world:
+        end = await world.end(await world.ask(16_000))
+        assert (end.state, end.verified) == (CommandState.SUCCEEDED, True), end
+        assert "holding" in end.detail
+        assert world.power == pytest.approx(16_000, rel=0.02)
+        assert [machine.power for machine in world.machines.values()] == [4_000] * 4
+        await world.wait(20)
+        values = world.state().values
+        assert values["ac_power"] == pytest.approx(16_000)
+        assert (values["fleet_state"], values["members"], values["members_out"]) == ("holding", 4, 0)
+
+
+@virtual
+async def test_who_refuses_is_out_and_its_share_goes_to_the_others(tmp_path):
+    machines = inverters(4)
+    machines[0].refuses = True
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        end = await world.end(await world.ask(16_000))
+        assert end.verified, end
+        assert world.power == pytest.approx(16_000, rel=0.02)
+        assert machines[0].power == 8_000
+        assert world.state().values["members_out"] == 1
+        asked = sum(command.serial == "PV0" for command in world.told)
+        machines[0].refuses = False
+        await world.wait(700)
+        await world.end(await world.ask(12_000))
+        assert sum(command.serial == "PV0" for command in world.told) > asked, "asked again after ten minutes"
+        assert world.power == pytest.approx(12_000, rel=0.02)
+
+
+@virtual
+async def test_who_says_done_and_does_otherwise_is_counted_as_it_reads(tmp_path):
+    machines = inverters(10)
+    machines[3].contradicts = True
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        end = await world.end(await world.ask(30_000))
+        assert end.verified, end
+        assert world.power == pytest.approx(30_000, rel=0.02)
+        assert machines[3].power == 8_000
+
+
+@virtual
+async def test_who_falls_silent_counts_at_its_last_power(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        machines[0].silent = True
+        await world.wait(60)
+        end = await world.end(await world.ask(20_000))
+        assert end.verified, end
+        assert world.power == pytest.approx(20_000, rel=0.02)
+        assert {command.serial for command in world.told} == {"PV1", "PV2", "PV3"}
+        assert world.state().values["members_out"] == 1
+
+
+@virtual
+async def test_what_can_not_be_given_is_partial_with_the_watts_that_are_missing(tmp_path):
+    async with World(tmp_path, FakeClock(), inverters(4), ALL) as world:
+        end = await world.end(await world.ask(40_000))
+        assert (end.state, end.verified) == (CommandState.SUCCEEDED, False), end
+        assert "partial" in end.detail
+        assert "8000 W missing" in end.detail
+        assert world.state().values["unplaced_power"] == pytest.approx(8_000)
+
+
+@virtual
+async def test_batteries_charge_and_discharge_and_are_let_go(tmp_path):
+    machines = batteries(4)
+    machines[0].soc = 5.0  # below the reserve: it gives nothing
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(12_000))).verified
+        assert [machine.power for machine in machines] == [0, 4_000, 4_000, 4_000]
+        assert (await world.end(await world.ask(-20_000))).verified
+        assert [machine.power for machine in machines] == [-5_000] * 4
+        await world.end(await world.ask("none"))
+        assert {machine.set["battery_mode"] for machine in machines} == {"auto"}
+
+
+@virtual
+async def test_a_newer_target_comes_in_the_middle(tmp_path):
+    machines = inverters(6)
+    for machine in machines:
+        machine.delay = 20.0
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        first = await world.ask(6_000)
+        await world.wait(5)
+        second = await world.ask(24_000)
+        assert (await world.end(first)).state is CommandState.FAILED
+        assert (await world.end(second)).verified
+        assert world.power == pytest.approx(24_000, rel=0.02)
+
+
+@virtual
+async def test_clouds_are_followed_by_few(tmp_path):
+    machines = inverters(20)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(80_000))).verified
+        writes = sum(machine.writes for machine in machines)
+        for machine in machines[:4]:
+            machine.sun = 1_000.0  # a cloud: 12 kW are missing
+        await world.wait(60)
+        assert world.power == pytest.approx(80_000, rel=0.02)
+        assert sum(machine.writes for machine in machines) - writes <= 8
+
+
+@virtual
+async def test_a_limit_is_the_most_and_lets_go_where_all_give_less(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(50, "active_power_limit"))).verified
+        assert world.power == pytest.approx(20_000, rel=0.02)
+        for machine in machines:
+            machine.sun = 2_000.0
+        await world.wait(60)
+        assert world.power == 8_000
+        await world.end(await world.ask(100, "active_power_limit"))
+        for machine in machines:
+            machine.sun = 9_000.0
+        await world.wait(60)
+        assert world.power == 36_000
+
+
+@virtual
+async def test_running_goes_to_each(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        end = await world.end(await world.ask(False, "running"))
+        assert end.state is CommandState.SUCCEEDED, end
+        assert [machine.set["running"] for machine in machines] == [False] * 4
+
+
+@virtual
+async def test_halt_stops_it_and_it_goes_on_after(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        await world.end(await world.ask(16_000))
+        await world.bench.halting.halt("cli", "lunch")
+        told = len(world.told)
+        machines[0].sun = 0.0
+        await world.wait(60)
+        assert len(world.told) == told
+        await world.bench.halting.resume("cli")
+        await world.wait(60)
+        assert world.power == pytest.approx(16_000, rel=0.02)
+
+
+@virtual
+async def test_a_second_fleet_gets_no_member_of_the_first(tmp_path):
+    async with World(tmp_path, FakeClock(), inverters(2), ALL) as world:
+        other = world.bench.run(type(world.fleet), world.settings, "fleet:south")
+        await world.wait(5)
+        assert not other.bridge.planner.mates
+        assert "is steered by fleet:north" in world.bench.router.bridges()[-1].findings[0].text
