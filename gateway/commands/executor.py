@@ -26,12 +26,22 @@ from gateway.commands.trust import WallTrust
 from gateway.commands.verify import Verifier
 from gateway.commands.wear import Wear, spent
 from gateway.core.clock import Clock, Moment
-from gateway.core.controller import Admitting, CallEstimate, Controller, Estimator, Outcome, ResultEffect, Slow
+from gateway.core.controller import (
+    Admitting,
+    CallEstimate,
+    Controller,
+    Estimator,
+    Foretelling,
+    Outcome,
+    ResultEffect,
+    Slow,
+)
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
 from gateway.core.metrics import COMMAND_SECONDS, COMMANDS
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason
 from gateway.core.points import LEADERS, SETPOINTS
 from gateway.core.router import Router
+from gateway.core.verdict import Foretold
 from gateway.journal import writes
 from gateway.journal.journal import Journal, JournalError, OpenCommand
 
@@ -123,6 +133,14 @@ class CommandExecutor:
             first.hear(Outcome(CommandState.UNKNOWN, "no result came before its dead-man's timer ran out"))
         if lane.worker is None:
             lane.worker = asyncio.create_task(self._run(entry.lane, lane), name=f"commands {'/'.join(entry.lane)}")
+
+    def foretell(self, command: Command) -> Foretold | None:
+        """Return what a command would come to that is shared out; None for any other."""
+        for name in self.takers(command.setpoint, command.serial)[:1]:
+            controller = self.controllers[name]
+            if isinstance(controller, Foretelling):
+                return controller.foretell(command)
+        return None
 
     def takers(self, setpoint: str, serial: str) -> list[str]:
         """Return the names of the bridges that can set that setpoint of that device, first choice first."""

@@ -6,6 +6,7 @@ knows, and may be lost at a restart.
 """
 
 import asyncio
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -36,6 +37,7 @@ from gateway.core.model import (
     new_command_id,
 )
 from gateway.core.points import NONE
+from gateway.core.verdict import Foretold
 from gateway.steering.fleet import shown
 from gateway.steering.fleet.mate import FULL, LIMIT, MAY_CONTRADICT, Mate
 from gateway.steering.fleet.planner import Part, Planner, Round
@@ -60,6 +62,9 @@ HOLDS: Final = 0.02
 """Of a target: as near as this it is held."""
 TIMER: Final = 7_200.0
 """Seconds after which a member that hears nothing more falls back by itself, at least."""
+
+STAGGERED: Final = 600
+"""Seconds over which members' own timers are spread."""
 
 
 class Goal(msgspec.Struct):
@@ -102,7 +107,9 @@ class Fleet:
         self._children: dict[str, tuple[Mate, Goal | None]] = {}
         """Id of a command that has not ended → its member, and for whose sake."""
         self._heard: datetime | None = None
-        """When a target came last."""
+        """When somebody else asked for a target last."""
+        self._has_fallen = False
+        """The fallback is in force, or was refused."""
         self._wake = asyncio.Event()
         self._day = 0
         self._unplaced = 0.0
@@ -173,7 +180,8 @@ class Fleet:
 
     def _own_step(self, event: CommandEvent) -> None:
         """Take in that somebody asks the fleet: a newer target ends the waiting for an older one."""
-        self._heard = event.time if event.command.setpoint == TARGET else self._heard
+        if event.command.setpoint == TARGET and event.command.origin.who != self._origin.who:
+            self._heard, self._has_fallen = event.time, False
         goal = self._goals.get(event.command.setpoint)
         newer = goal is not None and goal.command.id != event.command.id and event.state is CommandState.ACCEPTED
         if goal is not None and newer and not goal.done.done():
@@ -215,6 +223,8 @@ class Fleet:
 
     async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:  # noqa: ARG002
         """Share it out; returns once the first commands are on their way. Raises NotSentError."""
+        if self._context.halted is not None:
+            raise NotSentError("control is halted; members fall back by their own timers")
         if not any(mate.counts(self._clock.now()) for mate in self.planner.mates.values()):
             raise NotSentError("no member can be steered now")
         goal = self._begin(command)
@@ -229,6 +239,38 @@ class Fleet:
             goal.fresh = command.setpoint in SPREAD  # children are asked first: what is wrong is corrected
         return await asyncio.shield(goal.done)
 
+    def foretell(self, command: Command) -> Foretold:
+        """Return each member's share of a target, the bound that binds it, and what it costs. Sends nothing."""
+        now = self._clock.now()
+        mates = self.planner.mates.values()
+        if command.setpoint in SPREAD:
+            parts = [Part(m, m.believed(), free=False) for m in mates if command.setpoint in m.takes and m.counts(now)]
+            return shown.foretold(parts, mates, 0.0, self._calls([command.setpoint], parts), command)
+        cap = command.setpoint == LIMIT
+        asked = command.value if isinstance(command.value, (int, float)) else None
+        if asked is None:
+            parts, unplaced = [Part(mate, mate.believed(), free=True) for mate in mates], 0.0
+        else:
+            wanted = float(asked) / 100 * self.planner.rated if cap else float(asked)
+            found = self.planner.share_out(wanted, now, cap=cap)
+            parts, unplaced = list(found.parts), found.unplaced
+        told = [part for part in parts if self._is_news(part)]
+        setpoints = sorted({setpoint for part in told for setpoint in part.mate.release()})
+        return shown.foretold(parts, mates, unplaced, self._calls(setpoints, told), command)
+
+    def _calls(self, setpoints: Sequence[str], parts: Sequence[Part]) -> str:
+        """Return in words what commands to these members cost."""
+        writes = sum(setpoint in part.mate.takes for part in parts for setpoint in setpoints)
+        calls = {
+            f"{estimate.calls} calls of {name}, {estimate.left} left"
+            for setpoint in setpoints
+            for name, estimate in self._context.call_estimate(
+                setpoint, [part.mate.device.serial for part in parts if setpoint in part.mate.takes]
+            ).items()
+            if estimate is not None
+        }
+        return f"{len(parts)} members are told, {writes} writes" + "".join(f"; {each}" for each in sorted(calls))
+
     def _begin(self, command: Command) -> Goal:
         old = self._goals.get(command.setpoint)
         if old is not None and not old.done.done():
@@ -238,7 +280,6 @@ class Fleet:
         self._goals[command.setpoint] = goal
         if command.setpoint == TARGET:
             self._target = None if command.value == NONE else float(command.value or 0)
-            self._heard = goal.since
         elif command.setpoint == LIMIT:
             self._limit = float(command.value or 0)
         self._wake.set()
@@ -262,7 +303,9 @@ class Fleet:
         for mate in self.planner.mates.values():
             self._judge(mate)
         if self._context.halted is None and self.planner.mates:
+            await self._fall_back(now)
             await self._carry_out(now)
+            await self._keep_timers(now)
         self._settle(now)
         self._publish(now)
 
@@ -292,6 +335,44 @@ class Fleet:
         target, limit = state.values.get(TARGET), state.values.get(LIMIT)
         self._target = float(target) if isinstance(target, (int, float)) else None
         self._limit = float(limit) if isinstance(limit, (int, float)) else FULL
+
+    async def _fall_back(self, now: datetime) -> None:
+        """Set the fallback where whoever sets the target has fallen silent: like any other command."""
+        fallback = self._settings.fallback
+        if fallback is None or self._has_fallen or self._device is None or self._target is None:
+            return
+        self._heard = self._heard or now
+        if (now - self._heard).total_seconds() < fallback.after:
+            return
+        self._has_fallen = True
+        self._context.log.warning("no target comes any more; falling back", seconds=fallback.after, to=fallback.value)
+        command = Command(
+            id=new_command_id(),
+            serial=self.serial,
+            setpoint=TARGET,
+            value=fallback.value,
+            origin=self._origin,
+            created=now,
+            expires=now + timedelta(seconds=CHILD_TTL),
+        )
+        (event,) = await self._context.submit(command)
+        if event.state is CommandState.REJECTED:
+            self._context.log.error("the fallback is refused; members keep their power", why=event.detail)
+
+    async def _keep_timers(self, now: datetime) -> None:
+        """Renew members' own timers before they run out, a few at a time."""
+        due = [
+            Part(mate, mate.told, free=mate.is_free)
+            for mate in self.planner.mates.values()
+            if mate.told is not None
+            and not mate.is_free
+            and not mate.pending
+            and not mate.trouble
+            and mate.renew is not None
+            and mate.renew <= now
+        ]
+        if due:
+            await self._submit(due[:A_COMMIT], None, release=False)
 
     def _judge(self, mate: Mate) -> None:
         if mate.trouble in ("offline", "stale"):
@@ -407,6 +488,15 @@ class Fleet:
         if reason is not Reason.HALTED:
             self._context.log.info("a member can't be told", serial=mate.device.serial, reason=reason, detail=detail)
 
+    def _timer(self, mate: Mate, now: datetime) -> float | None:
+        """Return a member's own timer, seconds: it stands behind the fleet's fallback, and not all run out at once."""
+        fallback = self._settings.fallback
+        if fallback is None:
+            return None
+        seconds = max(TIMER, 4 * fallback.after)
+        mate.renew = now + timedelta(seconds=seconds / 2)
+        return seconds + zlib.crc32(mate.device.serial.encode()) % STAGGERED
+
     def _command(self, mate: Mate, setpoint: str, value: Value, now: datetime, goal: Goal | None) -> Command:
         return Command(
             id=new_command_id(),
@@ -417,6 +507,7 @@ class Fleet:
             created=now,
             expires=now + timedelta(seconds=CHILD_TTL),
             parent=goal.command.id if goal is not None else "",
+            revert_after=None if setpoint in SPREAD else self._timer(mate, now),
         )
 
     async def _spread(self, goal: Goal) -> None:

@@ -58,6 +58,8 @@ class Mate(msgspec.Struct):
     """Of this day."""
     free: tuple[datetime, float] | None = None
     """When its PV was last measured without a limit, and what it gave."""
+    renew: datetime | None = None
+    """When its own dead-man's timer is to be renewed."""
     writes: int = 0
     """Of this day."""
 

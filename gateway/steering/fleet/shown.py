@@ -6,12 +6,16 @@ from datetime import datetime
 from typing import Final
 
 from gateway.core.controller import Outcome
-from gateway.core.model import CommandState, Device, DeviceKind, Range, Value
-from gateway.steering.fleet.mate import LIMIT, MODE, POWER, Mate
-from gateway.steering.fleet.planner import Planner
+from gateway.core.model import Command, CommandState, Device, DeviceKind, Range, Value
+from gateway.core.points import NONE
+from gateway.core.verdict import Foreseen, Foretold
+from gateway.steering.fleet.mate import LIMIT, POWER, Mate
+from gateway.steering.fleet.planner import Part, Planner
 from gateway.steering.fleet.settings import PREFIX
 
 SPREAD_SETPOINTS: Final = ("running", "reactive_power")
+MOST_FORETOLD: Final = 500
+"""Members that are named one by one where it is asked what a command would come to."""
 
 
 def device(serial: str, mates: Iterable[Mate]) -> Device:
@@ -49,21 +53,21 @@ def values(
     mates = planner.mates.values()
     counted = [mate for mate in mates if mate.counts(now)]
     bounds = planner.bounds(counted, now)
-    measured = planner.measured()
+    measured, believed = planner.measured(), sum(mate.believed() for mate in counted)
     ages = sorted((now - m.state.time).total_seconds() for m in mates if m.state is not None and m.state.time)
     error = 0.0 if wanted is None else wanted - measured
     if is_cap:
         error = min(0.0, error)
     shown: dict[str, Value] = {
         "status": "normal",
-        "ac_power": measured,
+        "ac_power": round(measured, 1),
         "fleet_state": state(wanted, error, unplaced, planner),
-        "available_up": sum(m.high for m in bounds) - sum(mate.believed() for mate in counted),
-        "available_down": sum(mate.believed() for mate in counted) - sum(m.low for m in bounds),
+        "available_up": round(max(0.0, sum(m.high for m in bounds) - believed), 1),
+        "available_down": round(max(0.0, believed - sum(m.low for m in bounds)), 1),
         "members": len(mates),
         "members_out": len(mates) - len(counted),
-        "tracking_error": None if wanted is None else -error,
-        "unplaced_power": unplaced,
+        "tracking_error": None if wanted is None else round(-error, 1),
+        "unplaced_power": round(unplaced, 1),
         "data_age_p50": _part(ages, 0.5),
         "data_age_p95": _part(ages, 0.95),
         "writes_today": sum(mate.writes for mate in mates),
@@ -71,10 +75,10 @@ def values(
     for point in ("pv_power", "battery_power"):
         known = [value for mate in mates if (value := mate.value(point)) is not None]
         if known:
-            shown[point] = sum(known)
+            shown[point] = round(sum(known), 1)
     soc, capacity = _soc(mates)
     if soc is not None:
-        shown |= {"battery_soc": soc, "battery_capacity": capacity}
+        shown |= {"battery_soc": round(soc, 1), "battery_capacity": capacity}
     return shown
 
 
@@ -100,7 +104,34 @@ def _soc(mates: Collection[Mate]) -> tuple[float | None, float | None]:
 
 
 def _part(ordered: Sequence[float], part: float) -> float | None:
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else None
+    return round(max(0.0, ordered[min(len(ordered) - 1, int(part * len(ordered)))]), 1) if ordered else None
+
+
+# what a command would come to
+
+
+def foretold(parts: Sequence[Part], mates: Collection[Mate], unplaced: float, cost: str, command: Command) -> Foretold:
+    """Return it, the largest changes first."""
+    ordered = sorted(parts, key=lambda part: abs(part.power - part.mate.believed()), reverse=True)
+    told = {part.mate.device.serial for part in parts}
+    out = Counter(mate.trouble or "not rated" for mate in mates if mate.device.serial not in told)
+    text = f"{cost}; {counted(out) + ' out at their last power' if out else 'all members count'}"
+    if unplaced:
+        text += f"; {abs(unplaced):.0f} W can't be placed"
+    return Foretold(tuple(_foreseen(part, command) for part in ordered[:MOST_FORETOLD]), text)
+
+
+def _foreseen(part: Part, command: Command) -> Foreseen:
+    mate = part.mate
+    if command.setpoint in SPREAD_SETPOINTS:
+        return Foreseen(mate.device.serial, part.power, f"{command.setpoint} {command.value}")
+    orders = mate.release() if command.value == NONE else mate.orders(part.power, free=part.free)
+    how = ", ".join(f"{setpoint} {_short(value)}" for setpoint, value in orders.items())
+    return Foreseen(mate.device.serial, part.power, f"{how}; {part.bound}" if part.bound else how)
+
+
+def _short(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 # what came of a command
@@ -150,6 +181,3 @@ def members_in_words(mates: Iterable[Mate], children: Counter[str]) -> str:
 def counted(children: Counter[str]) -> str:
     """Return how commands to members ended, in words."""
     return ", ".join(f"{count} {word}" for word, count in sorted(children.items()) if count)
-
-
-__all__ = ["MODE", "counted", "device", "members_in_words", "outcome", "released", "spread_outcome", "values"]

@@ -1,5 +1,7 @@
 """A fleet over members that obey, refuse, lie, fall silent: what comes of a target."""
 
+from itertools import pairwise
+
 import pytest
 
 from gateway.core.model import CommandState
@@ -172,3 +174,83 @@ async def test_a_second_fleet_gets_no_member_of_the_first(tmp_path):
         await world.wait(5)
         assert not other.bridge.planner.mates
         assert "is steered by fleet:north" in world.bench.router.bridges()[-1].findings[0].text
+
+
+@virtual
+async def test_who_falls_silent_upstream_is_replaced_by_the_fallback(tmp_path):
+    machines = inverters(4)
+    settings = ALL | {"fallback": {"after": 300, "value": 4_000}}
+    async with World(tmp_path, FakeClock(), machines, settings) as world:
+        assert (await world.end(await world.ask(20_000))).verified
+        await world.wait(200)
+        await world.ask(20_000)
+        await world.wait(250)
+        assert world.power == pytest.approx(20_000, rel=0.02)
+        await world.wait(120)
+        assert world.power == pytest.approx(4_000, rel=0.02)
+        told = len(world.told)
+        await world.wait(600)
+        assert len(world.told) == told
+        await world.wait(20_000)
+        assert world.power == pytest.approx(4_000, rel=0.02), "their own timers are renewed"
+        assert len(world.told) == told, "and nothing is written for that"
+
+
+@virtual
+async def test_members_fall_back_by_themselves_where_the_fleet_is_no_more(tmp_path):
+    machines = inverters(4)
+    settings = ALL | {"fallback": {"after": 300, "value": 4_000}}
+    async with World(tmp_path, FakeClock(), machines, settings) as world:
+        assert (await world.end(await world.ask(20_000))).verified
+        await world.runner.stop()
+        world.bench.runners.remove(world.runner)
+        await world.wait(7_000)
+        assert world.power == pytest.approx(20_000, rel=0.02)
+        await world.wait(1_000)
+        assert world.power == 32_000, "let go, one after the other"
+
+
+@virtual
+async def test_a_ramp_is_kept(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL | {"ramp": 10}) as world:
+        id_ = await world.ask(16_000)
+        seen = []
+        for _ in range(6):
+            seen.append(world.power)
+            await world.wait(60)
+        steps = [a - b for a, b in pairwise(seen)]
+        assert max(steps) <= 4_000 * 1.3, seen
+        assert (await world.end(id_)).verified
+
+
+@virtual
+async def test_no_member_is_written_more_often_than_it_may(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL | {"writes_per_day": 5}) as world:
+        assert (await world.end(await world.ask(16_000))).verified
+        for n in range(30):
+            for machine in machines[:2]:
+                machine.sun = 1_000.0 if n % 2 else 8_000.0
+            await world.wait(30)
+        assert max(machine.writes for machine in machines) <= 5
+
+
+@virtual
+async def test_what_would_come_of_a_target_is_said_before(tmp_path):
+    machines = inverters(3)
+    machines[0].sun = 1_000.0
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+
+        def explain(target):
+            command = world.bench.command("power_target", target, serial="fleet:north")
+            return world.bench.dispatcher.explain(command).foretold
+
+        told = explain(9_000)
+        shares = {each.serial: (each.power, each.detail) for each in told.members}
+        assert {shares["PV1"], shares["PV2"]} == {(4_300, "active_power_limit 43"), (4_200, "active_power_limit 42")}
+        assert "3 members" in told.text
+        told = explain(20_000)
+        assert "3000 W can't be placed" in told.text
+        assert {each.detail for each in told.members} == {"active_power_limit 100; gives all it can"}
+        assert not world.told

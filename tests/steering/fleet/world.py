@@ -1,15 +1,11 @@
 """Inverters and batteries that do what they are told, more or less, and tell of it: what a fleet is tried on."""
 
 import asyncio
-import random
-from datetime import timedelta
 
-import msgspec
-
+from gateway.commands.policy.policy import ControlSettings, Rule
 from gateway.core.controller import Outcome
 from gateway.core.errors import RefusedError
 from gateway.core.model import CommandState, Device, DeviceKind, Range, Snapshot
-from gateway.commands.policy.policy import ControlSettings, Rule
 from gateway.steering.fleet.fleet import Fleet
 from gateway.steering.fleet.settings import FleetSettings
 from tests.kit.bench import Bench
