@@ -258,7 +258,8 @@ def _state(start: int) -> list[Row]:
 
 def _by_itself(address: int, point: str, encoding: Encoding, exponent: int) -> Row:
     known = POINTS[point]
-    return Row(address, encoding, OWN + point, known.description, exponent, known.unit)
+    words = f": {legend({option: n for n, option in enumerate(known.options)})}" if known.options else ""
+    return Row(address, encoding, OWN + point, known.description + words, exponent, known.unit)
 
 
 def _overview() -> list[Row]:
