@@ -39,8 +39,8 @@ from gateway.core.model import (
 from gateway.core.points import NONE
 from gateway.core.verdict import Foretold
 from gateway.steering.fleet import shown
-from gateway.steering.fleet.mate import FULL, LIMIT, MAY_CONTRADICT, Mate
-from gateway.steering.fleet.planner import Part, Planner, Round
+from gateway.steering.fleet.mate import FULL, LIMIT, MAY_CONTRADICT, MODE, POWER, Mate
+from gateway.steering.fleet.planner import Ask, Part, Planner, Round
 from gateway.steering.fleet.settings import PREFIX, FleetSettings
 
 TARGET: Final = "power_target"
@@ -65,6 +65,11 @@ TIMER: Final = 7_200.0
 
 STAGGERED: Final = 600
 """Seconds over which members' own timers are spread."""
+
+
+def _kind(setpoint: str) -> str:
+    """Return by which setpoint a goal is known: an order for the battery is one, whatever of it was written."""
+    return MODE if setpoint == POWER else setpoint
 
 
 class Goal(msgspec.Struct):
@@ -103,6 +108,8 @@ class Fleet:
         """W; None where nothing is asked."""
         self._limit = FULL
         """% of rated power."""
+        self._battery: float | None = None
+        """W that all batteries together give, > 0 discharging; None where they are let alone. Newer than the target."""
         self._ramped: tuple[datetime, float] | None = None
         self._children: dict[str, tuple[Mate, Goal | None]] = {}
         """Id of a command that has not ended → its member, and for whose sake."""
@@ -182,7 +189,7 @@ class Fleet:
         """Take in that somebody asks the fleet: a newer target ends the waiting for an older one."""
         if event.command.setpoint == TARGET and event.command.origin.who != self._origin.who:
             self._heard, self._has_fallen = event.time, False
-        goal = self._goals.get(event.command.setpoint)
+        goal = self._goals.get(_kind(event.command.setpoint))
         newer = goal is not None and goal.command.id != event.command.id and event.state is CommandState.ACCEPTED
         if goal is not None and newer and not goal.done.done():
             goal.done.set_result(Outcome(CommandState.FAILED, "not reached: a newer one came first"))
@@ -227,15 +234,15 @@ class Fleet:
             raise NotSentError("control is halted; members fall back by their own timers")
         if not any(mate.counts(self._clock.now()) for mate in self.planner.mates.values()):
             raise NotSentError("no member can be steered now")
-        goal = self._begin(command)
+        goal = self._begin(command, in_force)
         await goal.begun.wait()
         return ""
 
     async def result(self, command: Command, receipt: str) -> Outcome:  # noqa: ARG002
         """Return what came of it, once it holds, or it is known that it does not; also after a restart."""
-        goal = self._goals.get(command.setpoint)
+        goal = self._goals.get(_kind(command.setpoint))
         if goal is None or goal.command.id != command.id:
-            goal = self._begin(command)
+            goal = self._begin(command, {})
             goal.fresh = command.setpoint in SPREAD  # children are asked first: what is wrong is corrected
         return await asyncio.shield(goal.done)
 
@@ -251,8 +258,8 @@ class Fleet:
         if asked is None:
             parts, unplaced = [Part(mate, mate.believed(), free=True) for mate in mates], 0.0
         else:
-            wanted = float(asked) / 100 * self.planner.rated if cap else float(asked)
-            found = self.planner.share_out(wanted, now, cap=cap)
+            power = float(asked) / 100 * self.planner.rated if cap else float(asked)
+            found = self.planner.share_out(Ask(power, is_cap=cap), now)
             parts, unplaced = list(found.parts), found.unplaced
         told = [part for part in parts if self._is_news(part)]
         setpoints = sorted({setpoint for part in told for setpoint in part.mate.release()})
@@ -271,19 +278,31 @@ class Fleet:
         }
         return f"{len(parts)} members are told, {writes} writes" + "".join(f"; {each}" for each in sorted(calls))
 
-    def _begin(self, command: Command) -> Goal:
-        old = self._goals.get(command.setpoint)
+    def _begin(self, command: Command, in_force: Mapping[str, Value]) -> Goal:
+        kind = _kind(command.setpoint)
+        old = self._goals.get(kind)
         if old is not None and not old.done.done():
             old.done.set_result(Outcome(CommandState.FAILED, "not reached: a newer one came first"))
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         goal = Goal(command, self._clock.now(), done, asyncio.Event(), Counter())
-        self._goals[command.setpoint] = goal
-        if command.setpoint == TARGET:
-            self._target = None if command.value == NONE else float(command.value or 0)
+        self._goals[kind] = goal
+        if kind == TARGET:
+            self._target, self._battery = None if command.value == NONE else float(command.value or 0), None
+        elif kind == MODE:
+            self._battery, self._target = self._ordered({**in_force, command.setpoint: command.value}), None
         elif command.setpoint == LIMIT:
             self._limit = float(command.value or 0)
         self._wake.set()
         return goal
+
+    def _ordered(self, order: Mapping[str, Value]) -> float | None:
+        """Return what an order for the battery of a fleet comes to, W; None where it lets the batteries alone."""
+        sign = {"charge": -1, "discharge": 1, "idle": 0}.get(str(order.get(MODE)))
+        if sign is None:
+            return None
+        power = order.get(POWER)
+        most = (self._device.setpoints[POWER].high if self._device is not None else None) or 0.0
+        return sign * (float(power) if isinstance(power, (int, float)) else most)
 
     # the loop
 
@@ -396,22 +415,19 @@ class Fleet:
             if goal is not None and goal.fresh:
                 goal.fresh = False
                 await self._spread(goal)
-        goal = self._goals.get(TARGET) or self._goals.get(LIMIT)
-        fresh = [each for name in (TARGET, LIMIT) if (each := self._goals.get(name)) is not None and each.fresh]
-        wanted, is_cap = self._wanted(now)
+        goals = [each for name in (MODE, TARGET, LIMIT) if (each := self._goals.get(name)) is not None]
+        goal, fresh = next(iter(goals), None), [each for each in goals if each.fresh]
+        ask = self._ask(now)
         if fresh:
             goal = fresh[-1]
             await self._take_back()
-        if wanted is None:
-            found = Round([Part(mate, 0.0, free=True) for mate in self._held()]) if fresh else Round([])
+        if ask is None or ask.of_batteries:
+            free = [mate for mate in self._held() if ask is None or not mate.stores] if fresh else []
+            found = Round([Part(mate, 0.0, free=True) for mate in free])
             await self._tell(found.parts, goal, release=True)
-        else:
-            ramping = self._settings.ramp is not None and not is_cap
-            found = (
-                self.planner.share_out(wanted, now, cap=is_cap)
-                if fresh or ramping
-                else self.planner.correct(wanted, now, cap=is_cap)
-            )
+        if ask is not None:
+            ramping = self._settings.ramp is not None and not ask.is_cap
+            found = self.planner.share_out(ask, now) if fresh or ramping else self.planner.correct(ask, now)
             if fresh or found.parts or found.unplaced == 0:
                 self._unplaced = found.unplaced
             await self._tell(found.parts, goal)
@@ -423,19 +439,22 @@ class Fleet:
     def _held(self) -> Sequence[Mate]:
         return [mate for mate in self.planner.mates.values() if not mate.is_free or mate.stores]
 
-    def _wanted(self, now: datetime) -> tuple[float | None, bool]:
-        """Return the power that all are to give now, W, and whether it is only the most; None where all are free."""
+    def _ask(self, now: datetime) -> Ask | None:
+        """Return what is asked of all now; None where all are free."""
         cap = self._limit / 100 * self.planner.rated
+        if self._battery is not None:
+            sun = sum(max(0.0, m.value("pv_power") or 0.0) for m in self.planner.mates.values() if m.stores)
+            return Ask(self._battery + sun, of_batteries=True)
         if self._target is None:
             self._ramped = None
-            return (None, False) if self._limit >= FULL else (cap, True)
+            return None if self._limit >= FULL else Ask(cap, is_cap=True)
         target = min(self._target, cap)
         if self._settings.ramp is None:
-            return target, False
+            return Ask(target)
         since, at = self._ramped or (now, self.planner.measured())
         most = self._settings.ramp / 100 * self.planner.rated * (now - since).total_seconds() / 60
         self._ramped = now, min(max(target, at - most), at + most)
-        return self._ramped[1], False
+        return Ask(self._ramped[1])
 
     async def _take_back(self) -> None:
         """Take back what has not left yet: a new target says it anew."""
@@ -546,12 +565,12 @@ class Fleet:
                 goal.done.set_result(outcome)
 
     def _outcome(self, goal: Goal, now: datetime, *, waits: bool, over: bool) -> Outcome | None:
-        wanted, is_cap = self._wanted(now)
-        asked = self._target if goal.command.setpoint == TARGET else wanted
-        if asked is None or wanted is None:
+        ask = self._ask(now)
+        if ask is None:
             return None if waits and not over else shown.released(goal.children)
-        measured = self.planner.measured()
-        error = min(0.0, asked - measured) if is_cap else asked - measured
+        asked = self._target if goal.command.setpoint == TARGET and self._target is not None else ask.power
+        measured = self.planner.measured(ask)
+        error = min(0.0, asked - measured) if ask.is_cap else asked - measured
         near = max(HOLDS * abs(asked), self.planner.deadband(asked))
         unseen = [m for m in self.planner.mates.values() if m.told is not None and not m.trouble and not m.shows_it]
         if abs(error) <= near:
@@ -567,8 +586,7 @@ class Fleet:
         good = sum(mate.rated for mate in self.planner.mates.values() if mate.good)
         if not self.planner.mates or good < self.planner.rated / 2:
             return
-        wanted, is_cap = self._wanted(now)
-        values = shown.values(self.planner, now, wanted, self._unplaced, is_cap=is_cap)
+        values = shown.values(self.planner, now, self._ask(now), self._unplaced)
         self._context.publish(
             Snapshot(serial=self.serial, time=now, source=self._context.name, interval=PUBLISHED, values=values)
         )

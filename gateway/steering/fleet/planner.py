@@ -18,6 +18,17 @@ SMALL: Final = 0.0005
 """Of the fleet's rated power: errors below it are noise whatever the target is."""
 
 
+class Ask(msgspec.Struct, frozen=True):
+    """What is asked of a fleet."""
+
+    power: float
+    """W, all together."""
+    is_cap: bool = False
+    """It is the most that they may give, not what they are to give."""
+    of_batteries: bool = False
+    """Only members with a battery are meant."""
+
+
 class Part(msgspec.Struct, frozen=True):
     """What one member is to give."""
 
@@ -56,13 +67,13 @@ class Planner:
         """Return the W within which nothing is corrected."""
         return max(self._settings.deadband / 100 * abs(target), SMALL * self.rated)
 
-    def believed(self) -> float:
-        """Return the power of all, W: measured where that is newer than what they were told, told where it is not."""
-        return sum(mate.believed() for mate in self.mates.values())
+    def asked(self, ask: Ask) -> list[Mate]:
+        """Return the members that something is asked of."""
+        return [mate for mate in self.mates.values() if mate.stores or not ask.of_batteries]
 
-    def measured(self) -> float:
-        """Return the power of all as it was measured last, W."""
-        return sum(mate.power or 0.0 for mate in self.mates.values())
+    def measured(self, ask: Ask | None = None) -> float:
+        """Return the power of all, or of those that something is asked of, as it was measured last, W."""
+        return sum(mate.power or 0.0 for mate in (self.mates.values() if ask is None else self.asked(ask)))
 
     def bounds(self, mates: Iterable[Mate], now: datetime) -> list[Member]:
         """Return what each can take now, without weights."""
@@ -71,13 +82,13 @@ class Planner:
         least, most = self._settings.reserve_soc, self._settings.max_soc
         return [mate.bounds(now, sky.get(mate.device.plant, everywhere), least, most) for mate in mates]
 
-    def share_out(self, target: float, now: datetime, *, cap: bool = False) -> Round:
-        """Share a target in W out anew. `cap`: it is the most that they may give, not what they are to give."""
-        mates = [mate for mate in self.mates.values() if mate.counts(now)]
-        out = sum(mate.believed() for mate in self.mates.values() if not mate.counts(now))
+    def share_out(self, ask: Ask, now: datetime) -> Round:
+        """Share what is asked out anew."""
+        mates = [mate for mate in self.asked(ask) if mate.counts(now)]
+        out = sum(mate.believed() for mate in self.asked(ask) if not mate.counts(now))
         bounds = self.bounds(mates, now)
-        wanted = target - out
-        if cap:
+        wanted = ask.power - out
+        if ask.is_cap:
             wanted = min(wanted, sum(member.high for member in bounds))
         draws = wanted < sum(min(max(0.0, member.low), member.high) for member in bounds)
         weighed = [
@@ -88,14 +99,18 @@ class Planner:
         parts = [_part(*each) for each in zip(mates, weighed, share.powers, strict=True)]
         return Round(parts, share.unplaced)
 
-    def correct(self, target: float, now: datetime, *, cap: bool = False) -> Round:
-        """Move the fewest members by which the error comes within the deadband, those with most room first."""
-        error = target - self.believed()
-        if cap and error > 0:
-            error = min(error, sum(self._held_back(mate, now) for mate in self.mates.values()))
-        if abs(error) <= self.deadband(target):
+    def correct(self, ask: Ask, now: datetime) -> Round:
+        """Move the fewest members by which the error comes within the deadband, those with most room first.
+
+        What each has is measured where that is newer than what it was told, and told where it is not.
+        """
+        mates, within = self.asked(ask), self.deadband(ask.power)
+        error = ask.power - sum(mate.believed() for mate in mates)
+        if ask.is_cap and error > 0:
+            error = min(error, sum(self._held_back(mate, now) for mate in mates))
+        if abs(error) <= within:
             return Round([])
-        able = [mate for mate in self.mates.values() if self._may_move(mate, now)]
+        able = [mate for mate in mates if self._may_move(mate, now)]
         rooms: list[tuple[float, Mate, Member]] = []
         for mate, member in zip(able, self.bounds(able, now), strict=True):
             at = mate.believed()
@@ -106,13 +121,13 @@ class Planner:
         parts: list[Part] = []
         left = error
         for room, mate, member in rooms:
-            if abs(left) <= self.deadband(target) / 2:
+            if abs(left) <= within / 2:
                 break
             moved = min(room, abs(left)) * (1 if left > 0 else -1)
             power = _on_step(mate.believed() + moved, member)
             parts.append(_part(mate, member, power))
             left -= power - mate.believed()
-        return Round(parts, left if abs(left) > self.deadband(target) else 0.0)
+        return Round(parts, left if abs(left) > within else 0.0)
 
     def _may_move(self, mate: Mate, now: datetime) -> bool:
         return (

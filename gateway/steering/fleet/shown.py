@@ -9,8 +9,8 @@ from gateway.core.controller import Outcome
 from gateway.core.model import Command, CommandState, Device, DeviceKind, Range, Value
 from gateway.core.points import NONE
 from gateway.core.verdict import Foreseen, Foretold
-from gateway.steering.fleet.mate import LIMIT, POWER, Mate
-from gateway.steering.fleet.planner import Part, Planner
+from gateway.steering.fleet.mate import LIMIT, MODE, POWER, Mate
+from gateway.steering.fleet.planner import Ask, Part, Planner
 from gateway.steering.fleet.settings import PREFIX
 
 SPREAD_SETPOINTS: Final = ("running", "reactive_power")
@@ -26,6 +26,8 @@ def device(serial: str, mates: Iterable[Mate]) -> Device:
     setpoints: dict[str, Range] = {"power_target": Range(-drawn, rated)}
     if any(LIMIT in mate.takes for mate in mates):
         setpoints[LIMIT] = Range(0, 100)
+    if drawn:
+        setpoints |= {MODE: Range(), POWER: Range(0, drawn)}
     for each in SPREAD_SETPOINTS:
         ranges = [mate.takes[each] for mate in mates if each in mate.takes]
         if ranges:
@@ -46,27 +48,25 @@ def _high(mate: Mate, setpoint: str, most: float) -> float:
     return most if high is None else min(high, most)
 
 
-def values(
-    planner: Planner, now: datetime, wanted: float | None, unplaced: float, *, is_cap: bool
-) -> Mapping[str, Value]:
+def values(planner: Planner, now: datetime, ask: Ask | None, unplaced: float) -> Mapping[str, Value]:
     """Return what a fleet measures."""
     mates = planner.mates.values()
     counted = [mate for mate in mates if mate.counts(now)]
     bounds = planner.bounds(counted, now)
     measured, believed = planner.measured(), sum(mate.believed() for mate in counted)
     ages = sorted((now - m.state.time).total_seconds() for m in mates if m.state is not None and m.state.time)
-    error = 0.0 if wanted is None else wanted - measured
-    if is_cap:
+    error = 0.0 if ask is None else ask.power - planner.measured(ask)
+    if ask is not None and ask.is_cap:
         error = min(0.0, error)
     shown: dict[str, Value] = {
         "status": "normal",
         "ac_power": round(measured, 1),
-        "fleet_state": state(wanted, error, unplaced, planner),
+        "fleet_state": state(ask, error, unplaced, planner),
         "available_up": round(max(0.0, sum(m.high for m in bounds) - believed), 1),
         "available_down": round(max(0.0, believed - sum(m.low for m in bounds)), 1),
         "members": len(mates),
         "members_out": len(mates) - len(counted),
-        "tracking_error": None if wanted is None else round(-error, 1),
+        "tracking_error": None if ask is None else round(-error, 1),
         "unplaced_power": round(unplaced, 1),
         "data_age_p50": _part(ages, 0.5),
         "data_age_p95": _part(ages, 0.95),
@@ -82,11 +82,11 @@ def values(
     return shown
 
 
-def state(wanted: float | None, error: float, unplaced: float, planner: Planner) -> str:
+def state(ask: Ask | None, error: float, unplaced: float, planner: Planner) -> str:
     """Return where a fleet stands: idle, moving, holding or partial."""
-    if wanted is None:
+    if ask is None:
         return "idle"
-    if abs(error) <= max(0.02 * abs(wanted), planner.deadband(wanted)):
+    if abs(error) <= max(0.02 * abs(ask.power), planner.deadband(ask.power)):
         return "holding"
     return "partial" if unplaced else "moving"
 

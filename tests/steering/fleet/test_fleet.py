@@ -254,3 +254,19 @@ async def test_what_would_come_of_a_target_is_said_before(tmp_path):
         assert "3000 W can't be placed" in told.text
         assert {each.detail for each in told.members} == {"active_power_limit 100; gives all it can"}
         assert not world.told
+
+
+@virtual
+async def test_all_batteries_are_ordered_as_one(tmp_path):
+    machines = batteries(3) + inverters(2)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        command = world.bench.command("battery_power_target", 9_000, serial="fleet:north")
+        mode = world.bench.command("battery_mode", "charge", serial="fleet:north")
+        await world.bench.dispatcher.submit(mode, command)
+        assert (await world.end(mode.id)).verified
+        assert [machine.power for machine in machines] == [-3_000] * 3 + [8_000] * 2
+        assert world.state().values["battery_power"] == -9_000
+        assert (await world.end(await world.ask(25_000))).verified
+        assert world.power == pytest.approx(25_000, rel=0.02)
+        await world.end(await world.ask("auto", "battery_mode"))
+        assert {machine.set["battery_mode"] for machine in machines[:3]} == {"auto"}
