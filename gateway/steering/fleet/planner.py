@@ -1,7 +1,10 @@
-"""Who of a fleet is to give how much: a new target is shared out anew, what is missing later moves as few as it can."""
+"""Who of a fleet is to give how much: a new target is shared out anew, what is missing later moves as few as it can.
+
+Pure. All that is known of the members at one time is put together once, in `Sight`s; the rest reckons with these.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from statistics import median
 from typing import Final
@@ -13,7 +16,7 @@ from gateway.steering.fleet.mate import Mate
 from gateway.steering.fleet.settings import FleetSettings
 
 LEAST: Final = 1e-3
-"""Of the rated power: a share that is not below 0 for those that have no weight of their own."""
+"""Of the rated power: a share that is not below it for those that have no weight of their own."""
 SMALL: Final = 0.0005
 """Of the fleet's rated power: errors below it are noise whatever the target is."""
 
@@ -27,6 +30,19 @@ class Ask(msgspec.Struct, frozen=True):
     """It is the most that they may give, not what they are to give."""
     of_batteries: bool = False
     """Only members with a battery are meant."""
+
+
+class Sight(msgspec.Struct, frozen=True, gc=False):
+    """One member at one time. Powers in W."""
+
+    mate: Mate
+    counts: bool
+    """Power can be shared out to it."""
+    measured: float
+    believed: float
+    """Measured where that is newer than what it was told, else told."""
+    member: Member
+    """What it can take of a target, without its weight."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -50,97 +66,85 @@ class Round(msgspec.Struct, frozen=True):
     """W that can't be had."""
 
 
+Sky = Mapping[str, float]
+"""Plant → what free PV there gives now, as a part of rated power; "" for everywhere."""
+
+
 class Planner:
-    """Shares out, and corrects. Knows the members, and asks nobody."""
+    """Shares out, and corrects, by the settings of one fleet."""
 
     def __init__(self, settings: FleetSettings) -> None:
         self._settings = settings
-        self.mates: dict[str, Mate] = {}
-        """Serial number → member."""
 
-    @property
-    def rated(self) -> float:
-        """W, all together."""
-        return sum(mate.rated for mate in self.mates.values())
-
-    def deadband(self, target: float) -> float:
+    def deadband(self, power: float, rated: float) -> float:
         """Return the W within which nothing is corrected."""
-        return max(self._settings.deadband / 100 * abs(target), SMALL * self.rated)
+        return max(self._settings.deadband / 100 * abs(power), SMALL * rated)
 
-    def asked(self, ask: Ask) -> list[Mate]:
-        """Return the members that something is asked of."""
-        return [mate for mate in self.mates.values() if mate.stores or not ask.of_batteries]
-
-    def measured(self, ask: Ask | None = None) -> float:
-        """Return the power of all, or of those that something is asked of, as it was measured last, W."""
-        return sum(mate.power or 0.0 for mate in (self.mates.values() if ask is None else self.asked(ask)))
-
-    def bounds(self, mates: Iterable[Mate], now: datetime) -> list[Member]:
-        """Return what each can take now, without weights."""
-        sky = self._sky()
-        everywhere = median(sky.values()) if sky else None
-        least, most = self._settings.reserve_soc, self._settings.max_soc
-        return [mate.bounds(now, sky.get(mate.device.plant, everywhere), least, most) for mate in mates]
-
-    def share_out(self, ask: Ask, now: datetime) -> Round:
-        """Share what is asked out anew."""
-        mates = [mate for mate in self.asked(ask) if mate.counts(now)]
-        out = sum(mate.believed() for mate in self.asked(ask) if not mate.counts(now))
-        bounds = self.bounds(mates, now)
-        wanted = ask.power - out
-        if ask.is_cap:
-            wanted = min(wanted, sum(member.high for member in bounds))
-        draws = wanted < sum(min(max(0.0, member.low), member.high) for member in bounds)
-        weighed = [
-            msgspec.structs.replace(member, weight=self._weight(mate, member, draws=draws))
-            for mate, member in zip(mates, bounds, strict=True)
+    def see(self, mates: Iterable[Mate], sky: Sky, now: datetime) -> list[Sight]:
+        """Put together what is known of these members."""
+        everywhere, least, most = sky.get(""), self._settings.reserve_soc, self._settings.max_soc
+        return [
+            Sight(
+                mate,
+                mate.counts(now),
+                mate.power or 0.0,
+                mate.believed(),
+                mate.bounds(now, sky.get(mate.device.plant, everywhere), least, most),
+            )
+            for mate in mates
         ]
+
+    def share_out(self, ask: Ask, sights: Sequence[Sight]) -> Round:
+        """Share what is asked out anew."""
+        asked = meant(ask, sights)
+        counted = [sight for sight in asked if sight.counts]
+        wanted = ask.power - sum(sight.believed for sight in asked if not sight.counts)
+        if ask.is_cap:
+            wanted = min(wanted, sum(sight.member.high for sight in counted))
+        draws = wanted < sum(min(max(0.0, sight.member.low), sight.member.high) for sight in counted)
+        weighed = [msgspec.structs.replace(sight.member, weight=self._weight(sight, draws=draws)) for sight in counted]
         share = allocate(wanted, weighed)
-        parts = [_part(*each) for each in zip(mates, weighed, share.powers, strict=True)]
+        parts = [_part(sight, power) for sight, power in zip(counted, share.powers, strict=True)]
         return Round(parts, share.unplaced)
 
-    def correct(self, ask: Ask, now: datetime) -> Round:
-        """Move the fewest members by which the error comes within the deadband, those with most room first.
-
-        What each has is measured where that is newer than what it was told, and told where it is not.
-        """
-        mates, within = self.asked(ask), self.deadband(ask.power)
-        error = ask.power - sum(mate.believed() for mate in mates)
+    def correct(self, ask: Ask, sights: Sequence[Sight]) -> Round:
+        """Move the fewest members by which the error comes within the deadband, those with most room first."""
+        asked = meant(ask, sights)
+        within = self.deadband(ask.power, rated(sights))
+        error = ask.power - sum(sight.believed for sight in asked)
         if ask.is_cap and error > 0:
-            error = min(error, sum(self._held_back(mate, now) for mate in mates))
+            held_back = (s.member.high - s.believed for s in asked if s.counts and not s.mate.is_free)
+            error = min(error, sum(max(0.0, room) for room in held_back))
         if abs(error) <= within:
             return Round([])
-        able = [mate for mate in mates if self._may_move(mate, now)]
-        rooms: list[tuple[float, Mate, Member]] = []
-        for mate, member in zip(able, self.bounds(able, now), strict=True):
-            at = mate.believed()
-            room = member.high - at if error > 0 else at - member.low
-            if room > max(member.step, LEAST * mate.rated):
-                rooms.append((room, mate, member))
-        rooms.sort(key=lambda each: each[0], reverse=True)
         parts: list[Part] = []
         left = error
-        for room, mate, member in rooms:
+        for room, sight in self._with_room(asked, up=error > 0):
             if abs(left) <= within / 2:
                 break
             moved = min(room, abs(left)) * (1 if left > 0 else -1)
-            power = _on_step(mate.believed() + moved, member)
-            parts.append(_part(mate, member, power))
-            left -= power - mate.believed()
+            part = _part(sight, _on_step(sight.believed + moved, sight.member))
+            parts.append(part)
+            left -= part.power - sight.believed
         return Round(parts, left if abs(left) > within else 0.0)
 
-    def _may_move(self, mate: Mate, now: datetime) -> bool:
-        return (
-            mate.counts(now) and not mate.pending and not mate.trouble and mate.writes < self._settings.writes_per_day
-        )
+    def _with_room(self, sights: Iterable[Sight], *, up: bool) -> list[tuple[float, Sight]]:
+        """Return the members that may be moved, and by how much, most room first."""
+        rooms = [
+            (room, sight)
+            for sight in sights
+            if sight.counts
+            and not sight.mate.pending
+            and not sight.mate.trouble
+            and sight.mate.writes < self._settings.writes_per_day
+            and (room := sight.member.high - sight.believed if up else sight.believed - sight.member.low)
+            > max(sight.member.step, LEAST * sight.mate.rated)
+        ]
+        rooms.sort(key=lambda each: each[0], reverse=True)
+        return rooms
 
-    def _held_back(self, mate: Mate, now: datetime) -> float:
-        if mate.is_free or not mate.counts(now):
-            return 0.0
-        (member,) = self.bounds([mate], now)
-        return max(0.0, member.high - mate.believed())
-
-    def _weight(self, mate: Mate, member: Member, *, draws: bool) -> float:
+    def _weight(self, sight: Sight, *, draws: bool) -> float:
+        mate, member = sight.mate, sight.member
         match self._settings.share:
             case "headroom":
                 weight = -member.low if draws else member.high
@@ -153,13 +157,30 @@ class Planner:
                 weight = 1.0
         return max(weight, LEAST * mate.rated, LEAST) * self._settings.weights.get(mate.device.serial, 1.0)
 
-    def _sky(self) -> dict[str, float]:
-        """Return what free PV gives now, as a part of rated power, by plant."""
-        parts: dict[str, list[float]] = defaultdict(list)
-        for mate in self.mates.values():
-            if mate.good and not mate.stores and mate.is_free and not mate.limited and mate.rated:
-                parts[mate.device.plant].append(min(1.0, max(0.0, (mate.power or 0.0) / mate.rated)))
-        return {plant: median(values) for plant, values in parts.items()}
+
+def meant(ask: Ask, sights: Sequence[Sight]) -> Sequence[Sight]:
+    """Return the members that something is asked of."""
+    return [sight for sight in sights if sight.mate.stores] if ask.of_batteries else sights
+
+
+def rated(sights: Iterable[Sight]) -> float:
+    """Return the rated power of all, W."""
+    return sum(sight.mate.rated for sight in sights)
+
+
+def measured(sights: Iterable[Sight]) -> float:
+    """Return the power of all as it was measured last, W."""
+    return sum(sight.measured for sight in sights)
+
+
+def sky(mates: Iterable[Mate]) -> Sky:
+    """Return what free PV gives now."""
+    parts: dict[str, list[float]] = defaultdict(list)
+    for mate in mates:
+        if mate.is_free and not mate.stores and mate.rated and mate.good and not mate.limited:
+            parts[mate.device.plant].append(min(1.0, max(0.0, (mate.power or 0.0) / mate.rated)))
+    found = {plant: median(values) for plant, values in parts.items()}
+    return found | {"": median(found.values())} if found else {}
 
 
 def _on_step(power: float, member: Member) -> float:
@@ -168,7 +189,8 @@ def _on_step(power: float, member: Member) -> float:
     return min(max(power, member.low), member.high)
 
 
-def _part(mate: Mate, member: Member, power: float) -> Part:
+def _part(sight: Sight, power: float) -> Part:
+    mate, member = sight.mate, sight.member
     near = max(member.step / 2, LEAST)
     at_most, at_least = power >= member.high - near, power <= member.low + near
     bound = "gives all it can" if at_most else "can't give less" if at_least else ""

@@ -10,10 +10,13 @@ from gateway.core.model import Command, CommandState, Device, DeviceKind, Range,
 from gateway.core.points import NONE
 from gateway.core.verdict import Foreseen, Foretold
 from gateway.steering.fleet.mate import LIMIT, MODE, POWER, Mate
-from gateway.steering.fleet.planner import Ask, Part, Planner
+from gateway.steering.fleet.planner import Ask, Part, Planner, Sight, meant, measured, rated
 from gateway.steering.fleet.settings import PREFIX
 
-SPREAD_SETPOINTS: Final = ("running", "reactive_power")
+HOLDS: Final = 0.02
+"""Of a target: as near as this it is held."""
+SPREAD: Final = ("running", "reactive_power")
+"""Setpoints that each member is given as they are."""
 MOST_FORETOLD: Final = 500
 """Members that are named one by one where it is asked what a command would come to."""
 
@@ -28,7 +31,7 @@ def device(serial: str, mates: Iterable[Mate]) -> Device:
         setpoints[LIMIT] = Range(0, 100)
     if drawn:
         setpoints |= {MODE: Range(), POWER: Range(0, drawn)}
-    for each in SPREAD_SETPOINTS:
+    for each in SPREAD:
         ranges = [mate.takes[each] for mate in mates if each in mate.takes]
         if ranges:
             lows, highs = [r.low for r in ranges if r.low is not None], [r.high for r in ranges if r.high is not None]
@@ -48,25 +51,26 @@ def _high(mate: Mate, setpoint: str, most: float) -> float:
     return most if high is None else min(high, most)
 
 
-def values(planner: Planner, now: datetime, ask: Ask | None, unplaced: float) -> Mapping[str, Value]:
+def values(
+    planner: Planner, sights: Sequence[Sight], ask: Ask | None, unplaced: float, now: datetime
+) -> Mapping[str, Value]:
     """Return what a fleet measures."""
-    mates = planner.mates.values()
-    counted = [mate for mate in mates if mate.counts(now)]
-    bounds = planner.bounds(counted, now)
-    measured, believed = planner.measured(), sum(mate.believed() for mate in counted)
+    mates = [sight.mate for sight in sights]
+    counted = [sight for sight in sights if sight.counts]
+    believed = sum(sight.believed for sight in counted)
     ages = sorted((now - m.state.time).total_seconds() for m in mates if m.state is not None and m.state.time)
-    error = 0.0 if ask is None else ask.power - planner.measured(ask)
+    error = 0.0 if ask is None else ask.power - measured(meant(ask, sights))
     if ask is not None and ask.is_cap:
         error = min(0.0, error)
     shown: dict[str, Value] = {
         "status": "normal",
-        "ac_power": round(measured, 1),
-        "fleet_state": state(ask, error, unplaced, planner),
-        "available_up": round(max(0.0, sum(m.high for m in bounds) - believed), 1),
-        "available_down": round(max(0.0, believed - sum(m.low for m in bounds)), 1),
+        "ac_power": round(measured(sights), 1),
+        "fleet_state": state(planner, sights, ask, error, unplaced),
+        "available_up": round(max(0.0, sum(s.member.high for s in counted) - believed), 1),
+        "available_down": round(max(0.0, believed - sum(s.member.low for s in counted)), 1),
         "members": len(mates),
         "members_out": len(mates) - len(counted),
-        "tracking_error": None if ask is None else round(-error, 1),
+        "tracking_error": None if ask is None else round(-error, 1) or 0.0,
         "unplaced_power": round(unplaced, 1),
         "data_age_p50": _part(ages, 0.5),
         "data_age_p95": _part(ages, 0.95),
@@ -82,11 +86,11 @@ def values(planner: Planner, now: datetime, ask: Ask | None, unplaced: float) ->
     return shown
 
 
-def state(ask: Ask | None, error: float, unplaced: float, planner: Planner) -> str:
+def state(planner: Planner, sights: Sequence[Sight], ask: Ask | None, error: float, unplaced: float) -> str:
     """Return where a fleet stands: idle, moving, holding or partial."""
     if ask is None:
         return "idle"
-    if abs(error) <= max(0.02 * abs(ask.power), planner.deadband(ask.power)):
+    if abs(error) <= max(HOLDS * abs(ask.power), planner.deadband(ask.power, rated(sights))):
         return "holding"
     return "partial" if unplaced else "moving"
 
@@ -123,7 +127,7 @@ def foretold(parts: Sequence[Part], mates: Collection[Mate], unplaced: float, co
 
 def _foreseen(part: Part, command: Command) -> Foreseen:
     mate = part.mate
-    if command.setpoint in SPREAD_SETPOINTS:
+    if command.setpoint in SPREAD:
         return Foreseen(mate.device.serial, part.power, f"{command.setpoint} {command.value}")
     orders = mate.release() if command.value == NONE else mate.orders(part.power, free=part.free)
     how = ", ".join(f"{setpoint} {_short(value)}" for setpoint, value in orders.items())

@@ -172,7 +172,7 @@ async def test_a_second_fleet_gets_no_member_of_the_first(tmp_path):
     async with World(tmp_path, FakeClock(), inverters(2), ALL) as world:
         other = world.bench.run(type(world.fleet), world.settings, "fleet:south")
         await world.wait(5)
-        assert not other.bridge.planner.mates
+        assert not other.bridge.crew.mates
         assert "is steered by fleet:north" in world.bench.router.bridges()[-1].findings[0].text
 
 
