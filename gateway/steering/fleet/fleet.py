@@ -226,11 +226,12 @@ class Fleet:
             self._context.log.warning("the fallback is refused; members keep their power", why=event.detail)
 
     async def _carry_out(self, ask: Ask | None, sights: Sequence[Sight]) -> None:
-        for goal in self.goals.spread():
-            goal.fresh = False
-            await self._spread(goal, sights)
+        for each in self.goals.spread():
+            each.fresh = False
+            await self._spread(each, sights)
         goals = self.goals.shared()
-        goal, fresh = next(iter(goals), None), [each for each in goals if each.fresh]
+        fresh = [each for each in goals if each.fresh]
+        goal: Goal | None = next(iter(goals), None)
         if fresh:
             goal = fresh[-1]
             if self.crew.waiting:  # what has not left yet is said anew
@@ -324,7 +325,7 @@ class Fleet:
             await self._submit(due[:A_TURN], None)
 
     def _command_of(self, mate: Mate, setpoint: str, value: Value, now: datetime, goal: Goal | None) -> Command:
-        """Return a command to a member, with a timer that stands behind the fleet's fallback; not all run out at once."""
+        """Return a command to a member, with a timer that stands behind the fallback; not all run out at once."""
         fallback, timer = self._settings.fallback, None
         if fallback is not None:
             seconds = max(TIMER, 4 * fallback.after)
