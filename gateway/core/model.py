@@ -31,6 +31,7 @@ class DeviceKind(StrEnum):
     WEATHER_STATION = "weather_station"
     PLANT = "plant"
     FLEET = "fleet"
+    LIMIT = "limit"
 
 
 class Quality(StrEnum):
@@ -271,7 +272,7 @@ GATEWAY: Final = Origin("gateway")
 """The gateway itself, in the audit."""
 REVERT: Final = Origin("revert")
 """How people see who sends what a dead-man's timer falls back to. What it may do hangs on `Command.is_revert` alone."""
-RESERVED: Final = frozenset({"cli", "fleet", GATEWAY, REVERT})
+RESERVED: Final = frozenset({"cli", "fleet", "limit", GATEWAY, REVERT})
 """Names that no bridge of a configuration may have: who commands under them is somebody else."""
 
 

@@ -209,6 +209,7 @@ AUTO: Final = "auto"
 BATTERY_MODES: Final = ("idle", "charge", "discharge", AUTO)
 """In registers by their place, which every one of them keeps."""
 WORK_MODES: Final = ("general", "off_grid", "backup", "eco", "peak_shaving", "self_use")
+LIMIT_STATES: Final = ("init", "unlimited_controlled", "limited", "failsafe", "unlimited_autonomous")
 FLEET_STATES: Final = ("idle", "moving", "holding", "partial")
 ALARM_SEVERITIES: Final = ("none", "info", "warning", "fault")
 EV_STATUS_OPTIONS: Final = ("unplugged", "plugged", "charging")
@@ -289,6 +290,8 @@ _ROWS: Final[tuple[Point, ...]] = (
     _measured("battery_capacity", "kWh", "Usable battery capacity", 0),
     _total("income_today", "", "Income today, in the plant's currency"),
     _total("income_total", "", "Income, in the plant's currency"),
+    # limit at the grid connection
+    _state("limit_state", Type.ENUM, "Where a limit stands that is set from outside", LIMIT_STATES),
     # fleet
     _state("fleet_state", Type.ENUM, "Where a fleet stands with what is asked of it", FLEET_STATES),
     _measured("available_up", "W", "What a fleet could feed in beyond what it does", 0),

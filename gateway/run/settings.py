@@ -24,15 +24,19 @@ from gateway.core.model import RESERVED, Origin
 from gateway.core.text import escaped
 from gateway.journal.retention import AuditSettings
 from gateway.run import doubts
+from gateway.steering.fleet import settings as fleet
 from gateway.steering.fleet.fleet import Fleet
-from gateway.steering.fleet.settings import PREFIX
+from gateway.steering.limits import limit
 
 __all__ = ["CLI_BRIDGE", "Config", "ConfigError", "LogSettings", "Problem", "Root"]
 
 ENV_PREFIX: Final = "SEMS_GATEWAY_"
 WILD: Final = frozenset("*?[")
 """What makes a pattern of a name."""
-STEERERS: Final[Mapping[str, tuple[str, type[Bridge]]]] = {"fleets": (PREFIX, Fleet)}
+STEERERS: Final[Mapping[str, tuple[str, type[Bridge]]]] = {
+    "fleets": (fleet.PREFIX, Fleet),
+    "limits": (limit.PREFIX, limit.GridLimit),
+}
 """Section of the configuration → what the serial numbers of its devices begin with, and the class."""
 CLI_BRIDGE: Final = "cli"
 """The bridge that every gateway has: the command line's door, a socket in `data_dir`."""
@@ -67,6 +71,9 @@ class Root(BaseSettings):
     audit: AuditSettings = Field(default_factory=AuditSettings)
     fleets: dict[str, dict[str, Any]] = Field(
         default={}, description="name → settings of what steers many devices as one: see docs/fleet.md"
+    )
+    limits: dict[str, dict[str, Any]] = Field(
+        default={}, description="name → settings of a limit that is set from outside: see docs/fleet.md"
     )
     bridges: dict[str, dict[str, Any]] = Field(
         repr=False, description="name → settings; `type` says which bridge it is"

@@ -30,7 +30,7 @@ STEERED = {"power_target"}
 """What only a fleet takes."""
 OF_FLEETS = {
     "fleet_state", "available_up", "available_down", "tracking_error", "unplaced_power", "members", "members_out",
-    "data_age_p50", "data_age_p95", "writes_today",
+    "data_age_p50", "data_age_p95", "writes_today", "limit_state",
 }  # fmt: skip
 
 

@@ -70,6 +70,7 @@ KINDS: Final[Mapping[DeviceKind, int]] = {
     DeviceKind.WEATHER_STATION: 7,
     DeviceKind.PLANT: 8,
     DeviceKind.FLEET: 9,
+    DeviceKind.LIMIT: 10,
 }
 
 QUALITIES: Final[Mapping[Quality, int]] = {Quality.GOOD: 0, Quality.STALE: 1, Quality.OFFLINE: 2}

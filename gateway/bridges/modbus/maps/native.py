@@ -47,7 +47,7 @@ BLOCKS: Final = (
     Block(start=ALARMS, count=64, title="Active alarms"),
     Block(start=OVERVIEW, count=60, title="Overview: what most clients want, in one read", live=True),
     Block(start=TOTALS, count=60, title="Energy totals, also while measurements are not good", live=True),
-    Block(start=FLEET, count=60, title="Fleet: what it does, and what it could", live=True),
+    Block(start=FLEET, count=60, title="Fleet: what it does, and what it could; limit: where it stands", live=True),
 )
 
 
@@ -194,6 +194,7 @@ FLEET_POINTS: Final[tuple[tuple[int, str, Encoding, int], ...]] = (
     (6530, "data_age_p50", UINT32, 0),
     (6532, "data_age_p95", UINT32, 0),
     (6534, "writes_today", UINT32, 0),
+    (6536, "limit_state", UINT16, 0),
 )
 """Behind quality, status, age and time, as in the overview."""
 FIRST_TOTAL: Final = 60
