@@ -11,7 +11,7 @@ JOBS   ?= 4
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime bench-scale dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
+.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime bench-scale dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -20,14 +20,15 @@ help:
 	@echo "make check   ruff, mypy --strict, and the tests; what CI runs"
 	@echo "make coverage  the tests' branch coverage (at least 90 %); takes nearly twice as long"
 	@echo "make format  format the code"
-	@echo "make docs    renew what is generated: tables in docs/*.md, the picture of the rooms, golden files"
+	@echo "make docs    renew what is generated: tables in docs, the picture of the rooms, golden files"
+	@echo "make site    the documentation as pages, into build/site"
 	@echo "make imports  who may import whom, and the picture of it in docs/development.md"
 	@echo "make bench   speed of Modbus reads beside libmodbus and pymodbus (about a minute; needs libmodbus-dev)"
 	@echo "make bench-mqtt  speed of MQTT beside a bare paho loop and Node-RED (some two minutes; needs mosquitto)"
 	@echo "make bench-realtime  speed of the Real-Time Data bridge beside a bare httpx loop (half a minute)"
 	@echo "make bench-scale  how a gateway grows: 10, 1,000 and 10,000 devices (some four minutes; needs mosquitto)"
 	@echo "make bench-batch  commands through MQTT, Kafka and back (about two minutes; fetches Apache Kafka)"
-	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/sems.md (some three minutes)"
+	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/reference/dialects.md (some three minutes)"
 	@echo "make loops   the tests whose time is free on asyncio's loop as well (some ten minutes)"
 	@echo "make soak    a million Modbus frames cut anywhere, on each event loop; a push burst and a fleet of 2,000; 30 s without Kafka"
 	@echo "make reliability  kills a gateway under commands from everywhere 200 times and reconciles what is left (some ten minutes)"
@@ -71,6 +72,10 @@ coverage: $(VENV)/dev.stamp programs
 # The tests say when something is out of date. Addresses that clients rely on are only added to.
 docs: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.docs
+
+# Read it from the disk, or by `python -m http.server -d build/site`, which lets it search.
+site: $(VENV)/dev.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --clean
 
 # Who may import whom; draws the rooms into docs/development.md.
 imports: docs

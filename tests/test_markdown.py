@@ -33,7 +33,10 @@ def faults(text):
 def pages():
     listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=False, capture_output=True, text=True)
     # A copy without git, e.g. one that is broken on purpose, has the same pages.
-    return sorted(listed.stdout.split()) or ["README.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
+    return sorted(listed.stdout.split()) or [
+        "README.md",
+        *(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/**/*.md")),
+    ]
 
 
 @pytest.mark.parametrize("page", pages())

@@ -18,7 +18,7 @@ from gateway.simulator.setpoints import Setpoints
 REGISTERS = {row.field.removeprefix("native.") for row in NATIVE.rows}
 CATALOGUES = [load(api) for api in [*platforms().values(), "realtime"]]
 FIELDS = {point for catalogue in CATALOGUES for interface in catalogue.interfaces for point in interface.points}
-DOCS = "\n".join(file.read_text() for file in (Path(__file__).parents[2] / "docs").glob("*.md"))
+DOCS = "\n".join(file.read_text() for file in (Path(__file__).parents[2] / "docs").rglob("*.md"))
 CALLED = {f"alarm_{what}": f"data.alarm_{what}" for what in ("code", "text", "time")} | {
     "fault_text": "data.fault_text",
     "firmware": "device.firmware",

@@ -1,4 +1,4 @@
-"""`python -m tests.dialects --seeds 200`: the table of docs/sems.md."""
+"""`python -m tests.dialects --seeds 200`: the table of docs/reference/dialects.md."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.dialects.evaluate import APIS, WORLDS, evaluate, failures, markdown, table
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "sems.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "dialects.md"
 BEGIN, END = "<!-- dialects: begin -->\n", "<!-- dialects: end -->"
 UNSEEN = 1000
 """Seeds below were looked at while the inference was made; the table is of those that nobody had seen."""
@@ -25,7 +25,7 @@ def main():
     parser.add_argument("--api", action="append", choices=APIS)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--failures", type=int, default=0, help="print that many lines that were not restored")
-    parser.add_argument("--write-docs", action="store_true", help="put the table into docs/sems.md")
+    parser.add_argument("--write-docs", action="store_true", help="put the table into docs/reference/dialects.md")
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
     groups = [

@@ -107,7 +107,7 @@ def table(results):
 
 
 def markdown(results, seeds):
-    """Return the table for docs/sems.md."""
+    """Return the table for docs/reference/dialects.md."""
     lines = []
     for api in dict.fromkeys(result.api for result in results):
         found = table([result for result in results if result.api == api])

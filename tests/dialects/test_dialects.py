@@ -1,4 +1,4 @@
-"""What docs/sems.md prints, in small; and the whole way once, with programs."""
+"""What docs/reference/dialects.md prints, in small; and the whole way once, with programs."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The judge of the table in docs/sems.md: it knows the truth, and every lie."""
+"""The judge of the table in docs/reference/dialects.md: it knows the truth, and every lie."""
 
 import asyncio
 import copy

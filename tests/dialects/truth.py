@@ -1,4 +1,6 @@
-"""Which lines of a dialect somebody could be sure of who knows plants but not the dialect: see docs/sems.md, Dialects.
+"""Which lines of a dialect somebody could be sure of who knows plants but not the dialect.
+
+docs/reference/dialects.md has what comes of it.
 
 It reads what an undisturbed cloud says at the same time, never what `learn` makes of the other.
 """

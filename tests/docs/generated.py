@@ -1,4 +1,4 @@
-"""What is generated out of the code: parts of docs/*.md, and golden files. `make docs` renews it, tests compare it."""
+"""What is generated out of the code: parts of docs, and golden files. `make docs` renews it, tests compare it."""
 
 import json
 import re
@@ -18,10 +18,11 @@ from gateway.cli import app
 from gateway.cli.interfaces import Format, chosen, render
 from gateway.sems.catalogue import load
 from tests import rooms
-from tests.docs import setpoints
+from tests.docs import reference, setpoints
 from tests.supply import bom
 
 ROOT = Path(__file__).parents[2]
+MADE = "made by `make docs`"
 CATALOGUES = ("open_api", "realtime", "developer")
 
 
@@ -109,10 +110,15 @@ def licences():
 PARTS = (
     Part("tests/bridges/modbus/native.golden.csv", native, lasting=True),
     Part("tests/bridges/modbus/goodwe.golden.csv", goodwe, lasting=True),
-    Part("docs/modbus.md", markdown, "registers:begin", "registers:end"),
-    Part("docs/modbus.md", partial(markdown, GATEWAY, SHOWN), "gateway:begin", "gateway:end"),
-    Part("docs/control.md", setpoints.tables, "setpoints: begin", "setpoints: end"),
-    *(Part("docs/sems.md", partial(interfaces, api), f"interfaces {api}", "end") for api in CATALOGUES),
+    Part("docs/reference/native-registers.md", markdown, "registers:begin", "registers:end"),
+    Part("docs/reference/gateway-registers.md", partial(markdown, GATEWAY, SHOWN), "gateway:begin", "gateway:end"),
+    Part("docs/reference/setpoints.md", setpoints.tables, "setpoints: begin", "setpoints: end"),
+    *(Part("docs/reference/interfaces.md", partial(interfaces, api), f"interfaces {api}", "end") for api in CATALOGUES),
+    Part("docs/reference/settings.md", reference.settings, MADE, "end"),
+    Part("docs/reference/commands.md", reference.commands, MADE, "end"),
+    Part("docs/reference/points.md", reference.points, MADE, "end"),
+    Part("docs/reference/http-api.md", reference.http_api, MADE, "end"),
+    Part("docs/reference/metrics.md", reference.metrics, MADE, "end"),
     Part("docs/polling.md", outages, "outages", "end"),
     Part("docs/development.md", rooms.picture, "rooms: made by `make docs`", "end of rooms"),
     Part("docs/licences.md", licences),

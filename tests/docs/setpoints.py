@@ -1,4 +1,4 @@
-"""The tables of docs/control.md: what the point table and the maps say of each setpoint."""
+"""The tables of docs/reference/setpoints.md: what the point table and the maps say of each setpoint."""
 
 from gateway.bridges.modbus.maps.goodwe.registers import SETTINGS
 from gateway.bridges.modbus.maps.native import NATIVE

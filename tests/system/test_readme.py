@@ -227,7 +227,7 @@ def test_the_example_configuration_says_the_defaults(tmp_path):
                 assert getattr(bridge.settings, name) == field.get_default(call_default_factory=True), name
 
 
-@pytest.mark.parametrize("page", [*sorted(Path(ROOT, "docs").glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*sorted(Path(ROOT, "docs").rglob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
         assert (page.parent / link).exists(), link

@@ -45,7 +45,7 @@ UINT16, UINT32, STRING = Encoding.UINT16, Encoding.UINT32, Encoding.STRING
 
 
 def _entry(unit: int) -> list[Row]:
-    """Return the rows of one unit. The columns of docs/modbus.md, too: see `SHOWN`."""
+    """Return the rows of one unit. The columns of docs/reference, too: see `SHOWN`."""
     at, name = ENTRIES + ENTRY * (unit - 1), f"gateway.unit.{unit}"
     return [
         Row(at, UINT16, f"{name}.port", "Port where the device is"),

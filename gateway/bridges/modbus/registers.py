@@ -66,7 +66,7 @@ COLUMNS: Final = Line.__struct_fields__
 OF_A_MAP: Final = (
     "address", "holding", "count", "type", "scale", "units", "access", "point", "absent", "description", "map",
 )  # fmt: skip
-"""The columns of docs/modbus.md."""
+"""The columns of docs/reference."""
 
 
 def registers(*maps: RegisterMap, **who: Any) -> list[Line]:
@@ -90,7 +90,7 @@ def table(lines: Iterable[Line], columns: Sequence[str]) -> str:
 
 
 def markdown(*maps: RegisterMap) -> str:
-    """Return maps as the tables of docs/modbus.md, one for each block; without any, the native one."""
+    """Return maps as the tables of docs/reference, one for each block; without any, the native one."""
     parts = []
     for map_ in maps or (NATIVE,):
         lines = registers(map_)

@@ -63,7 +63,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "guessing": Kind(429, "Too many wrong tokens from there", "wait as long as Retry-After says"),
     "too_many_streams": Kind(503, "Too many read the stream", "close pages that nobody looks at", 10),
-    "not_found": Kind(404, "Nothing is here", "docs/http.md lists the paths"),
+    "not_found": Kind(404, "Nothing is here", "docs/reference/http-api.md lists the paths"),
     "unknown_command": Kind(404, "No such command", "its id is in the answer to the request that made it"),
     "not_cancellable": Kind(409, "It can't be cancelled any more", "set what should be in force instead"),
     "method_not_allowed": Kind(405, "Not by this method", "the Allow header has those there are"),

@@ -1,4 +1,4 @@
-"""The map as documentation, and docs/modbus.md."""
+"""The map as documentation, and docs/reference/modbus-exceptions.md."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from gateway.bridges.modbus.maps.native import NATIVE
 from gateway.bridges.modbus.registers import assigned, markdown, registers
 from gateway.bridges.modbus.units import Place, units_path
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "modbus.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "reference" / "modbus-exceptions.md"
 
 
 def line(point, address):

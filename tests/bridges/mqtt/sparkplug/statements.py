@@ -1,6 +1,7 @@
 """The statements of Sparkplug 3.0.0 on edge nodes by their ids, without `tck-id-`; a test names those it checks.
 
-docs/sparkplug.md lists them all: those that a test checks, and those that do not apply, each with why.
+docs/reference/sparkplug-conformance.md lists them all: those that a test checks, and those that do not apply, each
+with why.
 """
 
 _TREE = {

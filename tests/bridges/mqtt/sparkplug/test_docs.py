@@ -1,4 +1,4 @@
-"""docs/sparkplug.md says what is tested and what does not apply; this is that it says so truly."""
+"""The page on Sparkplug's conformance says what is tested and what does not apply; this is that it says so truly."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.bridges.mqtt.sparkplug.statements import EDGE_NODE
 
 HERE = Path(__file__).parent
-PAGE = (Path(__file__).parents[4] / "docs" / "sparkplug.md").read_text()
+PAGE = (Path(__file__).parents[4] / "docs" / "reference" / "sparkplug-conformance.md").read_text()
 
 
 def checked():
