@@ -149,7 +149,15 @@ class SourceContext(StatesContext, Protocol):
         ...
 
 
-class SinkContext(StatesContext, Protocol):
+class WritesContext(StatesContext, Protocol):
+    """How often devices were written."""
+
+    def writes(self) -> Iterable[Written]:
+        """Return how often each setpoint of each device was written, for life and today."""
+        ...
+
+
+class SinkContext(WritesContext, Protocol):
     """For a bridge that shows things: what is not in the updates that `deliver` brings."""
 
     def bridges(self) -> Sequence[BridgeStatus]:
@@ -162,10 +170,6 @@ class SinkContext(StatesContext, Protocol):
 
     def sheets(self) -> Sequence[Sheet]:
         """Return pv + battery + grid = load of every plant, as it came out last, whatever bridge brought it."""
-        ...
-
-    def writes(self) -> Iterable[Written]:
-        """Return how often each setpoint of each device was written, for life and today."""
         ...
 
     def history_provider(self, serial: str) -> HistoryProvider | None:
@@ -299,5 +303,18 @@ class OperatorContext(BaseContext, Protocol):
         ...
 
 
-class Context(SourceContext, SinkContext, OriginContext, ControllerContext, OperatorContext, Protocol):
+class SteererContext(SourceContext, OriginContext, WritesContext, Protocol):
+    """For what acts by itself: it reads states, submits commands, and is a device of its own."""
+
+    def claim(self, serial: str) -> str:
+        """Return who steers a device: this one, where nobody did before. Nobody gives a device up while it runs."""
+        ...
+
+    @property
+    def halted(self) -> Halt | None:
+        """Since when, by whom and why no new command is taken; None while they are."""
+        ...
+
+
+class Context(SteererContext, SourceContext, SinkContext, OriginContext, ControllerContext, OperatorContext, Protocol):
     """All of them: what the supervisor gives a bridge."""

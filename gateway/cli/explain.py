@@ -93,6 +93,14 @@ def show(out: Console, explanation: Explanation, where: Place | None, file: str)
         out.print(f"rule {where.number}, {where.key} at {at}{old}: {fields}", markup=False)
     for unmet in verdict.unmet:
         out.print(f"rule {unmet.rule + 1} names {unmet.name!r} among its {unmet.key}, which is not known", markup=False)
+    if verdict.foretold is not None:
+        shares = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for head, justify in (("member", "left"), ("W", "right"), ("how", "left")):
+            shares.add_column(head, justify=justify)  # type: ignore[arg-type]
+        for each in verdict.foretold.members:
+            shares.add_row(escape(each.serial), f"{each.power:.0f}", escape(each.detail))
+        out.print(shares)
+        out.print(verdict.foretold.text, markup=False)
     refusal = verdict.refusal
     if refusal is None:
         out.print(f"[green]permitted[/], and sent as {escape(msgspec.json.encode(verdict.value).decode())}")

@@ -264,7 +264,10 @@ class Dispatcher:
         state, along = self._router.state(command.serial), RequestBatch()
         device = state.device if state else None
         verdict = self._policy.examine(command, device, along, self._own_checks(along), thorough=True)
-        return msgspec.structs.replace(verdict, unmet=tuple(self._policy.settings.unmet(devices)))
+        foretold = (
+            None if verdict.refusal else self._executor.foretell(msgspec.structs.replace(command, value=verdict.value))
+        )
+        return msgspec.structs.replace(verdict, unmet=tuple(self._policy.settings.unmet(devices)), foretold=foretold)
 
     def judge(self, *commands: Command) -> Refusal | None:
         """Return why `submit` would refuse these commands now; None where it would take them. Nothing is counted."""

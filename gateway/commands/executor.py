@@ -26,12 +26,22 @@ from gateway.commands.trust import WallTrust
 from gateway.commands.verify import Verifier
 from gateway.commands.wear import Wear, spent
 from gateway.core.clock import Clock, Moment
-from gateway.core.controller import Admitting, CallEstimate, Controller, Estimator, Outcome, ResultEffect
+from gateway.core.controller import (
+    Admitting,
+    CallEstimate,
+    Controller,
+    Estimator,
+    Foretelling,
+    Outcome,
+    ResultEffect,
+    Slow,
+)
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
 from gateway.core.metrics import COMMAND_SECONDS, COMMANDS
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason
 from gateway.core.points import LEADERS, SETPOINTS
 from gateway.core.router import Router
+from gateway.core.verdict import Foretold
 from gateway.journal import writes
 from gateway.journal.journal import Journal, JournalError, OpenCommand
 
@@ -76,6 +86,7 @@ class CommandExecutor:
         verifier = Verifier(router, clock, policy.settings.verify_within)
         self.ends: Final = Completion(router, journal, clock, steps, timers, memory, verifier)
         self.controllers: dict[str, Controller] = {}
+        self._result_within: dict[str, float] = {}
         self._admitting: dict[str, Admitting] = {}
         self.hand_over: Final = HandOver(policy, journal, clock, steps, timers, memory, drift, wear, self.ends)
         self.open: dict[str, Entry] = {}
@@ -93,6 +104,7 @@ class CommandExecutor:
         """Set who carries commands out, first choice first."""
         self.controllers = dict(controllers)
         self._admitting = {name: each for name, each in controllers.items() if isinstance(each, Admitting)}
+        self._result_within = {name: each.result_within for name, each in controllers.items() if isinstance(each, Slow)}
         self.hand_over.use(self.controllers)
 
     def start(self) -> None:
@@ -121,6 +133,14 @@ class CommandExecutor:
             first.hear(Outcome(CommandState.UNKNOWN, "no result came before its dead-man's timer ran out"))
         if lane.worker is None:
             lane.worker = asyncio.create_task(self._run(entry.lane, lane), name=f"commands {'/'.join(entry.lane)}")
+
+    def foretell(self, command: Command) -> Foretold | None:
+        """Return what a command would come to that is shared out; None for any other."""
+        for name in self.takers(command.setpoint, command.serial)[:1]:
+            controller = self.controllers[name]
+            if isinstance(controller, Foretelling):
+                return controller.foretell(command)
+        return None
 
     def takers(self, setpoint: str, serial: str) -> list[str]:
         """Return the names of the bridges that can set that setpoint of that device, first choice first."""
@@ -528,10 +548,12 @@ class CommandExecutor:
     # what became of it
 
     async def _await_result(self, entry: Entry) -> Outcome:
-        """Ask what became of a command until somebody knows or tells, for RESULT_TIMEOUT at most."""
+        """Ask what became of a command until somebody knows or tells, for as long as its controller needs at most."""
         trouble = "no result came in time"
         try:
-            async with asyncio.timeout(RESULT_TIMEOUT) as entry.waiting:
+            async with asyncio.timeout(
+                self._result_within.get(entry.controller or "", RESULT_TIMEOUT)
+            ) as entry.waiting:
                 while entry.outcome is None:
                     controller = self.controllers.get(entry.controller or "")
                     if controller is None:

@@ -13,6 +13,7 @@ from gateway.core.model import (
     Value,
 )
 from gateway.core.text import MAX_DETAIL, plain
+from gateway.core.verdict import Foretold
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -94,6 +95,23 @@ class ReceiptsFirst(Protocol):
     """
 
     receipts_first: bool
+
+
+@runtime_checkable
+class Foretelling(Protocol):
+    """A controller that shares commands out, and can say beforehand what would come of one."""
+
+    def foretell(self, command: Command) -> Foretold:
+        """Return what it would come to now. Nothing is sent or counted."""
+        ...
+
+
+@runtime_checkable
+class Slow(Protocol):
+    """A controller that needs longer than others to know what became of a command."""
+
+    result_within: float
+    """Seconds that `result` may take."""
 
 
 class CallEstimate(msgspec.Struct, frozen=True):

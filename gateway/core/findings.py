@@ -35,6 +35,8 @@ class FindingCode(StrEnum):
     ZONE_UNKNOWN = "zone_unknown"
     ZONE_INFERRED = "zone_inferred"
     VALUE_UNREADABLE = "value_unreadable"
+    NOT_STEERABLE = "not_steerable"
+    """A device is a member of a fleet, and the fleet can't steer it."""
     FIELDS_UNKNOWN = "fields_unknown"
     SIGN_DOUBTFUL = "sign_doubtful"
     VALUE_DOUBTFUL = "value_doubtful"
@@ -51,6 +53,7 @@ SHOWN: Final[Mapping[FindingCode, str]] = {
     FindingCode.ZONE_UNKNOWN: "nothing says in which time zone its times are",
     FindingCode.ZONE_INFERRED: "its time zone was found out from its times",
     FindingCode.VALUE_UNREADABLE: "a value can't be read",
+    FindingCode.NOT_STEERABLE: "a member that a fleet can't steer",
     FindingCode.FIELDS_UNKNOWN: "answers have fields that the catalogue does not know",
     FindingCode.SIGN_DOUBTFUL: "the other sign fits better",
     FindingCode.VALUE_DOUBTFUL: "a power does not fit what the device is rated for; its unit may be another",

@@ -31,6 +31,7 @@ class DeviceKind(StrEnum):
     WEATHER_STATION = "weather_station"
     PLANT = "plant"
     FLEET = "fleet"
+    LIMIT = "limit"
 
 
 class Quality(StrEnum):
@@ -271,7 +272,7 @@ GATEWAY: Final = Origin("gateway")
 """The gateway itself, in the audit."""
 REVERT: Final = Origin("revert")
 """How people see who sends what a dead-man's timer falls back to. What it may do hangs on `Command.is_revert` alone."""
-RESERVED: Final = frozenset({"cli", GATEWAY, REVERT})
+RESERVED: Final = frozenset({"cli", "fleet", "limit", GATEWAY, REVERT})
 """Names that no bridge of a configuration may have: who commands under them is somebody else."""
 
 
@@ -314,6 +315,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     revert_after: float | None = None
     """Dead-man's timer, seconds: not refreshed by then, `revert_value` is sent."""
     revert_value: Value = None
+    parent: str = ""
+    """Id of the command of a fleet of which this one carries out a part."""
     is_revert: bool = False
     """A dead-man's timer sends it: it is not judged again, and no halt holds it back."""
 

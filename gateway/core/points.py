@@ -209,6 +209,8 @@ AUTO: Final = "auto"
 BATTERY_MODES: Final = ("idle", "charge", "discharge", AUTO)
 """In registers by their place, which every one of them keeps."""
 WORK_MODES: Final = ("general", "off_grid", "backup", "eco", "peak_shaving", "self_use")
+LIMIT_STATES: Final = ("init", "unlimited_controlled", "limited", "failsafe", "unlimited_autonomous")
+FLEET_STATES: Final = ("idle", "moving", "holding", "partial")
 ALARM_SEVERITIES: Final = ("none", "info", "warning", "fault")
 EV_STATUS_OPTIONS: Final = ("unplugged", "plugged", "charging")
 BATTERY: Final = "battery"
@@ -288,6 +290,19 @@ _ROWS: Final[tuple[Point, ...]] = (
     _measured("battery_capacity", "kWh", "Usable battery capacity", 0),
     _total("income_today", "", "Income today, in the plant's currency"),
     _total("income_total", "", "Income, in the plant's currency"),
+    # limit at the grid connection
+    _state("limit_state", Type.ENUM, "Where a limit stands that is set from outside", LIMIT_STATES),
+    # fleet
+    _state("fleet_state", Type.ENUM, "Where a fleet stands with what is asked of it", FLEET_STATES),
+    _measured("available_up", "W", "What a fleet could feed in beyond what it does", 0),
+    _measured("available_down", "W", "What a fleet could feed in less, or draw, than it does", 0),
+    _measured("tracking_error", "W", "Power of a fleet beyond what is asked of it; < 0 is missing"),
+    _measured("unplaced_power", "W", "What is asked of a fleet and its members can not take; > 0: too little"),
+    _state("members", Type.INTEGER, "Members of a fleet"),
+    _state("members_out", Type.INTEGER, "Members that can't be counted on now: offline, stale, refused, contradicted"),
+    _measured("data_age_p50", "s", "Age of the data of half of the members at most", 0),
+    _measured("data_age_p95", "s", "Age of the data of 95 % of the members at most", 0),
+    _state("writes_today", Type.INTEGER, "Commands that have left for members of a fleet today (UTC)"),
     # setpoints
     Point("running", "", Kind.SETPOINT, Type.BOOLEAN, "Inverter runs or stands still", neutral=True),
     Point("active_power_limit", "%", Kind.SETPOINT, Type.FLOAT, "Limit of active power, of rated power",
@@ -315,6 +330,9 @@ _ROWS: Final[tuple[Point, ...]] = (
           "State of charge kept in reserve: the battery is not discharged below it",
           *PERCENT, neutral=NONE, tolerance=ROUNDED, nullable=True),
     Point("charging", "", Kind.SETPOINT, Type.BOOLEAN, "EV charger charges or waits", neutral=False),
+    Point("power_target", "W", Kind.SETPOINT, Type.FLOAT,
+          "Active power that a fleet is to feed in, shared out over its members; < 0 draws; none lets all go",
+          neutral=NONE, tolerance=ROUNDED, nullable=True),
 )  # fmt: skip
 
 POINTS: Final[dict[str, Point]] = {point.id: point for point in _ROWS}

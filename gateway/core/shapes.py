@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+import msgspec
+
 from gateway.core.findings import Finding
 from gateway.core.model import Alarm, BridgeStatus, CommandEvent, CommandState, DeviceState, Range, iso
 from gateway.core.points import SETPOINTS
@@ -83,7 +85,7 @@ def verdict(found: Verdict) -> dict[str, Any]:
         "checks": [
             {"check": c.name, "ok": c.reason is None, "reason": c.reason, "detail": c.text} for c in found.checks
         ],
-    }
+    } | ({} if found.foretold is None else {"foretold": msgspec.to_builtins(found.foretold)})
 
 
 def bridge(status: BridgeStatus) -> dict[str, Any]:

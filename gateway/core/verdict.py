@@ -35,6 +35,25 @@ class Unmet(msgspec.Struct, frozen=True):
     name: str
 
 
+class Foreseen(msgspec.Struct, frozen=True):
+    """What one member of a fleet would be told."""
+
+    serial: str
+    power: float
+    """W."""
+    detail: str
+    """By which setpoints, and what binds it."""
+
+
+class Foretold(msgspec.Struct, frozen=True):
+    """What a command that is shared out would come to."""
+
+    members: tuple[Foreseen, ...]
+    """The largest changes first; not more than can be read."""
+    text: str
+    """All together: who is told and who is not, what it costs in calls and writes, and what can't be placed."""
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """All that was looked at, in order."""
 
@@ -47,6 +66,9 @@ class Verdict(msgspec.Struct, frozen=True):
     """That rule as JSON, where every check was asked for."""
     unmet: tuple[Unmet, ...] = ()
     """What rules name and nobody has, where every check was asked for."""
+
+    foretold: Foretold | None = None
+    """What it would come to, where it is shared out, and every check was asked for."""
 
     @property
     def refusal(self) -> Refusal | None:

@@ -24,12 +24,20 @@ from gateway.core.model import RESERVED, Origin
 from gateway.core.text import escaped
 from gateway.journal.retention import AuditSettings
 from gateway.run import doubts
+from gateway.steering.fleet import settings as fleet
+from gateway.steering.fleet.fleet import Fleet
+from gateway.steering.limits import limit
 
 __all__ = ["CLI_BRIDGE", "Config", "ConfigError", "LogSettings", "Problem", "Root"]
 
 ENV_PREFIX: Final = "SEMS_GATEWAY_"
 WILD: Final = frozenset("*?[")
 """What makes a pattern of a name."""
+STEERERS: Final[Mapping[str, tuple[str, type[Bridge]]]] = {
+    "fleets": (fleet.PREFIX, Fleet),
+    "limits": (limit.PREFIX, limit.GridLimit),
+}
+"""Section of the configuration → what the serial numbers of its devices begin with, and the class."""
 CLI_BRIDGE: Final = "cli"
 """The bridge that every gateway has: the command line's door, a socket in `data_dir`."""
 
@@ -61,6 +69,12 @@ class Root(BaseSettings):
     log: LogSettings = Field(default_factory=LogSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
     audit: AuditSettings = Field(default_factory=AuditSettings)
+    fleets: dict[str, dict[str, Any]] = Field(
+        default={}, description="name → settings of what steers many devices as one: see docs/fleet.md"
+    )
+    limits: dict[str, dict[str, Any]] = Field(
+        default={}, description="name → settings of a limit that is set from outside: see docs/fleet.md"
+    )
     bridges: dict[str, dict[str, Any]] = Field(
         repr=False, description="name → settings; `type` says which bridge it is"
     )
@@ -125,6 +139,7 @@ class Config(msgspec.Struct, frozen=True):
             problems += [document.problem((), Root, e) for e in error.errors(include_url=False)]
         with noted_files() as secret_files:
             bridges = list(_bridges(document, file, raw.get("bridges"), registry, problems))
+            bridges += _steerers(document, file, raw, problems)
         if root is not None:
             problems += _unknown_names(document, root, bridges)
             problems += _no_controllers(document, root, bridges)
@@ -191,6 +206,23 @@ def _bridges(
             problems += [document.problem(path, bridge.Settings, e) for e in error.errors(include_url=False)]
 
 
+def _steerers(
+    document: Document, file: Path, raw: Mapping[str, Any], problems: list[Problem]
+) -> Iterable[BridgeConfig]:
+    """Return what acts by itself: one for each entry of a section, run as bridges are."""
+    for section, (prefix, steerer) in STEERERS.items():
+        entries = raw.get(section)
+        for name, settings in entries.items() if isinstance(entries, Mapping) else ():
+            path = (section, str(name))
+            if wrong := _ill_named(str(name)):
+                problems.append(Problem(document.line(path), ".".join(path), wrong.replace("bridge name", "name")))
+            try:
+                own = steerer.Settings.model_validate(settings or {}, context={DIRECTORY: file.parent})
+                yield BridgeConfig(f"{prefix}{name}", steerer, prefix.rstrip(":"), own)
+            except ValidationError as error:
+                problems += [document.problem(path, steerer.Settings, e) for e in error.errors(include_url=False)]
+
+
 def _ill_named(name: str) -> str:
     """Return what is wrong with the name of a bridge; "" for nothing."""
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
@@ -222,7 +254,8 @@ def _unknown_names(document: "Document", root: Root, bridges: Iterable[BridgeCon
 def _known(root: Root, bridges: Iterable[BridgeConfig]) -> dict[str, frozenset[str] | None]:
     """Return the roles of every bridge; None for one whose own settings are wrong, of which the user is told."""
     roles = {bridge.name: bridge.settings.roles for bridge in bridges}
-    return {name: roles.get(name) for name in root.bridges} | {CLI_BRIDGE: frozenset()}
+    steering = {prefix.rstrip(":"): frozenset(getattr(root, section)) for section, (prefix, _) in STEERERS.items()}
+    return {name: roles.get(name) for name in root.bridges} | {CLI_BRIDGE: frozenset()} | steering
 
 
 def _unknown(name: str, known: Mapping[str, frozenset[str] | None], *, with_role: bool) -> str:

@@ -69,6 +69,8 @@ class Services(msgspec.Struct, frozen=True):
     """Reads the configuration again; returns in words what has changed. Raises ConfigError."""
     runners: dict[str, "Runner"] = {}
     """Every bridge by its name."""
+    steered: dict[str, str] = {}
+    """Serial → who steers it by itself."""
     balance: BalanceWatch = msgspec.field(default_factory=BalanceWatch)
     ratings: RatingWatch = msgspec.field(default_factory=RatingWatch)
 
@@ -392,6 +394,10 @@ class Runner:
     def announced(self) -> Sequence[DeviceState]:
         """See `Context.announced`."""
         return self._router.announced()
+
+    def claim(self, serial: str) -> str:
+        """See `Context.claim`."""
+        return self._services.steered.setdefault(serial, self.name)
 
     def bridges(self) -> Sequence[BridgeStatus]:
         """See `Context.bridges`."""

@@ -97,7 +97,9 @@ def test_out_of_range_says_the_range_and_the_unit():
         POINTS["export_limit"].parse(-1)
 
 
-@pytest.mark.parametrize("id_", ["export_limit", "battery_power_target", "battery_target_soc", "battery_reserve_soc"])
+@pytest.mark.parametrize(
+    "id_", ["export_limit", "battery_power_target", "battery_target_soc", "battery_reserve_soc", "power_target"]
+)
 def test_no_limit_is_said_by_null_and_none_and_never_by_nothing(id_):
     point = SETPOINTS[id_]
     assert {point.parse(raw) for raw in (None, "none", " None ", "null", NONE)} == {NONE}
@@ -108,7 +110,13 @@ def test_no_limit_is_said_by_null_and_none_and_never_by_nothing(id_):
 
 def test_only_what_can_be_without_a_limit_takes_none():
     nullable = {point.id for point in SETPOINTS.values() if point.nullable}
-    assert nullable == {"export_limit", "battery_power_target", "battery_target_soc", "battery_reserve_soc"}
+    assert nullable == {
+        "export_limit",
+        "battery_power_target",
+        "battery_target_soc",
+        "battery_reserve_soc",
+        "power_target",
+    }
     for point in SETPOINTS.values():
         if not point.nullable:
             for raw in (None, "none", "null"):

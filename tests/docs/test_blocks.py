@@ -29,7 +29,7 @@ from tests.kit.process import ROOT
 
 BLOCKS = blocks()
 MAPS = {"native": NATIVE, "goodwe": GOODWE}
-SECTIONS = {"gateway", "log", "control", "audit", "bridges"}
+SECTIONS = {"gateway", "log", "control", "audit", "bridges", "fleets", "limits"}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 STAND_INS = {
     "sems": {"type": "open_api", "account": "a@b.de", "password": "b", "url": "https://eu.openapi.semsportal.com"},

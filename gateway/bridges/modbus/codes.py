@@ -70,6 +70,7 @@ KINDS: Final[Mapping[DeviceKind, int]] = {
     DeviceKind.WEATHER_STATION: 7,
     DeviceKind.PLANT: 8,
     DeviceKind.FLEET: 9,
+    DeviceKind.LIMIT: 10,
 }
 
 QUALITIES: Final[Mapping[Quality, int]] = {Quality.GOOD: 0, Quality.STALE: 1, Quality.OFFLINE: 2}
@@ -120,6 +121,7 @@ SETPOINT_INDEX: Final[Mapping[str, int]] = {
     "battery_target_soc": 8,
     "charging": 9,
     "battery_reserve_soc": 10,
+    "power_target": 11,
 }
 """A setpoint's place in every setpoint block, and its number in the command status."""
 

@@ -4,12 +4,18 @@ import pytest
 
 from gateway.bridges.modbus import codes
 from gateway.bridges.modbus.codec import Encoding
-from gateway.bridges.modbus.maps.native import NATIVE, UNSIGNED
+from gateway.bridges.modbus.maps.native import FLEET_POINTS, NATIVE, UNSIGNED
 from gateway.bridges.modbus.maps.row import Block, MapError, RegisterMap, Row
 from gateway.core.model import CommandState, DeviceKind, Quality, Reason
 from gateway.core.points import ALARM_SEVERITIES, POINTS, SETPOINTS, STATUS_OPTIONS, Type
 
-NUMERIC = {point.id for point in POINTS.values() if point.type is not Type.TEXT} | UNSIGNED
+OF_FLEETS = (
+    {point for _, point, _, _ in FLEET_POINTS}
+    - {"ac_power", "pv_power"}
+    - {point for point in POINTS if point.startswith("battery_")}
+)
+"""Those that only a fleet has stand in its own block alone."""
+NUMERIC = ({point.id for point in POINTS.values() if point.type is not Type.TEXT} | UNSIGNED) - OF_FLEETS
 
 
 def shown(first, last, *encodings):

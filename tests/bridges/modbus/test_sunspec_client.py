@@ -199,7 +199,9 @@ async def test_every_unit_is_scanned_and_shows_what_was_published(served):
 
 
 async def test_what_follows_from_points(served):
-    values = await publish(served, INVERTER, status="normal", battery_power=-1500.0, battery_soc=50.0)
+    values = await publish(
+        served, INVERTER, status="normal", battery_power=-1500.0, battery_soc=50.0, active_power_limit=100.0
+    )
     client = await scanned(served, INVERTER)
     amps = sum(values[f"l{n}_current"] for n in (1, 2, 3))
     assert client.model(103).A.cvalue == pytest.approx(amps, abs=0.006)

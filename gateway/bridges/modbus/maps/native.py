@@ -33,7 +33,7 @@ SET_SCALED, SET_FLOATS, SET_SINGLE = 5000, 5500, 5800
 SETPOINT_SLOTS: Final = 25
 COMMAND, COMMAND_BY_SETPOINT = 6000, 6100
 ALARMS = 6200
-OVERVIEW, TOTALS = 6300, 6400
+OVERVIEW, TOTALS, FLEET = 6300, 6400, 6500
 
 BLOCKS: Final = (
     Block(start=0, count=150, title="Identity and state", live=True),
@@ -47,6 +47,7 @@ BLOCKS: Final = (
     Block(start=ALARMS, count=64, title="Active alarms"),
     Block(start=OVERVIEW, count=60, title="Overview: what most clients want, in one read", live=True),
     Block(start=TOTALS, count=60, title="Energy totals, also while measurements are not good", live=True),
+    Block(start=FLEET, count=60, title="Fleet: what it does, and what it could; limit: where it stands", live=True),
 )
 
 
@@ -176,6 +177,26 @@ OVERVIEW_POINTS: Final[tuple[tuple[int, str, Encoding, int], ...]] = (
     (6342, "fault_code", UINT32, 0),
 )
 """With quality, status, age and time before them, and rated power behind: 48 registers."""
+FLEET_POINTS: Final[tuple[tuple[int, str, Encoding, int], ...]] = (
+    # address, point, encoding, exponent
+    (6506, "fleet_state", UINT16, 0),
+    (6508, "ac_power", INT32, 0),
+    (6510, "available_up", INT32, 0),
+    (6512, "available_down", INT32, 0),
+    (6514, "tracking_error", INT32, 0),
+    (6516, "unplaced_power", INT32, 0),
+    (6518, "pv_power", INT32, 0),
+    (6520, "battery_power", INT32, 0),
+    (6522, "battery_soc", INT16, -1),
+    (6524, "battery_capacity", UINT32, -1),
+    (6526, "members", UINT32, 0),
+    (6528, "members_out", UINT32, 0),
+    (6530, "data_age_p50", UINT32, 0),
+    (6532, "data_age_p95", UINT32, 0),
+    (6534, "writes_today", UINT32, 0),
+    (6536, "limit_state", UINT16, 0),
+)
+"""Behind quality, status, age and time, as in the overview."""
 FIRST_TOTAL: Final = 60
 TOTAL_SLOTS: Final = 20
 """The indices of POINT_INDEX from 60 to 79 are what only counts up; these keep their last value."""
@@ -195,6 +216,7 @@ SETPOINT_SCALES: Final[Mapping[str, tuple[int, Encoding, int]]] = {
     "battery_target_soc": (-1, Encoding.INT16, -1),
     "charging": (0, UINT16, 0),
     "battery_reserve_soc": (-1, Encoding.INT16, -1),
+    "power_target": (0, Encoding.INT16, 3),
 }
 
 LAST_COMMAND: Final = (
@@ -237,7 +259,8 @@ def _state(start: int) -> list[Row]:
 
 def _by_itself(address: int, point: str, encoding: Encoding, exponent: int) -> Row:
     known = POINTS[point]
-    return Row(address, encoding, OWN + point, known.description, exponent, known.unit)
+    words = f": {legend({option: n for n, option in enumerate(known.options)})}" if known.options else ""
+    return Row(address, encoding, OWN + point, known.description + words, exponent, known.unit)
 
 
 def _overview() -> list[Row]:
@@ -264,6 +287,10 @@ def _totals() -> list[Row]:
     ]
 
 
+def _fleet() -> list[Row]:
+    return [*_state(FLEET), *(_by_itself(*place) for place in FLEET_POINTS)]
+
+
 def _setpoints() -> Iterator[Row]:
     for point, (exponent, encoding, single_exponent) in SETPOINT_SCALES.items():
         place = SETPOINT_INDEX[point]
@@ -284,6 +311,7 @@ _ROWS: Final = (
     *IDENTITY,
     *_overview(),
     *_totals(),
+    *_fleet(),
     *_measurements(),
     *_setpoints(),
     *LAST_COMMAND,
@@ -296,5 +324,7 @@ KEPT: Final[Mapping[str, str]] = {
     OWN + point: point for index, point, _ in POINT_INDEX if FIRST_TOTAL <= index < FIRST_TOTAL + TOTAL_SLOTS
 }
 """Field → the point it shows: its last value, also while data are not good."""
-NOW: Final[Mapping[str, str]] = {OWN + point: point for _, point, _, _ in OVERVIEW_POINTS if OWN + point not in KEPT}
+NOW: Final[Mapping[str, str]] = {
+    OWN + point: point for _, point, _, _ in (*OVERVIEW_POINTS, *FLEET_POINTS) if OWN + point not in KEPT
+}
 """Field → the point it shows while data are good."""

@@ -50,6 +50,7 @@ _UNITS: Final[Mapping[str, _Unit]] = {
     "W/m²": _Unit("irradiance", 0),
     "m/s": _Unit("wind_speed", 1),
     "%": _Unit(None, 1),
+    "s": _Unit("duration", 0),
 }
 
 # What differs from the derived look. A new point needs a row only where its unit says too little.
@@ -83,6 +84,14 @@ _SPECIAL: Final[Mapping[str, Mapping[str, str | int | None]]] = {
     "reactive_power": {"icon": "mdi:sine-wave"},
     "running": {"icon": "mdi:power"},
     "charging": {"icon": "mdi:ev-station"},
+    "power_target": {"icon": "mdi:target"},
+    "limit_state": {"icon": "mdi:transmission-tower-export"},
+    "fleet_state": {"icon": "mdi:set-all"},
+    "members": {"icon": "mdi:counter", "category": DIAGNOSTIC},
+    "members_out": {"icon": "mdi:lan-disconnect", "category": DIAGNOSTIC},
+    "data_age_p50": {"category": DIAGNOSTIC},
+    "data_age_p95": {"category": DIAGNOSTIC},
+    "writes_today": {"icon": "mdi:counter", "category": DIAGNOSTIC},
 }  # fmt: skip
 
 _STATE_CLASSES: Final[Mapping[Kind, str]] = {

@@ -12,7 +12,7 @@ from gateway.bridges.modbus.maps.goodwe.rows import GOODWE
 from gateway.bridges.modbus.maps.goodwe.values import values
 from gateway.core.model import Device, DeviceKind, DeviceState, Value
 
-KINDS: Final = (DeviceKind.INVERTER, DeviceKind.STORAGE)
+KINDS: Final = (DeviceKind.INVERTER, DeviceKind.STORAGE, DeviceKind.FLEET)
 LARGEST: Final = 32_767
 """W. Of a larger one the software that this map is for reads powers with the wrong sign."""
 

@@ -125,7 +125,7 @@ def total_rating(plant: Plant, setpoint: str = "") -> float | None:
 def stores(device: Device) -> bool:
     """Return whether it has batteries, or is a plant whose inverters have."""
     inverters = device.inverters if isinstance(device, Plant) else ()
-    ordered = device.kind is DeviceKind.PLANT and "battery_mode" in device.setpoints
+    ordered = device.kind in (DeviceKind.PLANT, DeviceKind.FLEET) and "battery_mode" in device.setpoints
     return ordered or any(one.kind in STORING for one in (device, *inverters))
 
 

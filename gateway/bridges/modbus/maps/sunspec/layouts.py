@@ -62,6 +62,8 @@ def models(device: Device, *, as_float: bool, wired: Wiring | None = None) -> tu
     Depends on its kind and phases, and of a logger or a plant on whether it takes setpoints, and has batteries.
     """
     after = _AFTER_AC.get(device.kind, ())
+    if device.kind is DeviceKind.FLEET:
+        after = _AFTER_AC[DeviceKind.STORAGE if stores(device) else DeviceKind.INVERTER]
     if device.setpoints and device.kind in {DeviceKind.DATA_LOGGER, DeviceKind.PLANT}:
         plant_of_batteries = device.kind is DeviceKind.PLANT and stores(device)
         after = (*_FOR_OTHERS, *((basic.STORAGE, *_BATTERY) if plant_of_batteries else ()))
@@ -70,7 +72,7 @@ def models(device: Device, *, as_float: bool, wired: Wiring | None = None) -> tu
 
 def _ac(device: Device, as_float: bool, wired: Wiring | None) -> tuple[Model, ...]:
     match device.kind:
-        case DeviceKind.INVERTER | DeviceKind.STORAGE:
+        case DeviceKind.INVERTER | DeviceKind.STORAGE | DeviceKind.FLEET:
             choice = _INVERTERS
         case DeviceKind.METER | DeviceKind.PLANT:
             choice = _METERS

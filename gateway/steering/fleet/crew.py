@@ -1,0 +1,118 @@
+"""The members of a fleet: who they are, what became of what they were told, and who can't be counted on."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+
+from gateway.api.contexts import SteererContext
+from gateway.core.findings import FindingCode
+from gateway.core.model import CommandEvent, CommandState, DeviceState, Origin, Quality, day_of
+from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, Mate
+from gateway.steering.fleet.settings import FleetSettings
+
+
+class Crew:
+    """All members of one fleet."""
+
+    def __init__(self, settings: FleetSettings, context: SteererContext, origin: Origin) -> None:
+        self._settings = settings
+        self._context = context
+        self._origin = origin
+        self.mates: dict[str, Mate] = {}
+        """Serial number → member."""
+        self.waiting: dict[str, tuple[Mate, Counter[str] | None]] = {}
+        """Id of a command that has not ended → its member, and where its end is counted."""
+        self._day = 0
+
+    def clear(self) -> None:
+        """Begin anew: what there is comes again."""
+        self.mates.clear()
+        self.waiting.clear()
+
+    def look(self, state: DeviceState) -> None:
+        """Take in what a device measures, where it is a member, or has become one."""
+        device = state.device
+        mate = self.mates.get(device.serial)
+        if mate is None or mate.device is not device:
+            plant = self._context.state(device.plant) if device.plant else None
+            if not self._settings.members.names(device, plant.device.name if plant is not None else ""):
+                return
+            takes = self._context.permitted(device, self._origin)
+            mate = mate or Mate(device, takes)
+            mate.device, mate.takes = device, takes
+            if trouble := self._unfit(mate):
+                self._context.find(FindingCode.NOT_STEERABLE, device.serial, *trouble)
+                self.mates.pop(device.serial, None)
+                return
+            self._context.settle(FindingCode.NOT_STEERABLE, device.serial)
+            self.mates[device.serial] = mate
+        mate.look(state)
+
+    def _unfit(self, mate: Mate) -> tuple[str, str] | None:
+        """Return why a device that is named can't be a member, and what to do; None where it can."""
+        serial = mate.device.serial
+        if not mate.stores and LIMIT not in mate.takes:
+            rule = f'- {{devices: ["{serial}"], setpoints: [{LIMIT}], origins: ["{self._origin}"]}}'
+            return f"{serial} is a member, and the fleet may set neither its battery nor its limit", (
+                f"control.allow: {rule}; for a battery battery_mode and battery_power_target"
+            )
+        if not mate.rated:
+            return f"{serial} is a member, and its rated power is not known", "have it put right in the portal"
+        owner = self._context.claim(serial)
+        if owner != self._context.name:
+            return f"{serial} is steered by {owner} already", "leave it out of one of both"
+        return None
+
+    def step(self, event: CommandEvent) -> None:
+        """Take in a step of a command to a member."""
+        mate, ends = self.waiting[event.command.id]
+        if event.state is CommandState.SENT:
+            mate.writes += 1
+        if not event.state.final or event.correction:
+            return
+        del self.waiting[event.command.id]
+        mate.pending -= {event.command.id}
+        mate.ended = event.time
+        match event.state:
+            case CommandState.SUCCEEDED:
+                word = "ok"
+                if not mate.pending:
+                    mate.done()
+            case CommandState.FAILED | CommandState.REJECTED:
+                word = "refused"
+                mate.refused(event.time)
+            case CommandState.UNKNOWN:
+                word = mate.trouble = "doubtful"
+            case _:
+                word = "late"
+                mate.told, mate.is_free = None, True
+        if ends is not None:
+            ends[word] += 1
+
+    def judge(self, mates: Iterable[Mate], now: datetime) -> None:
+        """Find out who can't be counted on, by what is measured."""
+        for mate in mates:
+            if mate.trouble in ("offline", "stale"):
+                mate.trouble = ""
+            if not mate.good and not mate.trouble:
+                is_offline = mate.state is not None and mate.state.quality is Quality.OFFLINE
+                mate.trouble = "offline" if is_offline else "stale"
+            if mate.trouble == "doubtful" and mate.shows_it:
+                mate.trouble = ""
+            if not mate.trouble and mate.contradicts():
+                mate.contradictions += 1
+                mate.told = None
+                mate.refused(now)
+                mate.trouble = "contradicted" if mate.contradictions >= MAY_CONTRADICT else "doubtful"
+
+    def count_days(self, now: datetime) -> None:
+        """Begin to count writes and contradictions anew where a day (UTC) has begun, or the gateway has started."""
+        if day_of(now) == self._day:
+            return
+        self._day = day_of(now)
+        for mate in self.mates.values():
+            mate.writes = mate.contradictions = 0
+            mate.trouble = "" if mate.trouble == "contradicted" else mate.trouble
+        for written in self._context.writes():
+            if written.day == self._day and written.serial in self.mates:
+                self.mates[written.serial].writes += written.today

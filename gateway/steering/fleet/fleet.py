@@ -1,0 +1,366 @@
+"""A fleet: one device that takes a setpoint, shares it out over its members, follows them, and says what came of it.
+
+It reads the states of its members, and commands them like anybody else: policy, journal and limits stand behind each
+command. What a member was told, and what is under way, is known to the gateway; here stands only what nobody else
+knows, and may be lost at a restart.
+"""
+
+import asyncio
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import ClassVar, Final
+
+from gateway.api.bridge import BridgeSettings
+from gateway.api.contexts import Context
+from gateway.api.version import API_VERSION
+from gateway.core.clock import set_within
+from gateway.core.controller import Outcome
+from gateway.core.errors import NotSentError
+from gateway.core.mailbox import Updates
+from gateway.core.model import Command, CommandState, Device, Origin, Snapshot, Value, new_command_id
+from gateway.core.verdict import Foretold
+from gateway.steering.fleet import shown
+from gateway.steering.fleet.crew import Crew
+from gateway.steering.fleet.goals import SPREAD, TARGET, TOLD_WITHIN, Goal, Goals
+from gateway.steering.fleet.mate import LIMIT, POWER, Mate
+from gateway.steering.fleet.planner import Ask, Part, Planner, Round, Sight, rated, sky
+from gateway.steering.fleet.settings import PREFIX, FleetSettings
+
+LOOK: Final = 5.0
+"""Seconds between looks where nothing happens."""
+BREATH: Final = 0.5
+"""Seconds after a look before the next: what comes one by one is looked at together."""
+PUBLISHED: Final = 30.0
+"""Seconds within which a fleet shows itself anew."""
+CHILD_TTL: Final = 120.0
+"""Seconds until a command to a member expires unsent."""
+A_TURN: Final = 200
+"""Members that are looked at, or commanded in one commit, in one turn of the loop: more would hold others up."""
+IN_A_THREAD: Final = 500
+"""Members from which on the sharing out is reckoned beside the loop."""
+TIMER: Final = 7_200.0
+"""Seconds after which a member that hears nothing more falls back by itself, at least."""
+STAGGERED: Final = 600
+"""Seconds over which members' own timers are spread."""
+
+
+class Fleet:
+    """One fleet."""
+
+    api_version: ClassVar = API_VERSION
+    result_within: Final = TOLD_WITHIN + 60
+    """See `Slow`."""
+    Settings: ClassVar[type[BridgeSettings]] = FleetSettings
+
+    def __init__(self, settings: FleetSettings, context: Context) -> None:
+        self._settings = settings
+        self._context = context
+        self._clock = context.clock
+        self.serial = context.name
+        self._origin = Origin.of("fleet", self.serial.removeprefix(PREFIX))
+        self._planner = Planner(settings)
+        self.crew = Crew(settings, context, self._origin)
+        self.goals = Goals(settings, self._planner)
+        self._device: Device | None = None
+        self._heard: datetime | None = None
+        """When somebody else asked for a target last."""
+        self._has_fallen = False
+        """The fallback is in force, or was refused."""
+        self._wake = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin to look. What is in force is known to the gateway; members are shared out to once they are known."""
+        self.crew.clear()
+        self._context.report(up=None, detail="no member is known yet")
+        self._context.spawn(self._steer(), "steer")
+
+    async def stop(self) -> None:
+        """End; members keep what they were told, until their own timers run out."""
+        self.goals.end()
+
+    # what the gateway says
+
+    async def deliver(self, updates: Updates) -> None:
+        """Take in states of members, and steps of commands."""
+        for serial in updates.removed:
+            self.crew.mates.pop(serial, None)
+        for state in updates.states.values():
+            self.crew.look(state)
+        for event in updates.events:
+            command = event.command
+            if command.serial == self.serial:
+                if command.setpoint == TARGET and command.origin.who != self._origin.who:
+                    self._heard, self._has_fallen = event.time, False
+                if event.state is CommandState.ACCEPTED:
+                    self.goals.newer(command)
+            elif command.id in self.crew.waiting:
+                self.crew.step(event)
+        self._wake.set()
+
+    # what is asked of the fleet
+
+    def takes(self, serial: str, setpoint: str) -> bool:
+        """Return whether it is the fleet itself, and has that setpoint."""
+        return serial == self.serial and self._device is not None and setpoint in self._device.setpoints
+
+    async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:  # noqa: ARG002
+        """Share it out; returns once the first commands are on their way. Raises NotSentError."""
+        if self._context.halted is not None:
+            raise NotSentError("control is halted; members fall back by their own timers")
+        now = self._clock.now()
+        if not any(mate.counts(now) for mate in self.crew.mates.values()):
+            raise NotSentError("no member can be steered now")
+        goal = self._begin(command, in_force)
+        await goal.begun.wait()
+        return ""
+
+    async def result(self, command: Command, receipt: str) -> Outcome:  # noqa: ARG002
+        """Return what came of it, once it holds, or it is known that it does not; also after a restart."""
+        goal = self.goals.of(command)
+        if goal is None:
+            goal = self._begin(command, {})
+            goal.fresh = command.setpoint in SPREAD  # what is wrong is corrected; who obeys is left alone
+        return await asyncio.shield(goal.done)
+
+    def _begin(self, command: Command, in_force: Mapping[str, Value]) -> Goal:
+        order = self._device.setpoints.get(POWER) if self._device is not None else None
+        self._wake.set()
+        return self.goals.begin(command, in_force, (order.high if order else None) or 0.0, self._clock.now())
+
+    def foretell(self, command: Command) -> Foretold:
+        """Return each member's share of a target, the bound that binds it, and what it costs. Sends nothing."""
+        mates = self.crew.mates.values()
+        sights = self._planner.see(mates, sky(mates), self._clock.now())
+        unplaced = 0.0
+        if command.setpoint in SPREAD:
+            parts = [Part(s.mate, s.believed, free=False) for s in sights if command.setpoint in s.mate.takes]
+            return shown.foretold(parts, mates, 0.0, self._calls([command.setpoint], parts), command)
+        if isinstance(command.value, (int, float)):
+            is_cap = command.setpoint == LIMIT
+            power = command.value / 100 * rated(sights) if is_cap else command.value
+            found = self._planner.share_out(Ask(power, is_cap=is_cap), sights)
+            parts, unplaced = list(found.parts), found.unplaced
+        else:
+            parts = [Part(sight.mate, sight.believed, free=True) for sight in sights]
+        told = [part for part in parts if _is_news(part)]
+        setpoints = sorted({setpoint for part in told for setpoint in part.mate.release()})
+        return shown.foretold(parts, mates, unplaced, self._calls(setpoints, told), command)
+
+    def _calls(self, setpoints: Sequence[str], parts: Sequence[Part]) -> str:
+        """Return in words what commands to these members cost."""
+        writes = sum(setpoint in part.mate.takes for part in parts for setpoint in setpoints)
+        calls = {
+            f"{estimate.calls} calls of {name}, {estimate.left} left"
+            for setpoint in setpoints
+            for name, estimate in self._context.call_estimate(
+                setpoint, [part.mate.device.serial for part in parts if setpoint in part.mate.takes]
+            ).items()
+            if estimate is not None
+        }
+        return f"{len(parts)} members are told, {writes} writes" + "".join(f"; {each}" for each in sorted(calls))
+
+    # the loop
+
+    async def _steer(self) -> None:
+        while True:
+            await set_within(self._wake, LOOK)
+            self._wake.clear()
+            await self._look()
+            await asyncio.sleep(BREATH)
+
+    async def _look(self) -> None:
+        """Look once: who can be counted on, what is missing, who is to be told what; and show what came of it."""
+        now = self._clock.now()
+        self.crew.count_days(now)
+        self._announce()
+        self.goals.recall(self._context.state(self.serial))
+        sights = await self._survey(now)
+        ask = self.goals.ask(sights, now)
+        if self._context.halted is None and sights:
+            await self._fall_back(now)
+            await self._carry_out(ask, sights)
+            await self._keep_timers(now)
+        waiting = Counter(
+            id(ends) for mate, ends in self.crew.waiting.values() if ends is not None and not mate.trouble
+        )
+        self.goals.settle(sights, ask, waiting, now)
+        self._publish(sights, ask, now)
+
+    async def _survey(self, now: datetime) -> list[Sight]:
+        """Put together what is known of all members, a part of them in each turn of the loop."""
+        mates = list(self.crew.mates.values())
+        above = sky(mates)
+        sights: list[Sight] = []
+        for n in range(0, len(mates), A_TURN):
+            some = mates[n : n + A_TURN]
+            self.crew.judge(some, now)
+            sights += self._planner.see(some, above, now)
+            if len(mates) > A_TURN:
+                await asyncio.sleep(0)
+        return sights
+
+    def _announce(self) -> None:
+        device = shown.device(self.serial, self.crew.mates.values())
+        if device != self._device:
+            self._device = device
+            self._context.announce(device, named=True)
+        is_some = bool(self.crew.mates)
+        self._context.report(up=True if is_some else None, detail="" if is_some else "no member is known yet")
+
+    async def _fall_back(self, now: datetime) -> None:
+        """Set the fallback where whoever sets the target has fallen silent: like any other command."""
+        fallback = self._settings.fallback
+        if fallback is None or self._has_fallen or self.goals.target is None:
+            return
+        self._heard = self._heard or now
+        if (now - self._heard).total_seconds() < fallback.after:
+            return
+        self._has_fallen = True
+        self._context.log.warning("no target comes any more; falling back", seconds=fallback.after, to=fallback.value)
+        command = self._command(self.serial, TARGET, fallback.value, now, None)
+        (event,) = await self._context.submit(command)
+        if event.state is CommandState.REJECTED:
+            self._context.log.warning("the fallback is refused; members keep their power", why=event.detail)
+
+    async def _carry_out(self, ask: Ask | None, sights: Sequence[Sight]) -> None:
+        for each in self.goals.spread():
+            each.fresh = False
+            await self._spread(each, sights)
+        goals = self.goals.shared()
+        fresh = [each for each in goals if each.fresh]
+        goal: Goal | None = next(iter(goals), None)
+        if fresh:
+            goal = fresh[-1]
+            if self.crew.waiting:  # what has not left yet is said anew
+                await self._context.cancel(*self.crew.waiting, by=self._origin)
+            if ask is None or ask.of_batteries:
+                held = [s for s in sights if ask is None or not s.mate.stores if not s.mate.is_free or s.mate.stores]
+                await self._tell([Part(each.mate, each.measured, free=True) for each in held], goal, release=True)
+        if ask is not None:
+            found = await self._decided(ask, sights, anew=bool(fresh) or self.goals.ramps)
+            if fresh or found.parts or not found.unplaced:
+                self.goals.unplaced = found.unplaced
+            await self._tell(found.parts, goal)
+        for begun in fresh:
+            begun.fresh = False
+            begun.begun.set()
+
+    async def _decided(self, ask: Ask, sights: Sequence[Sight], *, anew: bool) -> Round:
+        if not anew:
+            return self._planner.correct(ask, sights)
+        if len(sights) < IN_A_THREAD:
+            return self._planner.share_out(ask, sights)
+        return await asyncio.to_thread(self._planner.share_out, ask, sights)
+
+    # commands to members
+
+    async def _tell(self, parts: Sequence[Part], goal: Goal | None, *, release: bool = False) -> None:
+        """Command these members, in commits that hold nobody up; the largest change first, as far as calls go."""
+        changed = sorted(
+            (part for part in parts if release or _is_news(part)),
+            key=lambda part: abs(part.power - part.mate.believed()),
+            reverse=True,
+        )
+        for n in range(0, len(changed), A_TURN):
+            await self._submit(changed[n : n + A_TURN], goal, release=release)
+            await asyncio.sleep(0)
+
+    async def _submit(self, parts: Sequence[Part], goal: Goal | None, *, release: bool = False) -> None:
+        now = self._clock.now()
+        commands: list[Command] = []
+        for part in parts:
+            mate = part.mate
+            orders = mate.release() if release else mate.orders(part.power, free=part.free)
+            mine = [self._command_of(mate, setpoint, value, now, goal) for setpoint, value in orders.items()]
+            if self._expect(mate, mine, goal, now):
+                mate.told, mate.is_free = part.power, part.free or release
+                commands += mine
+        await self._send(commands)
+
+    async def _spread(self, goal: Goal, sights: Sequence[Sight]) -> None:
+        """Give each member the same."""
+        setpoint, now = goal.command.setpoint, self._clock.now()
+        able = iter([sight.mate for sight in sights if setpoint in sight.mate.takes and sight.counts])
+        while some := list(islice(able, A_TURN)):
+            commands = []
+            for mate in some:
+                command = self._command(mate.device.serial, setpoint, goal.command.value, now, goal)
+                if self._expect(mate, [command], goal, now):
+                    commands.append(command)
+            await self._send(commands)
+        goal.begun.set()
+
+    def _expect(self, mate: Mate, commands: Sequence[Command], goal: Goal | None, now: datetime) -> bool:
+        """Return whether the gateway would take these commands; then their steps are followed."""
+        refusal = self._context.judge(*commands)
+        if refusal is not None:
+            self._context.log.info("a member can't be told", serial=mate.device.serial, why=refusal.detail)
+            mate.refused(now)
+            if goal is not None:
+                goal.ends["refused"] += 1
+            return False
+        for command in commands:
+            self.crew.waiting[command.id] = mate, None if goal is None else goal.ends
+        mate.pending |= {command.id for command in commands}
+        return True
+
+    async def _send(self, commands: Sequence[Command]) -> None:
+        if commands:
+            for event in await self._context.submit(*commands):
+                if event.state is CommandState.REJECTED and event.command.id in self.crew.waiting:
+                    self.crew.step(event)
+
+    async def _keep_timers(self, now: datetime) -> None:
+        """Renew members' own timers before they run out, a few at a time. The value is the same: nothing is written."""
+        due = [
+            Part(mate, mate.told, free=False)
+            for mate in self.crew.mates.values()
+            if mate.told is not None and mate.renew is not None and mate.renew <= now
+            if not mate.is_free and not mate.pending and not mate.trouble
+        ]
+        if due:
+            await self._submit(due[:A_TURN], None)
+
+    def _command_of(self, mate: Mate, setpoint: str, value: Value, now: datetime, goal: Goal | None) -> Command:
+        """Return a command to a member, with a timer that stands behind the fallback; not all run out at once."""
+        fallback, timer = self._settings.fallback, None
+        if fallback is not None:
+            seconds = max(TIMER, 4 * fallback.after)
+            mate.renew = now + timedelta(seconds=seconds / 2)
+            timer = seconds + zlib.crc32(mate.device.serial.encode()) % STAGGERED
+        return self._command(mate.device.serial, setpoint, value, now, goal, timer)
+
+    def _command(
+        self, serial: str, setpoint: str, value: Value, now: datetime, goal: Goal | None, timer: float | None = None
+    ) -> Command:
+        return Command(
+            id=new_command_id(),
+            serial=serial,
+            setpoint=setpoint,
+            value=value,
+            origin=self._origin,
+            created=now,
+            expires=now + timedelta(seconds=CHILD_TTL),
+            parent=goal.command.id if goal is not None else "",
+            revert_after=timer,
+        )
+
+    def _publish(self, sights: Sequence[Sight], ask: Ask | None, now: datetime) -> None:
+        """Show the fleet, as long as most of what it is made of is of now."""
+        if not sights or rated(s for s in sights if s.mate.good) < rated(sights) / 2:
+            return
+        values = shown.values(self._planner, sights, ask, self.goals.unplaced, now)
+        self._context.publish(
+            Snapshot(serial=self.serial, time=now, source=self._context.name, interval=PUBLISHED, values=values)
+        )
+
+
+def _is_news(part: Part) -> bool:
+    """Return whether a member has not been told that already."""
+    mate = part.mate
+    if part.free and mate.is_free:
+        return False
+    return mate.told is None or part.free != mate.is_free or abs(part.power - mate.told) >= mate.rated / 200

@@ -1,0 +1,185 @@
+"""What is asked of a fleet, and what has come of it so far."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from gateway.core.controller import Outcome
+from gateway.core.model import Command, CommandState, DeviceState, Value
+from gateway.core.points import NONE
+from gateway.steering.fleet import shown
+from gateway.steering.fleet.mate import FULL, LIMIT, MODE, POWER
+from gateway.steering.fleet.planner import Ask, Planner, Sight, meant, measured, rated
+from gateway.steering.fleet.settings import FleetSettings
+
+TARGET: Final = "power_target"
+SPREAD: Final = shown.SPREAD
+TOLD_WITHIN: Final = 600.0
+"""Seconds after which it is said what came of a target, also where some have not shown it yet."""
+
+_INSTEAD: Final = {MODE: TARGET, TARGET: MODE}
+"""Which of both is asked of batteries: the newer one."""
+
+
+class Goal(msgspec.Struct):
+    """A command of the fleet that is being carried out."""
+
+    command: Command
+    since: datetime
+    done: asyncio.Future[Outcome]
+    begun: asyncio.Event
+    ends: Counter[str]
+    """How its commands to members have ended: ok, refused, late, doubtful."""
+    fresh: bool = True
+    """It has not been shared out yet."""
+
+    def supersede(self) -> None:
+        """End it, for a newer one has come."""
+        if not self.done.done():
+            self.done.set_result(Outcome(CommandState.FAILED, "not reached: a newer one came first"))
+
+
+def kind(setpoint: str) -> str:
+    """Return by which setpoint a goal is known: an order for the battery is one, whatever of it was written."""
+    return MODE if setpoint == POWER else setpoint
+
+
+class Goals:
+    """What is in force, and what is on its way."""
+
+    def __init__(self, settings: FleetSettings, planner: Planner) -> None:
+        self._settings = settings
+        self._planner = planner
+        self._goals: dict[str, Goal] = {}
+        """Kind → the newest."""
+        self.target: float | None = None
+        """W; None where nothing is asked."""
+        self._limit = FULL
+        """% of rated power."""
+        self._battery: float | None = None
+        """W that all batteries together give, > 0 discharging; None where they are let alone. Newer than the target."""
+        self._ramped: tuple[datetime, float] | None = None
+        self.unplaced = 0.0
+        """W that could not be placed when it was shared out, or corrected, last."""
+
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        for goal in self._goals.values():
+            goal.done.cancel()
+        self._goals.clear()
+
+    def recall(self, state: DeviceState | None) -> None:
+        """Take up what was in force before a restart."""
+        if state is None or self._goals:
+            return
+        target, limit = state.values.get(TARGET), state.values.get(LIMIT)
+        self.target = float(target) if isinstance(target, (int, float)) else None
+        self._limit = float(limit) if isinstance(limit, (int, float)) else FULL
+
+    def of(self, command: Command) -> Goal | None:
+        """Return what carries a command out."""
+        goal = self._goals.get(kind(command.setpoint))
+        return goal if goal is not None and goal.command.id == command.id else None
+
+    def spread(self) -> Sequence[Goal]:
+        """Return what each member is to be given as it is, and has not been yet."""
+        return [goal for name in SPREAD if (goal := self._goals.get(name)) is not None and goal.fresh]
+
+    def shared(self) -> Sequence[Goal]:
+        """Return what is shared out, the decisive one first."""
+        return [goal for name in (MODE, TARGET, LIMIT) if (goal := self._goals.get(name)) is not None]
+
+    def newer(self, command: Command) -> None:
+        """Take in that another command waits for its turn: the one before ends."""
+        goal = self._goals.get(kind(command.setpoint))
+        if goal is not None and goal.command.id != command.id:
+            goal.supersede()
+
+    def begin(self, command: Command, in_force: Mapping[str, Value], most: float, now: datetime) -> Goal:
+        """Take a command up. `most` is what all batteries can do, W."""
+        self.newer(command)
+        goal = Goal(command, now, asyncio.get_running_loop().create_future(), asyncio.Event(), Counter())
+        name = kind(command.setpoint)
+        self._goals[name] = goal
+        other = self._goals.pop(_INSTEAD[name], None) if name in _INSTEAD else None
+        if other is not None:
+            other.supersede()
+        if name == TARGET:
+            self.target, self._battery = None if command.value == NONE else float(command.value or 0), None
+        elif name == MODE:
+            self._battery, self.target = _ordered({**in_force, command.setpoint: command.value}, most), None
+        elif name == LIMIT:
+            self._limit = float(command.value or 0)
+        return goal
+
+    @property
+    def ramps(self) -> bool:
+        """Whether what is asked moves by itself."""
+        return self._settings.ramp is not None and self.target is not None
+
+    def ask(self, sights: Sequence[Sight], now: datetime) -> Ask | None:
+        """Return what is asked of all now; None where all are free."""
+        whole = rated(sights)
+        if self._battery is not None:
+            sun = sum(max(0.0, s.mate.value("pv_power") or 0.0) for s in sights if s.mate.stores)
+            return Ask(self._battery + sun, of_batteries=True)
+        cap = self._limit / 100 * whole
+        if self.target is None:
+            self._ramped = None
+            return None if self._limit >= FULL else Ask(cap, is_cap=True)
+        target = min(self.target, cap)
+        if self._settings.ramp is None:
+            return Ask(target)
+        since, at = self._ramped or (now, measured(sights))
+        most = self._settings.ramp / 100 * whole * (now - since).total_seconds() / 60
+        self._ramped = now, min(max(target, at - most), at + most)
+        return Ask(self._ramped[1])
+
+    def settle(self, sights: Sequence[Sight], ask: Ask | None, waiting: Mapping[int, int], now: datetime) -> None:
+        """Say what came of what is being carried out, once that is known.
+
+        `waiting`: identity of a goal's counter of ends → how many of its commands have not ended.
+        """
+        for name, goal in self._goals.items():
+            if goal.done.done() or goal.fresh:
+                continue
+            waits = waiting.get(id(goal.ends), 0) > 0
+            over = (now - goal.since).total_seconds() > TOLD_WITHIN
+            outcome: Outcome | None = None
+            if name in SPREAD:
+                outcome = None if waits else shown.spread_outcome(goal.ends)
+            elif ask is None:
+                outcome = None if waits and not over else shown.released(goal.ends)
+            else:
+                outcome = self._outcome(goal, sights, ask, waits=waits, over=over)
+            if outcome is not None:
+                goal.done.set_result(outcome)
+
+    def _outcome(self, goal: Goal, sights: Sequence[Sight], ask: Ask, *, waits: bool, over: bool) -> Outcome | None:
+        mates = [sight.mate for sight in sights]
+        asked = self.target if goal.command.setpoint == TARGET and self.target is not None else ask.power
+        power = measured(meant(ask, sights))
+        error = min(0.0, asked - power) if ask.is_cap else asked - power
+        if abs(error) <= max(shown.HOLDS * abs(asked), self._planner.deadband(asked, rated(sights))):
+            return shown.outcome("holding", asked, power, 0.0, mates, goal.ends)
+        if waits and not over:
+            return None
+        unseen = any(mate.told is not None and not mate.trouble and not mate.shows_it for mate in mates)
+        if unseen and not over:
+            return None
+        if goal.ends["refused"] and not goal.ends["ok"]:
+            return shown.outcome("failed", asked, power, error, mates, goal.ends)
+        return shown.outcome("partial", asked, power, error, mates, goal.ends) if self.unplaced or over else None
+
+
+def _ordered(order: Mapping[str, Value], most: float) -> float | None:
+    """Return what an order for the battery comes to, W; None where it lets the batteries alone."""
+    sign = {"charge": -1, "discharge": 1, "idle": 0}.get(str(order.get(MODE)))
+    if sign is None:
+        return None
+    power = order.get(POWER)
+    return sign * (float(power) if isinstance(power, (int, float)) else most)

@@ -1,0 +1,210 @@
+"""What is known of one member of a fleet: what it measures, what it was told, whether it can be counted on.
+
+Pure: times come in, nothing is asked or sent. Powers are those at its AC terminals, W; > 0 feeds in.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from gateway.core.model import Device, DeviceState, Quality, Range, Value
+from gateway.core.points import AUTO, NONE
+from gateway.steering.fleet.allocation import Member
+
+SETTLES_WITHIN: Final = 10.0
+"""Seconds after the end of a command within which a device may still be on its way; what is measured later counts."""
+ASK_AGAIN: Final = 600.0
+"""Seconds after a refusal until a member is asked again, doubling each time."""
+ASK_AGAIN_MOST: Final = 86_400.0
+MAY_CONTRADICT: Final = 3
+"""Times a day that a member may say "done" and do otherwise, before it is out for that day."""
+OFF: Final = 0.05
+"""Of rated power: farther from what it was told it does something else."""
+FADES_WITHIN: Final = 900.0
+"""Seconds within which what PV gave while it was free tells less and less of what it could give now."""
+BATTERY_STEP: Final = 10.0
+"""W. Finer orders for a battery are of no use."""
+LIMIT_STEP: Final = 1.0
+"""% of rated power, where a device says nothing finer: SEMS reads whole ones back."""
+FULL: Final = 100.0
+
+LIMIT, MODE, POWER = "active_power_limit", "battery_mode", "battery_power_target"
+
+
+class Mate(msgspec.Struct):
+    """One member."""
+
+    device: Device
+    takes: Mapping[str, Range]
+    """The setpoints that policy lets the fleet write, with their ranges."""
+    weight: float = 1.0
+    state: DeviceState | None = None
+    told: float | None = None
+    """W that it was told last; of one that was let go, what it is thought to give. None where it was told nothing."""
+    is_free: bool = True
+    """Nothing of what it could give is held back."""
+    ended: datetime | None = None
+    """When what it was told last had come to an end; None while that is under way."""
+    pending: frozenset[str] = frozenset()
+    """Ids of its commands that have not ended."""
+    trouble: str = ""
+    """refused, offline, stale, contradicted, doubtful, or "": why it is not counted on."""
+    again: datetime | None = None
+    """When it is asked again after a refusal."""
+    refusals: int = 0
+    contradictions: int = 0
+    """Of this day."""
+    free: tuple[datetime, float] | None = None
+    """When its PV was last measured without a limit, and what it gave."""
+    renew: datetime | None = None
+    """When its own dead-man's timer is to be renewed."""
+    writes: int = 0
+    """Of this day."""
+
+    @property
+    def rated(self) -> float:
+        """W."""
+        return self.device.rated_power or 0.0
+
+    @property
+    def stores(self) -> bool:
+        """Whether it is steered by its battery; else by a limit of its power."""
+        return MODE in self.takes and POWER in self.takes
+
+    def value(self, point: str) -> float | None:
+        """Return a number that it measures or was set to."""
+        value = self.state.values.get(point) if self.state is not None else None
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+    @property
+    def power(self) -> float | None:
+        """What it measured last, W: at its AC terminals, else PV and battery."""
+        power = self.value("ac_power")
+        if power is None and (pv := self.value("pv_power")) is not None:
+            power = pv + (self.value("battery_power") or 0.0)
+        return power
+
+    @property
+    def good(self) -> bool:
+        """Whether what it measures is of now."""
+        return self.state is not None and self.state.quality is Quality.GOOD and self.power is not None
+
+    @property
+    def shows_it(self) -> bool:
+        """Whether what it measures is newer than the end of what it was told last."""
+        if self.pending:
+            return False
+        measured = self.state.time if self.state is not None else None
+        settled = None if self.ended is None else self.ended + timedelta(seconds=SETTLES_WITHIN)
+        return self.good and measured is not None and (settled is None or measured >= settled)
+
+    def counts(self, now: datetime) -> bool:
+        """Return whether power can be shared out to it."""
+        if not self.good or not self.rated:
+            return False
+        return self.trouble != "contradicted" and (self.again is None or self.again <= now)
+
+    def believed(self) -> float:
+        """Return its power, W: as measured since it was told, or as told while that is not to be seen yet."""
+        if self.trouble or self.told is None or self.shows_it:
+            return self.power or 0.0
+        return self.told
+
+    @property
+    def limited(self) -> bool:
+        """Whether a limit may keep its PV from what it could give."""
+        limit = self.value(LIMIT)
+        return limit is not None and limit < FULL
+
+    def look(self, state: DeviceState) -> None:
+        """Take in what it measures."""
+        self.state = state
+        power = self.power
+        limit = self.value(LIMIT)
+        at_limit = limit is not None and power is not None and power >= (limit / 100 - OFF / 2) * self.rated
+        if not self.stores and power is not None and state.time is not None and (limit is None or not at_limit):
+            self.free = state.time, power
+
+    def bounds(self, now: datetime, sky: float | None, reserve_soc: float, max_soc: float) -> Member:
+        """Return what of a target it can take now. `sky`: part of rated power that free PV beside it gives now."""
+        if self.stores:
+            return self._battery(reserve_soc, max_soc)
+        low, high, step = self._range(LIMIT, 0.0, FULL)
+        most = min(high / 100 * self.rated, self._sun(now, sky))
+        least = low / 100 * self.rated
+        return Member(min(least, most), most, step=(step or LIMIT_STEP) / 100 * self.rated)
+
+    def _sun(self, now: datetime, sky: float | None) -> float:
+        """Return what its PV could give, W: what it gives while it is free, else by its neighbours and by memory."""
+        power = max(0.0, self.power or 0.0)
+        limit = self.value(LIMIT)
+        if limit is None or power < (limit / 100 - OFF / 2) * self.rated:
+            return power  # less than it may: the sun gives no more
+        guess = self.rated if sky is None else sky * self.rated
+        if self.free is not None:
+            age = max(0.0, (now - self.free[0]).total_seconds())
+            fresh = max(0.0, 1 - age / FADES_WITHIN)
+            guess = fresh * self.free[1] + (1 - fresh) * guess
+        return max(power, min(guess, self.rated))
+
+    def _battery(self, reserve_soc: float, max_soc: float) -> Member:
+        _, most, step = self._range(POWER, 0.0, self.rated)
+        pv, soc = max(0.0, self.value("pv_power") or 0.0), self.value("battery_soc")
+        gives = 0.0 if soc is not None and soc <= reserve_soc else most
+        draws = 0.0 if soc is not None and soc >= max_soc else most
+        high = max(min(pv + gives, self.rated), min(pv, self.rated))
+        return Member(max(pv - draws, -self.rated), high, step=step or BATTERY_STEP)
+
+    def _range(self, setpoint: str, low: float, high: float) -> tuple[float, float, float | None]:
+        taken = self.takes[setpoint]
+        return (
+            low if taken.low is None else max(low, taken.low),
+            high if taken.high is None else min(high, taken.high),
+            taken.step,
+        )
+
+    def energy(self, *, draws: bool, reserve_soc: float, max_soc: float) -> float:
+        """Return what it can give, or take, until its battery is where it may go: rated power times %."""
+        soc = self.value("battery_soc")
+        if soc is None:
+            return 0.0
+        capacity = (self.value("battery_capacity") or 0.0) * 1000 or self.rated
+        return capacity * max(0.0, max_soc - soc if draws else soc - reserve_soc)
+
+    def orders(self, power: float, *, free: bool) -> dict[str, Value]:
+        """Return the setpoints by which it comes to a power, W; `free`: it gives what it can."""
+        if not self.stores:
+            percent = power / self.rated * 100
+            low, high, step = self._range(LIMIT, 0.0, FULL)
+            grid = step or LIMIT_STEP
+            return {LIMIT: high if free else min(max(round(round(percent / grid) * grid, 6), low), high)}
+        battery = power - max(0.0, self.value("pv_power") or 0.0)
+        return {MODE: "idle" if abs(battery) < BATTERY_STEP else "discharge" if battery > 0 else "charge",
+                POWER: round(abs(battery), 3)}  # fmt: skip
+
+    def release(self) -> dict[str, Value]:
+        """Return the setpoints by which it is let go."""
+        if self.stores:
+            return {MODE: AUTO, POWER: NONE}
+        return {LIMIT: self._range(LIMIT, 0.0, FULL)[1]}
+
+    def refused(self, now: datetime) -> None:
+        """Take in that it would not do it: it is asked again later and later."""
+        self.trouble = "refused"
+        wait = min(ASK_AGAIN * 2**self.refusals, ASK_AGAIN_MOST)
+        self.refusals += 1
+        self.again = now + timedelta(seconds=wait)
+
+    def done(self) -> None:
+        """Take in that it did what it was told."""
+        self.trouble, self.again, self.refusals = "", None, 0
+
+    def contradicts(self) -> bool:
+        """Return whether what it measures is not what it says it has done."""
+        if self.is_free or self.told is None or not self.shows_it or self.power is None:
+            return False
+        apart = self.power - self.told
+        within = max(OFF * self.rated, 100.0)
+        return abs(apart) > within if self.stores else apart > within

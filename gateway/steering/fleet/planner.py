@@ -1,0 +1,199 @@
+"""Who of a fleet is to give how much: a new target is shared out anew, what is missing later moves as few as it can.
+
+Pure. All that is known of the members at one time is put together once, in `Sight`s; the rest reckons with these.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from statistics import median
+from typing import Final
+
+import msgspec
+
+from gateway.steering.fleet.allocation import Member, allocate
+from gateway.steering.fleet.mate import Mate
+from gateway.steering.fleet.settings import FleetSettings
+
+LEAST: Final = 1e-3
+"""Of the rated power: a share that is not below it for those that have no weight of their own."""
+SMALL: Final = 0.0005
+"""Of the fleet's rated power: errors below it are noise whatever the target is."""
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What is asked of a fleet."""
+
+    power: float
+    """W, all together."""
+    is_cap: bool = False
+    """It is the most that they may give, not what they are to give."""
+    of_batteries: bool = False
+    """Only members with a battery are meant."""
+
+
+class Sight(msgspec.Struct, frozen=True, gc=False):
+    """One member at one time. Powers in W."""
+
+    mate: Mate
+    counts: bool
+    """Power can be shared out to it."""
+    measured: float
+    believed: float
+    """Measured where that is newer than what it was told, else told."""
+    member: Member
+    """What it can take of a target, without its weight."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What one member is to give."""
+
+    mate: Mate
+    power: float
+    """W."""
+    free: bool
+    """Nothing of it is held back."""
+    bound: str = ""
+    """What keeps it from more, or from less, in words; "" where nothing does."""
+
+
+class Round(msgspec.Struct, frozen=True):
+    """What came of one look."""
+
+    parts: Sequence[Part]
+    """Those that are to be told something else."""
+    unplaced: float = 0.0
+    """W that can't be had."""
+
+
+Sky = Mapping[str, float]
+"""Plant → what free PV there gives now, as a part of rated power; "" for everywhere."""
+
+
+class Planner:
+    """Shares out, and corrects, by the settings of one fleet."""
+
+    def __init__(self, settings: FleetSettings) -> None:
+        self._settings = settings
+
+    def deadband(self, power: float, rated: float) -> float:
+        """Return the W within which nothing is corrected."""
+        return max(self._settings.deadband / 100 * abs(power), SMALL * rated)
+
+    def see(self, mates: Iterable[Mate], sky: Sky, now: datetime) -> list[Sight]:
+        """Put together what is known of these members."""
+        everywhere, least, most = sky.get(""), self._settings.reserve_soc, self._settings.max_soc
+        return [
+            Sight(
+                mate,
+                mate.counts(now),
+                mate.power or 0.0,
+                mate.believed(),
+                mate.bounds(now, sky.get(mate.device.plant, everywhere), least, most),
+            )
+            for mate in mates
+        ]
+
+    def share_out(self, ask: Ask, sights: Sequence[Sight]) -> Round:
+        """Share what is asked out anew."""
+        asked = meant(ask, sights)
+        counted = [sight for sight in asked if sight.counts]
+        wanted = ask.power - sum(sight.believed for sight in asked if not sight.counts)
+        if ask.is_cap:
+            wanted = min(wanted, sum(sight.member.high for sight in counted))
+        draws = wanted < sum(min(max(0.0, sight.member.low), sight.member.high) for sight in counted)
+        weighed = [msgspec.structs.replace(sight.member, weight=self._weight(sight, draws=draws)) for sight in counted]
+        share = allocate(wanted, weighed)
+        parts = [_part(sight, power) for sight, power in zip(counted, share.powers, strict=True)]
+        return Round(parts, share.unplaced)
+
+    def correct(self, ask: Ask, sights: Sequence[Sight]) -> Round:
+        """Move the fewest members by which the error comes within the deadband, those with most room first."""
+        asked = meant(ask, sights)
+        within = self.deadband(ask.power, rated(sights))
+        error = ask.power - sum(sight.believed for sight in asked)
+        if ask.is_cap and error > 0:
+            held_back = (s.member.high - s.believed for s in asked if s.counts and not s.mate.is_free)
+            error = min(error, sum(max(0.0, room) for room in held_back))
+        if abs(error) <= within:
+            return Round([])
+        parts: list[Part] = []
+        left = error
+        for room, sight in self._with_room(asked, up=error > 0):
+            if abs(left) <= within / 2:
+                break
+            moved = min(room, abs(left)) * (1 if left > 0 else -1)
+            part = _part(sight, _on_step(sight.believed + moved, sight.member))
+            parts.append(part)
+            left -= part.power - sight.believed
+        return Round(parts, left if abs(left) > within else 0.0)
+
+    def _with_room(self, sights: Iterable[Sight], *, up: bool) -> list[tuple[float, Sight]]:
+        """Return the members that may be moved, and by how much, most room first."""
+        rooms = [
+            (room, sight)
+            for sight in sights
+            if sight.counts
+            and not sight.mate.pending
+            and not sight.mate.trouble
+            and sight.mate.writes < self._settings.writes_per_day
+            and (room := sight.member.high - sight.believed if up else sight.believed - sight.member.low)
+            > max(sight.member.step, LEAST * sight.mate.rated)
+        ]
+        rooms.sort(key=lambda each: each[0], reverse=True)
+        return rooms
+
+    def _weight(self, sight: Sight, *, draws: bool) -> float:
+        mate, member = sight.mate, sight.member
+        match self._settings.share:
+            case "headroom":
+                weight = -member.low if draws else member.high
+            case "rating":
+                weight = mate.rated
+            case "soc":
+                reserve, most = self._settings.reserve_soc, self._settings.max_soc
+                weight = mate.energy(draws=draws, reserve_soc=reserve, max_soc=most)
+            case _:
+                weight = 1.0
+        return max(weight, LEAST * mate.rated, LEAST) * self._settings.weights.get(mate.device.serial, 1.0)
+
+
+def meant(ask: Ask, sights: Sequence[Sight]) -> Sequence[Sight]:
+    """Return the members that something is asked of."""
+    return [sight for sight in sights if sight.mate.stores] if ask.of_batteries else sights
+
+
+def rated(sights: Iterable[Sight]) -> float:
+    """Return the rated power of all, W."""
+    return sum(sight.mate.rated for sight in sights)
+
+
+def measured(sights: Iterable[Sight]) -> float:
+    """Return the power of all as it was measured last, W."""
+    return sum(sight.measured for sight in sights)
+
+
+def sky(mates: Iterable[Mate]) -> Sky:
+    """Return what free PV gives now."""
+    parts: dict[str, list[float]] = defaultdict(list)
+    for mate in mates:
+        if mate.is_free and not mate.stores and mate.rated and mate.good and not mate.limited:
+            parts[mate.device.plant].append(min(1.0, max(0.0, (mate.power or 0.0) / mate.rated)))
+    found = {plant: median(values) for plant, values in parts.items()}
+    return found | {"": median(found.values())} if found else {}
+
+
+def _on_step(power: float, member: Member) -> float:
+    if member.step:
+        power = round(power / member.step) * member.step
+    return min(max(power, member.low), member.high)
+
+
+def _part(sight: Sight, power: float) -> Part:
+    mate, member = sight.mate, sight.member
+    near = max(member.step / 2, LEAST)
+    at_most, at_least = power >= member.high - near, power <= member.low + near
+    bound = "gives all it can" if at_most else "can't give less" if at_least else ""
+    if mate.stores and at_least and not at_most:
+        bound = "draws all it can" if member.low < 0 else "can't give less"
+    return Part(mate, power, free=at_most and not mate.stores, bound=bound)

@@ -1,0 +1,246 @@
+"""A limit as a device: what is written to it is limit and heartbeat; what holds is written to the device it is of."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import ClassVar, Final
+
+from pydantic import Field
+
+from gateway.api.bridge import BridgeSettings
+from gateway.api.contexts import Context
+from gateway.api.version import API_VERSION
+from gateway.core.clock import set_within
+from gateway.core.controller import Outcome
+from gateway.core.findings import FindingCode
+from gateway.core.mailbox import Updates
+from gateway.core.model import (
+    Command,
+    CommandEvent,
+    CommandState,
+    Device,
+    DeviceKind,
+    Origin,
+    Range,
+    Snapshot,
+    Value,
+    new_command_id,
+)
+from gateway.core.points import NONE
+from gateway.steering.limits.machine import Machine, Rules, State
+
+PREFIX: Final = "limit:"
+"""What the serial number of a limit begins with."""
+LIMIT, PERCENT = "export_limit", "active_power_limit"
+LOOK: Final = 1.0
+"""Seconds between looks at the time."""
+PUBLISHED: Final = 30.0
+CHILD_TTL: Final = 120.0
+"""Seconds until a command to the device expires unsent; then it is given anew."""
+AGAIN: Final = 10.0
+"""Seconds after a refusal until the device is told again, doubling each time."""
+AGAIN_MOST: Final = 600.0
+
+
+class LimitSettings(BridgeSettings):
+    """One limit."""
+
+    device: str = Field(description="serial number of the inverter with the grid meter, or fleet:NAME")
+    failsafe: float = Field(ge=0, description="W that may be fed in where whoever sets the limit has fallen silent")
+    failsafe_duration: float = Field(
+        default=7_200, ge=7_200, le=86_400, description="seconds for which the failsafe holds at least"
+    )
+    heartbeat: float = Field(
+        default=120, ge=10, le=3_600, description="seconds after the last write after which the failsafe begins"
+    )
+
+
+class GridLimit:
+    """One limit on what is fed in."""
+
+    api_version: ClassVar = API_VERSION
+    Settings: ClassVar[type[BridgeSettings]] = LimitSettings
+
+    def __init__(self, settings: LimitSettings, context: Context) -> None:
+        self._settings = settings
+        self._context = context
+        self._clock = context.clock
+        self.serial = context.name
+        self._origin = Origin.of("limit", self.serial.removeprefix(PREFIX))
+        self.machine = self._new_machine()
+        self._told: float | None = None
+        """W that the device was told last, and did; None for no limit."""
+        self._is_told = False
+        self._child: str = ""
+        """Id of the command that is under way."""
+        self._asked: float | None = None
+        self._again = 0.0
+        self._pause = AGAIN
+        self._waiting: list[asyncio.Future[Outcome]] = []
+        self._wake = asyncio.Event()
+
+    def _new_machine(self) -> Machine:
+        given = self._settings
+        rules = Rules(given.heartbeat, given.failsafe, given.failsafe_duration)
+        return Machine(rules, self._clock.boot())
+
+    async def start(self) -> None:
+        """Take up what was in force; from now on somebody has to be heard."""
+        self.machine = self._new_machine()
+        rated = self._rated()
+        self._context.announce(
+            Device(
+                serial=self.serial,
+                kind=DeviceKind.LIMIT,
+                name=self.serial.removeprefix(PREFIX),
+                rated_power=rated,
+                setpoints={LIMIT: Range(0, None)},
+            ),
+            named=True,
+        )
+        state = self._context.state(self.serial)
+        known = state.values.get(LIMIT) if state is not None else None
+        if isinstance(known, (int, float)):
+            self.machine.restore(float(known), self._clock.boot())
+        self._context.spawn(self._steer(), "steer")
+
+    async def stop(self) -> None:
+        """End. What the device was told stays."""
+        for future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+
+    async def deliver(self, updates: Updates) -> None:
+        """Take in heartbeats, and what became of what the device was told."""
+        for event in updates.events:
+            if event.command.serial == self.serial and event.state is CommandState.ACCEPTED:
+                self.machine.set(_watts(event.command.value), self._clock.boot())
+                self._wake.set()
+            elif event.command.id == self._child and event.state.final:
+                self._child_ended(event)
+
+    def _child_ended(self, event: CommandEvent) -> None:
+        self._child = ""
+        if event.state is CommandState.SUCCEEDED:
+            self._told, self._is_told, self._pause = self._asked, True, AGAIN
+            self._context.settle(FindingCode.NOT_STEERABLE, self._settings.device)
+        else:
+            self._failed(event.detail or event.state)
+        self._wake.set()
+
+    def _failed(self, why: str) -> None:
+        self._again, self._pause = self._clock.monotonic() + self._pause, min(2 * self._pause, AGAIN_MOST)
+        self._context.find(
+            FindingCode.NOT_STEERABLE, self._settings.device, f"the limit can't be written to it: {why}",
+            f"sems-gateway explain CONFIG {self._settings.device} {LIMIT} 0 --as {self._origin}",
+        )  # fmt: skip
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(Outcome(CommandState.FAILED, why))
+        self._waiting.clear()
+
+    # as a controller
+
+    def takes(self, serial: str, setpoint: str) -> bool:
+        """Return whether it is this limit."""
+        return serial == self.serial and setpoint == LIMIT
+
+    async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:  # noqa: ARG002
+        """Have it hold from now on."""
+        self.machine.set(_watts(command.value), self._clock.boot())
+        self._wake.set()
+        return ""
+
+    async def result(self, command: Command, receipt: str) -> Outcome:  # noqa: ARG002
+        """Return what came of it, once the device has done it."""
+        if self._is_told and not self._child and self._told == self.machine.limit:
+            return Outcome(CommandState.SUCCEEDED, "in force")
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        return await future
+
+    # the loop
+
+    async def _steer(self) -> None:
+        shown: dict[str, Value] = {}
+        at = -PUBLISHED
+        while True:
+            await set_within(self._wake, LOOK)
+            self._wake.clear()
+            before = self.machine.state
+            self.machine.look(self._clock.boot())
+            if self.machine.state is not before:
+                self._context.log.info("limit", state=self.machine.state, watts=self.machine.limit)
+            await self._tell()
+            now = self._clock.monotonic()
+            limit = self.machine.limit
+            values: dict[str, Value] = {
+                "limit_state": self.machine.state.value,
+                LIMIT: NONE if limit is None else limit,
+            }
+            if values != shown or now - at >= PUBLISHED / 2:
+                shown, at = values, now
+                self._context.publish(
+                    Snapshot(
+                        serial=self.serial,
+                        time=self._clock.now(),
+                        source=self._context.name,
+                        interval=PUBLISHED,
+                        values={"status": "normal", **values},
+                    )
+                )
+
+    async def _tell(self) -> None:
+        """Have the device hold what is to hold, where it does not yet."""
+        wanted = self.machine.limit
+        if self.machine.state is State.INIT and not self._is_told:
+            return  # nobody has said anything: what is there stays
+        if self._child or (self._is_told and wanted == self._told) or self._clock.monotonic() < self._again:
+            if self._is_told and wanted == self._told and not self._child:
+                self._confirm()
+            return
+        state = self._context.state(self._settings.device)
+        if state is None:
+            self._failed("it is not known yet")
+            return
+        setpoint, value = self._order(state.device, wanted)
+        if setpoint is None:
+            self._failed(str(value))
+            return
+        now = self._clock.now()
+        command = Command(
+            id=new_command_id(),
+            serial=self._settings.device,
+            setpoint=setpoint,
+            value=value,
+            origin=self._origin,
+            created=now,
+            expires=now + timedelta(seconds=CHILD_TTL),
+        )
+        self._child, self._asked = command.id, wanted
+        (event,) = await self._context.submit(command)
+        if event.state.final and self._child == command.id:
+            self._child_ended(event)
+
+    def _confirm(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(Outcome(CommandState.SUCCEEDED, "in force"))
+        self._waiting.clear()
+
+    def _rated(self) -> float | None:
+        state = self._context.state(self._settings.device)
+        return state.device.rated_power if state is not None else None
+
+    @staticmethod
+    def _order(device: Device, watts: float | None) -> tuple[str | None, Value]:
+        """Return by which setpoint the device holds a limit, W: its own where it has one, else a share of its power."""
+        if LIMIT in device.setpoints:
+            return LIMIT, NONE if watts is None else watts
+        if PERCENT in device.setpoints and device.rated_power:
+            return PERCENT, 100.0 if watts is None else min(100.0, watts / device.rated_power * 100)
+        return None, f"{device.serial} takes neither {LIMIT} nor {PERCENT}"
+
+
+def _watts(value: Value) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,0 +1,272 @@
+"""A fleet over members that obey, refuse, lie, fall silent: what comes of a target."""
+
+from itertools import pairwise
+
+import pytest
+
+from gateway.core.model import CommandState
+from tests.kit.clock import FakeClock, virtual
+from tests.steering.fleet.world import Machine, World
+
+
+def inverters(count, rated=10_000.0, sun=8_000.0):
+    return [Machine(f"PV{n}", rated, sun=sun) for n in range(count)]
+
+
+def batteries(count, rated=10_000.0, soc=50.0):
+    return [Machine(f"BAT{n}", rated, stores=True, soc=soc) for n in range(count)]
+
+
+ALL = {"members": {"devices": ["*"]}}
+
+
+@virtual
+async def test_a_target_is_shared_out_and_held(tmp_path):
+    async with World(tmp_path, FakeClock(), inverters(4), ALL) as world:
+        end = await world.end(await world.ask(16_000))
+        assert (end.state, end.verified) == (CommandState.SUCCEEDED, True), end
+        assert "holding" in end.detail
+        assert world.power == pytest.approx(16_000, rel=0.02)
+        assert [machine.power for machine in world.machines.values()] == [4_000] * 4
+        await world.wait(20)
+        values = world.state().values
+        assert values["ac_power"] == pytest.approx(16_000)
+        assert (values["fleet_state"], values["members"], values["members_out"]) == ("holding", 4, 0)
+
+
+@virtual
+async def test_who_refuses_is_out_and_its_share_goes_to_the_others(tmp_path):
+    machines = inverters(4)
+    machines[0].refuses = True
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        end = await world.end(await world.ask(16_000))
+        assert end.verified, end
+        assert world.power == pytest.approx(16_000, rel=0.02)
+        assert machines[0].power == 8_000
+        assert world.state().values["members_out"] == 1
+        asked = sum(command.serial == "PV0" for command in world.told)
+        machines[0].refuses = False
+        await world.wait(700)
+        await world.end(await world.ask(12_000))
+        assert sum(command.serial == "PV0" for command in world.told) > asked, "asked again after ten minutes"
+        assert world.power == pytest.approx(12_000, rel=0.02)
+
+
+@virtual
+async def test_who_says_done_and_does_otherwise_is_counted_as_it_reads(tmp_path):
+    machines = inverters(10)
+    machines[3].contradicts = True
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        end = await world.end(await world.ask(30_000))
+        assert end.verified, end
+        assert world.power == pytest.approx(30_000, rel=0.02)
+        assert machines[3].power == 8_000
+
+
+@virtual
+async def test_who_falls_silent_counts_at_its_last_power(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        machines[0].silent = True
+        await world.wait(60)
+        end = await world.end(await world.ask(20_000))
+        assert end.verified, end
+        assert world.power == pytest.approx(20_000, rel=0.02)
+        assert {command.serial for command in world.told} == {"PV1", "PV2", "PV3"}
+        assert world.state().values["members_out"] == 1
+
+
+@virtual
+async def test_what_can_not_be_given_is_partial_with_the_watts_that_are_missing(tmp_path):
+    async with World(tmp_path, FakeClock(), inverters(4), ALL) as world:
+        end = await world.end(await world.ask(40_000))
+        assert (end.state, end.verified) == (CommandState.SUCCEEDED, False), end
+        assert "partial" in end.detail
+        assert "8000 W missing" in end.detail
+        assert world.state().values["unplaced_power"] == pytest.approx(8_000)
+
+
+@virtual
+async def test_batteries_charge_and_discharge_and_are_let_go(tmp_path):
+    machines = batteries(4)
+    machines[0].soc = 5.0  # below the reserve: it gives nothing
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(12_000))).verified
+        assert [machine.power for machine in machines] == [0, 4_000, 4_000, 4_000]
+        assert (await world.end(await world.ask(-20_000))).verified
+        assert [machine.power for machine in machines] == [-5_000] * 4
+        await world.end(await world.ask("none"))
+        assert {machine.set["battery_mode"] for machine in machines} == {"auto"}
+
+
+@virtual
+async def test_a_newer_target_comes_in_the_middle(tmp_path):
+    machines = inverters(6)
+    for machine in machines:
+        machine.delay = 20.0
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        first = await world.ask(6_000)
+        await world.wait(5)
+        second = await world.ask(24_000)
+        assert (await world.end(first)).state is CommandState.FAILED
+        assert (await world.end(second)).verified
+        assert world.power == pytest.approx(24_000, rel=0.02)
+
+
+@virtual
+async def test_clouds_are_followed_by_few(tmp_path):
+    machines = inverters(20)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(80_000))).verified
+        writes = sum(machine.writes for machine in machines)
+        for machine in machines[:4]:
+            machine.sun = 1_000.0  # a cloud: 12 kW are missing
+        await world.wait(60)
+        assert world.power == pytest.approx(80_000, rel=0.02)
+        assert sum(machine.writes for machine in machines) - writes <= 8
+
+
+@virtual
+async def test_a_limit_is_the_most_and_lets_go_where_all_give_less(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(50, "active_power_limit"))).verified
+        assert world.power == pytest.approx(20_000, rel=0.02)
+        for machine in machines:
+            machine.sun = 2_000.0
+        await world.wait(60)
+        assert world.power == 8_000
+        await world.end(await world.ask(100, "active_power_limit"))
+        for machine in machines:
+            machine.sun = 9_000.0
+        await world.wait(60)
+        assert world.power == 36_000
+
+
+@virtual
+async def test_running_goes_to_each(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        end = await world.end(await world.ask(False, "running"))
+        assert end.state is CommandState.SUCCEEDED, end
+        assert [machine.set["running"] for machine in machines] == [False] * 4
+
+
+@virtual
+async def test_halt_stops_it_and_it_goes_on_after(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        await world.end(await world.ask(16_000))
+        await world.bench.halting.halt("cli", "lunch")
+        told = len(world.told)
+        machines[0].sun = 0.0
+        await world.wait(60)
+        assert len(world.told) == told
+        await world.bench.halting.resume("cli")
+        await world.wait(60)
+        assert world.power == pytest.approx(16_000, rel=0.02)
+
+
+@virtual
+async def test_a_second_fleet_gets_no_member_of_the_first(tmp_path):
+    async with World(tmp_path, FakeClock(), inverters(2), ALL) as world:
+        other = world.bench.run(type(world.fleet), world.settings, "fleet:south")
+        await world.wait(5)
+        assert not other.bridge.crew.mates
+        assert "is steered by fleet:north" in world.bench.router.bridges()[-1].findings[0].text
+
+
+@virtual
+async def test_who_falls_silent_upstream_is_replaced_by_the_fallback(tmp_path):
+    machines = inverters(4)
+    settings = ALL | {"fallback": {"after": 300, "value": 4_000}}
+    async with World(tmp_path, FakeClock(), machines, settings) as world:
+        assert (await world.end(await world.ask(20_000))).verified
+        await world.wait(200)
+        await world.ask(20_000)
+        await world.wait(250)
+        assert world.power == pytest.approx(20_000, rel=0.02)
+        await world.wait(120)
+        assert world.power == pytest.approx(4_000, rel=0.02)
+        told = len(world.told)
+        await world.wait(600)
+        assert len(world.told) == told
+        await world.wait(20_000)
+        assert world.power == pytest.approx(4_000, rel=0.02), "their own timers are renewed"
+        assert len(world.told) == told, "and nothing is written for that"
+
+
+@virtual
+async def test_members_fall_back_by_themselves_where_the_fleet_is_no_more(tmp_path):
+    machines = inverters(4)
+    settings = ALL | {"fallback": {"after": 300, "value": 4_000}}
+    async with World(tmp_path, FakeClock(), machines, settings) as world:
+        assert (await world.end(await world.ask(20_000))).verified
+        await world.runner.stop()
+        world.bench.runners.remove(world.runner)
+        await world.wait(7_000)
+        assert world.power == pytest.approx(20_000, rel=0.02)
+        await world.wait(1_000)
+        assert world.power == 32_000, "let go, one after the other"
+
+
+@virtual
+async def test_a_ramp_is_kept(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL | {"ramp": 10}) as world:
+        id_ = await world.ask(16_000)
+        seen = []
+        for _ in range(6):
+            seen.append(world.power)
+            await world.wait(60)
+        steps = [a - b for a, b in pairwise(seen)]
+        assert max(steps) <= 4_000 * 1.3, seen
+        assert (await world.end(id_)).verified
+
+
+@virtual
+async def test_no_member_is_written_more_often_than_it_may(tmp_path):
+    machines = inverters(4)
+    async with World(tmp_path, FakeClock(), machines, ALL | {"writes_per_day": 5}) as world:
+        assert (await world.end(await world.ask(16_000))).verified
+        for n in range(30):
+            for machine in machines[:2]:
+                machine.sun = 1_000.0 if n % 2 else 8_000.0
+            await world.wait(30)
+        assert max(machine.writes for machine in machines) <= 5
+
+
+@virtual
+async def test_what_would_come_of_a_target_is_said_before(tmp_path):
+    machines = inverters(3)
+    machines[0].sun = 1_000.0
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+
+        def explain(target):
+            command = world.bench.command("power_target", target, serial="fleet:north")
+            return world.bench.dispatcher.explain(command).foretold
+
+        told = explain(9_000)
+        shares = {each.serial: (each.power, each.detail) for each in told.members}
+        assert {shares["PV1"], shares["PV2"]} == {(4_300, "active_power_limit 43"), (4_200, "active_power_limit 42")}
+        assert "3 members" in told.text
+        told = explain(20_000)
+        assert "3000 W can't be placed" in told.text
+        assert {each.detail for each in told.members} == {"active_power_limit 100; gives all it can"}
+        assert not world.told
+
+
+@virtual
+async def test_all_batteries_are_ordered_as_one(tmp_path):
+    machines = batteries(3) + inverters(2)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        command = world.bench.command("battery_power_target", 9_000, serial="fleet:north")
+        mode = world.bench.command("battery_mode", "charge", serial="fleet:north")
+        await world.bench.dispatcher.submit(mode, command)
+        assert (await world.end(mode.id)).verified
+        assert [machine.power for machine in machines] == [-3_000] * 3 + [8_000] * 2
+        assert world.state().values["battery_power"] == -9_000
+        assert (await world.end(await world.ask(25_000))).verified
+        assert world.power == pytest.approx(25_000, rel=0.02)
+        await world.end(await world.ask("auto", "battery_mode"))
+        assert {machine.set["battery_mode"] for machine in machines[:3]} == {"auto"}
