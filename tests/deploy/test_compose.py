@@ -251,10 +251,12 @@ def test_prometheus_takes_its_configuration_and_reads_the_gateway(box, tmp_path)
 
         def health():
             try:
-                found = httpx.get(f"http://127.0.0.1:{port}/api/v1/targets", trust_env=False).json()
+                found = httpx.get(f"http://127.0.0.1:{port}/api/v1/targets", trust_env=False)
             except httpx.TransportError:
                 return None
-            return [target["health"] for target in found["data"]["activeTargets"]]
+            if found.status_code != 200:  # it is still starting
+                return None
+            return [target["health"] for target in found.json()["data"]["activeTargets"]]
 
         eventually(lambda: health() == ["up"])
 
