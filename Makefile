@@ -11,7 +11,7 @@ JOBS   ?= 4
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl bench-batch clients container container-test deb deb-test docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime bench-scale dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
+.PHONY: acl addon bench-batch clients container container-test deb deb-test docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime bench-scale dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -39,6 +39,7 @@ help:
 	@echo "make deb-test  installs, starts, upgrades, removes them on a Debian that systemd has booted (root; some three minutes)"
 	@echo "make container  the image, by buildah on a base from Debian's packages: no Docker, no registry (root; two minutes)"
 	@echo "make container-test  runs that image: read-only, not as root, self-test, health check (root; some two minutes)"
+	@echo "make addon   the folder of Home Assistant's add-on, into dist/"
 	@echo "make fuzz    broken inputs for every parser that meets the outside, a minute each (SECONDS=…; twenty minutes)"
 	@echo "make lock    renew requirements*.lock, from which all is installed: newest versions, with hashes"
 	@echo "make sbom    bill of materials of what production runs (sbom.cdx.json), and docs/licences.md"
@@ -177,6 +178,10 @@ container:
 
 container-test:
 	@tests/deploy/container
+
+# The folder to copy to Home Assistant's `addons`.
+addon: $(VENV)/demo.stamp
+	@deploy/home-assistant/pack
 
 lock: $(VENV)/tools/bin/uv
 	$(LOCK) --upgrade pyproject.toml --extra kafka --output-file requirements.lock
