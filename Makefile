@@ -11,7 +11,7 @@ JOBS   ?= 4
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl addon bench-batch clients container container-test deb deb-test docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime bench-scale dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
+.PHONY: acl bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime bench-scale dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -167,6 +167,7 @@ home-assistant: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.home_assistant
 
 # What they need they install themselves, on a Debian with nothing but this checkout.
+.PHONY: addon container container-test deb deb-test
 deb:
 	@deploy/debian/build $(ARGS)
 
