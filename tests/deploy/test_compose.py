@@ -1,7 +1,8 @@
-"""compose.yaml (docs/container.md): it is as its schema says, and each service takes what is mounted into it, run by the real program.
+"""compose.yaml: it is as its schema says, and each service takes what is mounted into it, run by the real program.
 
-No engine is needed: each service's own command and files are run here, with the ports, paths and names of containers
-replaced by those of this test. Of Grafana, which nothing here installs, only its files are looked at.
+docs/container.md says what it is for. No engine is needed: each service's own command and files are run here, with the
+ports, paths and names of containers replaced by those of this test. Of Grafana, which nothing here installs, only its
+files are looked at.
 """
 
 import json

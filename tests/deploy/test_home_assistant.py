@@ -1,7 +1,7 @@
-"""The add-on (docs/container.md): its folder is as Home Assistant's Supervisor wants it, and what is entered there becomes a configuration.
+"""The add-on: its folder is as Home Assistant's Supervisor wants it, and what is entered there becomes a configuration.
 
-The rules are those of the Supervisor's developer documentation. Its own validator, of 2026-08, took both files once, by
-hand: it needs Python 3.14, so it is not run here.
+docs/container.md says how it is made. The rules are those of the Supervisor's developer documentation. Its own
+validator, of 2026-08, took both files once, by hand: it needs Python 3.14, so it is not run here.
 """
 
 import json
