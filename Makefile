@@ -38,6 +38,11 @@ help:
 	@echo "make mutants   breaks every promise in a copy of the tree and sees that a test or a kill run finds it (twenty minutes)"
 	@echo "make acl     the MQTT tests with a gateway that may do only what the ACL of docs/mqtt.md permits (a few minutes)"
 	@echo "make clients  clients and brokers that others wrote, in six languages, against one gateway; a table (some five minutes)"
+	@echo "make deb     Debian packages for the Debian this runs on, into dist/ (a minute)"
+	@echo "make deb-test  installs, starts, upgrades, removes them on a Debian that systemd has booted (root; some three minutes)"
+	@echo "make container  the image, by buildah on a base from Debian's packages: no Docker, no registry (root; two minutes)"
+	@echo "make container-test  runs that image: read-only, not as root, self-test, health check (root; some two minutes)"
+	@echo "make addon   the folder of Home Assistant's add-on, into dist/"
 	@echo "make fuzz    broken inputs for every parser that meets the outside, a minute each (SECONDS=…; twenty minutes)"
 	@echo "make lock    renew requirements*.lock, from which all is installed: newest versions, with hashes"
 	@echo "make sbom    bill of materials of what production runs (sbom.cdx.json), and docs/licences.md"
@@ -173,6 +178,24 @@ clients: $(VENV)/dev.stamp programs
 # The oldest and the newest package of Home Assistant against the tables and the rule of sums that our tests have.
 home-assistant: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.home_assistant
+
+# What they need they install themselves, on a Debian with nothing but this checkout.
+.PHONY: addon container container-test deb deb-test
+deb:
+	@deploy/debian/build $(ARGS)
+
+deb-test:
+	@tests/deploy/deb
+
+container:
+	@deploy/container/build
+
+container-test:
+	@tests/deploy/container
+
+# The folder to copy to Home Assistant's `addons`.
+addon: $(VENV)/demo.stamp
+	@deploy/home-assistant/pack
 
 lock: $(VENV)/tools/bin/uv
 	$(LOCK) --upgrade pyproject.toml --extra kafka --output-file requirements.lock
