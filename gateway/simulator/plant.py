@@ -15,7 +15,7 @@ import msgspec
 from gateway.core.model import Value
 from gateway.simulator.charger import ChargerState, Garage
 from gateway.simulator.flows import STEP, Demand, DeviceState, PlantFlow, solve
-from gateway.simulator.initial_state import Change, InitialState, first_dawn, midnight
+from gateway.simulator.initial_state import Change, InitialState, first_dawn, midnight, sketch
 from gateway.simulator.meters import GridMeters, Turn
 from gateway.simulator.setpoints import Setpoints
 from gateway.simulator.sky import Climate, Sky, Weather
@@ -74,10 +74,15 @@ class Plant:
         """What was done on those days."""
         self.closed: dict[date, InitialState] = {}
         """Days that are over, as they ended."""
+        if spec.region and dawn is None:
+            self._state = sketch(spec, seed, start)
+            """As it stands at `time`."""
+            self.time = start
+            """POSIX seconds up to which energy is settled."""
+            self._begin_day(self.born)
+            return
         self._state = dawn or first_dawn(spec, self.climate, self._garages, seed, self.born)
-        """As it stands at `time`."""
         self.time = midnight(spec, self.born)
-        """POSIX seconds up to which energy is settled."""
         self._begin_day(self.born)
         # The day did not begin when the simulator did.
         self._cross(start, MAX_STEP)
@@ -96,7 +101,7 @@ class Plant:
     def _under_way(self) -> PlantFlow:
         known = self._begun
         if known is None or known[0] != self.time or known[1] is not self._state:
-            known = self._begun = self.time, self._state, self._solve(self.time, self._state)
+            known = self._begun = self.time, self._state, self._solve(self.time, self._state, self._step)
         return known[2]
 
     def read(self, time: float, carried: InitialState) -> Reading:

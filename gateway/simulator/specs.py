@@ -112,6 +112,10 @@ class PlantSpec(msgspec.Struct, frozen=True, dict=True):
     accessories: tuple[AccessorySpec, ...] = ()
     tariff: float | None = None
     """What a kWh of yield is reckoned with, in the plant's currency."""
+    region: str = ""
+    """Whose clouds pass over it; empty: it has clouds of its own."""
+    place: float = 0.0
+    """km down the wind from where the region's clouds come."""
 
     @cached_property
     def zone(self) -> ZoneInfo:
