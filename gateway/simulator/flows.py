@@ -152,6 +152,19 @@ def solve(plant: PlantSpec, states: Sequence[DeviceState], demand: Demand, horiz
     return PlantFlow(tuple(devices), pv, battery, uncovered, pv + battery + uncovered, demand.chargers)
 
 
+def solve_alone(
+    plant: PlantSpec, states: Sequence[DeviceState], sky: Sky, orders: Setpoints
+) -> tuple[DeviceFlow, ...] | None:
+    """Return the flows of devices that mind neither the site nor each other; None where one does.
+
+    Those are inverters without batteries, where nothing limits what the plant may export.
+    """
+    if orders.most_exported is not None or any(state.setpoints.most_exported is not None for state in states):
+        return None
+    demand = Demand(sky, 0.0, 0, orders)
+    return tuple(_device(spec, state, 0.0, demand, STEP) for spec, state in zip(plant.devices, states, strict=True))
+
+
 def module_temperature(sky: Sky) -> float:
     """Return the modules' temperature, °C (Ross)."""
     return sky.ambient + 0.03 * sky.irradiance

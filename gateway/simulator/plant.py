@@ -5,7 +5,7 @@ a plant says depends on the seed, the time and the commands it got, and not on h
 between two grid points counters grow along a straight line, so none can fall.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from math import ceil, floor
 from typing import Final, NamedTuple, TypeVar
@@ -14,12 +14,13 @@ import msgspec
 
 from gateway.core.model import Value
 from gateway.simulator.charger import ChargerState, Garage
-from gateway.simulator.flows import STEP, Demand, DeviceState, PlantFlow, solve
+from gateway.simulator.flows import STEP, Demand, DeviceFlow, DeviceState, PlantFlow, solve, solve_alone
 from gateway.simulator.initial_state import Change, InitialState, first_dawn, midnight, sketch
 from gateway.simulator.meters import GridMeters, Turn
 from gateway.simulator.setpoints import Setpoints
 from gateway.simulator.sky import Climate, Sky, Weather
 from gateway.simulator.specs import PlantSpec
+from gateway.simulator.trace import Mark, Trace
 
 State = TypeVar("State", DeviceState, ChargerState)
 
@@ -62,6 +63,8 @@ class Plant:
         self.climate = Climate(spec, seed)
         self._garages = [Garage(a.serial, a.charger, spec.zone, seed) for a in spec.chargers if a.charger]
         self._step = step
+        self._trace = Trace()
+        self._batteries = tuple(n for n, device in enumerate(spec.devices) if device.model.battery)
         self._reading: Reading | None = None
         """The last one. Many devices of one plant are asked about at the same time."""
         self._begun: tuple[float, InitialState, PlantFlow] | None = None
@@ -80,10 +83,12 @@ class Plant:
             self.time = start
             """POSIX seconds up to which energy is settled."""
             self._begin_day(self.born)
+            self._note()
             return
         self._state = dawn or first_dawn(spec, self.climate, self._garages, seed, self.born)
         self.time = midnight(spec, self.born)
         self._begin_day(self.born)
+        self._note()
         # The day did not begin when the simulator did.
         self._cross(start, MAX_STEP)
         self._commit(start - self.time)
@@ -118,6 +123,27 @@ class Plant:
             carried.chargers,
             carried.orders,
         )
+
+    def flows(self, times: Iterable[float]) -> Iterator[tuple[DeviceFlow, ...]]:
+        """Yield the power of each inverter at times up to the last one asked for, exactly as `at` had it.
+
+        Raises LookupError for a time of which nothing is known any more.
+        """
+        mark: Mark | None = None
+        under_way: PlantFlow | None = None
+        for time in times:
+            if mark is None or not mark.time <= time < mark.until:
+                mark, under_way = self._trace.before(time, self._batteries), None
+            carried = mark.carried
+            if not self._batteries and not self._garages:
+                alone = solve_alone(self.spec, carried.devices, self.climate.sky(time), carried.orders)
+                if alone is not None:
+                    yield alone
+                    continue
+            elif time > mark.time:
+                under_way = under_way or self._solve(mark.time, carried, self._step)
+                carried = self._carried(carried, mark.time, under_way, time - mark.time)
+            yield self._solve(time, carried).devices
 
     def parked(self, time: float) -> tuple[ChargerState, ...]:
         """Return its EV chargers with nothing left to do at a time."""
@@ -159,6 +185,7 @@ class Plant:
         elif setpoints:
             raise ValueError(f"a {accessory.type} takes no commands")
         self.changes[self._today].append(change)
+        self._note()
 
     def _advance(self, time: float) -> None:
         """Settle all whole steps up to `time`; where they are too many, longer ones up to shortly before."""
@@ -180,6 +207,7 @@ class Plant:
             flow = self._solve(self.time, self._state, max(seconds, self._step))
             self._state = self._after(flow, seconds)
             self.time += seconds
+            self._note()
         if self.time >= self._midnight:
             self._turn_day()
 
@@ -187,6 +215,7 @@ class Plant:
         """Leave time out: counters stand, days pass."""
         self.time = time
         self._state = self._state._replace(chargers=self._seen(self._state.chargers, time))
+        self._note()
         if time >= self._midnight:
             self._turn_day()
 
@@ -215,14 +244,21 @@ class Plant:
 
     def _after(self, flow: PlantFlow, seconds: float) -> InitialState:
         """Return its state after that power has flowed for that long."""
-        devices, chargers, grid, orders = self._state
+        return self._carried(self._state, self.time, flow, seconds)
+
+    def _carried(self, state: InitialState, time: float, flow: PlantFlow, seconds: float) -> InitialState:
+        """Return a state after that power has flowed for that long from a time on."""
+        devices, chargers, grid, orders = state
         charged = tuple(s.after(p, seconds) for s, p in zip(chargers, flow.chargers, strict=True))
         return InitialState(
             tuple(s.after(f, seconds) for s, f in zip(devices, flow.devices, strict=True)),
-            self._seen(charged, self.time + seconds),
+            self._seen(charged, time + seconds),
             grid.after(flow.grid, flow.load, seconds),
             orders,
         )
+
+    def _note(self) -> None:
+        self._trace.note(self.time, self._state, self._batteries)
 
     def _solve(self, time: float, carried: InitialState, horizon: float = STEP) -> PlantFlow:
         devices, chargers, _, orders = carried
