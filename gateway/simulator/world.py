@@ -186,13 +186,19 @@ class World:
 
     def uploaded(self, spec: PlantSpec, time: float) -> float:
         """Return when, by the physics clock, a plant last told the cloud how it is: at a time, or before."""
-        if not self.upload_interval or self._begun is None:
+        if not self.upload_interval:
             return time
-        phase = self.upload_interval * unit(derive(self.seed, spec.id, "upload"), 0)
-        since = (time - self._begun) / self.physics.speed
-        rounds = (since - phase) // self.upload_interval
         # The first word is what it is like when it is put up.
-        return self._begun + max(rounds * self.upload_interval + phase, 0.0) * self.physics.speed
+        return max(self._upload(spec, time, 0), self.begun)
+
+    def upload_after(self, spec: PlantSpec, time: float) -> float:
+        """Return when, by the physics clock, a plant next tells the cloud how it is. There is an upload interval."""
+        return self._upload(spec, time, 1)
+
+    def _upload(self, spec: PlantSpec, time: float, later: int) -> float:
+        interval = self.upload_interval * self.physics.speed
+        phase = self.begun + interval * unit(derive(self.seed, spec.id, "upload"), 0)
+        return phase + ((time - phase) // interval + later) * interval
 
     def power(self, plant_id: str, serials: Iterable[str], times: Sequence[float]) -> list[Power]:
         """Return what these inverters of a plant gave together, and could have given, at each of these times.

@@ -9,9 +9,11 @@ import pytest
 import uvicorn
 from starlette.responses import Response
 
+from gateway.core.clock import SystemClock
 from gateway.sems.catalogue import load
 from gateway.sems.normalise import entries, read
 from gateway.simulator.pushes import PushOrder
+from tests.kit.bench import until
 from tests.kit.ports import free_port
 from tests.simulator.kit import HOUSE, HOUSE_SERIAL, PARK, ROOF_SERIAL, SimulatedCloud
 
@@ -202,3 +204,24 @@ async def test_settings_have_it_push_from_the_start_and_stopping_ends_it(clock, 
     assert not report.under_way
     assert receiver.headers[0]["x-push-secret"] == "s3cret"
     assert {entry["device_type"] for entry in receiver.got[0]["data"]["devices"]} == {"sec1000", "meter"}
+
+
+async def test_where_plants_upload_each_is_pushed_when_the_cloud_has_heard_of_it(receiver):
+    settings = {"plants": 12, "upload_interval": 0.5, "push_url": receiver.url, "push_interfaces": ("GetInverterBySN",)}
+    async with SimulatedCloud(SystemClock(), **settings) as cloud:
+        world, pushes = cloud.simulator.world, cloud.simulator.pusher.pushes
+        plants = {serial: world.home(serial).id for serial in world.inverters}
+
+        def counts():
+            return Counter(push.serial for push in pushes if push.acknowledged)
+
+        await until(lambda: min(counts()[serial] for serial in plants) >= 4)
+        rounds = {}
+        for push in pushes:
+            rounds.setdefault(push.round, set()).add(plants[push.serial])
+        assert rounds.pop(1) == set(world.fleet)
+        assert any(len(pushed) < len(world.fleet) / 2 for pushed in rounds.values())
+        # All of a plant comes by one upload.
+        for number, pushed in list(rounds.items())[:-1]:
+            here = {push.serial for push in pushes if push.round == number}
+            assert here == {serial for serial, plant in plants.items() if plant in pushed}
