@@ -170,9 +170,10 @@ class BatchCloud:
             until = _told(first) + GATHERED
             ready = [order for order in waiting if _told(order) <= until]
             del waiting[: len(ready)]
-            if delay := _told(ready[-1]) - self._clock.monotonic() if ready[-1].task else 0.0:
+            # A loop may wake a little early, and then the last of them would not be done.
+            while ready[-1].task and (delay := _told(ready[-1]) - self._clock.monotonic()) > 0:
                 await asyncio.sleep(delay)
-                self._tasks.settle()
+            self._tasks.settle()
             await self._tell(interface, topic, request, ready)
 
     async def _tell(self, interface: Interface, topic: str, request: str, orders: Sequence[_Order]) -> None:
