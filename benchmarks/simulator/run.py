@@ -29,6 +29,7 @@ from confluent_kafka import Producer
 
 from gateway.demo.kafka import DemoKafka
 from gateway.kafka import KafkaConnection
+from gateway.run.garbage import short_collections
 from gateway.run.logs import configure
 from gateway.run.settings import LogSettings
 from gateway.sems.catalogue import load
@@ -251,7 +252,8 @@ def main() -> None:
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        uvloop.run(serve(json.loads(options.serve[0]), options.serve[1]))
+        with short_collections(lambda: options.inverters):
+            uvloop.run(serve(json.loads(options.serve[0]), options.serve[1]))
     else:
         uvloop.run(run(options))
 

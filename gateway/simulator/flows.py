@@ -35,7 +35,7 @@ _CABLES: Final = 0.95
 """Part of the modules' power that reaches the inverter."""
 
 
-class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
+class DeviceState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a device carries from one step to the next."""
 
     setpoints: Setpoints = Setpoints()
@@ -82,7 +82,7 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class DeviceFlow(NamedTuple):
+class DeviceFlow(msgspec.Struct, frozen=True, gc=False):
     """Power of one device."""
 
     available: float
@@ -106,7 +106,7 @@ class DeviceFlow(NamedTuple):
         return self.pv > 0 or abs(self.battery) >= 1
 
 
-class PlantFlow(NamedTuple):
+class PlantFlow(msgspec.Struct, frozen=True, gc=False):
     """Power of one plant. PV + battery + grid = load."""
 
     devices: tuple[DeviceFlow, ...]

@@ -35,7 +35,7 @@ class Change(NamedTuple):
     tripped: bool | None
 
 
-class InitialState(NamedTuple):
+class InitialState(msgspec.Struct, frozen=True, gc=False):
     """What a plant begins a day with."""
 
     devices: tuple[DeviceState, ...]

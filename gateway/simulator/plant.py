@@ -8,7 +8,7 @@ between two grid points counters grow along a straight line, so none can fall.
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from math import ceil, floor
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -35,7 +35,7 @@ MAX_STEP: Final = 900.0
 """Seconds of the longest step; what is older than 720 of them is left out (about a week)."""
 
 
-class Reading(NamedTuple):
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """A plant at one time."""
 
     time: float
@@ -176,12 +176,14 @@ class Plant:
         self._commit(max(change.time - self.time, 0.0))
         state = self._state
         if accessory is None:
-            self._state = state._replace(devices=_changed(state.devices, position, setpoints, tripped))
+            self._state = msgspec.structs.replace(state, devices=_changed(state.devices, position, setpoints, tripped))
         elif accessory.charger:
             position = self.spec.chargers.index(accessory)
-            self._state = state._replace(chargers=_changed(state.chargers, position, setpoints, tripped))
+            self._state = msgspec.structs.replace(
+                state, chargers=_changed(state.chargers, position, setpoints, tripped)
+            )
         elif accessory.type == LOGGER:
-            self._state = state._replace(orders=state.orders.after(setpoints))
+            self._state = msgspec.structs.replace(state, orders=state.orders.after(setpoints))
         elif setpoints:
             raise ValueError(f"a {accessory.type} takes no commands")
         self.changes[self._today].append(change)
@@ -214,7 +216,7 @@ class Plant:
     def _skip(self, time: float) -> None:
         """Leave time out: counters stand, days pass."""
         self.time = time
-        self._state = self._state._replace(chargers=self._seen(self._state.chargers, time))
+        self._state = msgspec.structs.replace(self._state, chargers=self._seen(self._state.chargers, time))
         self._note()
         if time >= self._midnight:
             self._turn_day()
@@ -224,9 +226,10 @@ class Plant:
         self.closed[self._today] = self._state
         year = today.year != self._today.year
         turn = Turn(month=year or today.month != self._today.month, year=year)
-        self._state = self._state._replace(
+        self._state = msgspec.structs.replace(
+            self._state,
             devices=tuple(state.next_day(turn) for state in self._state.devices),
-            grid=GridMeters(*(meter.next_day(turn) for meter in self._state.grid)),
+            grid=self._state.grid.next_day(turn),
         )
         self._begin_day(today)
 
@@ -248,24 +251,22 @@ class Plant:
 
     def _carried(self, state: InitialState, time: float, flow: PlantFlow, seconds: float) -> InitialState:
         """Return a state after that power has flowed for that long from a time on."""
-        devices, chargers, grid, orders = state
-        charged = tuple(s.after(p, seconds) for s, p in zip(chargers, flow.chargers, strict=True))
+        charged = tuple(s.after(p, seconds) for s, p in zip(state.chargers, flow.chargers, strict=True))
         return InitialState(
-            tuple(s.after(f, seconds) for s, f in zip(devices, flow.devices, strict=True)),
+            tuple(s.after(f, seconds) for s, f in zip(state.devices, flow.devices, strict=True)),
             self._seen(charged, time + seconds),
-            grid.after(flow.grid, flow.load, seconds),
-            orders,
+            state.grid.after(flow.grid, flow.load, seconds),
+            state.orders,
         )
 
     def _note(self) -> None:
         self._trace.note(self.time, self._state, self._batteries)
 
     def _solve(self, time: float, carried: InitialState, horizon: float = STEP) -> PlantFlow:
-        devices, chargers, _, orders = carried
-        climate = self.climate
+        climate, chargers = self.climate, carried.chargers
         powers = tuple(garage.power(state, horizon) for garage, state in zip(self._garages, chargers, strict=True))
-        demand = Demand(climate.sky(time), climate.load(time), climate.hour(time), orders, powers)
-        return solve(self.spec, devices, demand, horizon)
+        demand = Demand(climate.sky(time), climate.load(time), climate.hour(time), carried.orders, powers)
+        return solve(self.spec, carried.devices, demand, horizon)
 
 
 def _changed(

@@ -6,7 +6,9 @@ Times are POSIX seconds of the physics clock; irradiance W/m², temperatures °C
 from datetime import datetime
 from functools import lru_cache
 from math import cos, exp, pi, radians, sin
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from gateway.simulator.noise import derive, smooth, swing, unit
 from gateway.simulator.specs import PlantSpec, Site
@@ -24,7 +26,7 @@ _WIND: Final = (20.0, 60.0)
 """km/h with which a region's clouds pass."""
 
 
-class Sky(NamedTuple):
+class Sky(msgspec.Struct, frozen=True, gc=False):
     """What a plant feels."""
 
     irradiance: float
@@ -33,7 +35,7 @@ class Sky(NamedTuple):
     """°C."""
 
 
-class Weather(NamedTuple):
+class Weather(msgspec.Struct, frozen=True, gc=False):
     """What a weather station measures besides light and heat."""
 
     wind_speed: float
@@ -44,7 +46,7 @@ class Weather(NamedTuple):
     """%."""
 
 
-class Sun(NamedTuple):
+class Sun(msgspec.Struct, frozen=True, gc=False):
     """Where the sun stands."""
 
     sin_elevation: float

@@ -36,7 +36,7 @@ class Model(msgspec.Struct, frozen=True):
     battery: BatterySpec | None = None
 
 
-class DeviceSpec(msgspec.Struct, frozen=True):
+class DeviceSpec(msgspec.Struct, frozen=True, gc=False):
     """One inverter, with what is wired to it."""
 
     serial: str

@@ -9,7 +9,6 @@ import pytest
 import uvicorn
 from starlette.responses import Response
 
-from gateway.core.clock import SystemClock
 from gateway.sems.catalogue import load
 from gateway.sems.normalise import entries, read
 from gateway.simulator.pushes import PushOrder
@@ -206,22 +205,29 @@ async def test_settings_have_it_push_from_the_start_and_stopping_ends_it(clock, 
     assert {entry["device_type"] for entry in receiver.got[0]["data"]["devices"]} == {"sec1000", "meter"}
 
 
-async def test_where_plants_upload_each_is_pushed_when_the_cloud_has_heard_of_it(receiver):
-    settings = {"plants": 12, "upload_interval": 0.5, "push_url": receiver.url, "push_interfaces": ("GetInverterBySN",)}
-    async with SimulatedCloud(SystemClock(), **settings) as cloud:
-        world, pushes = cloud.simulator.world, cloud.simulator.pusher.pushes
-        plants = {serial: world.home(serial).id for serial in world.inverters}
+async def test_where_plants_upload_each_is_pushed_when_the_cloud_has_heard_of_it(clock, receiver, monkeypatch):
+    monkeypatch.setattr("gateway.simulator.pushes._LOOK", 0.01)
+    settings = {
+        "plants": 12,
+        "upload_interval": 60.0,
+        "push_url": receiver.url,
+        "push_interfaces": ("GetInverterBySN",),
+    }
+    async with SimulatedCloud(clock, push_url=receiver.url, **settings) as cloud:
+        world, pusher = cloud.simulator.world, cloud.simulator.pusher
+        done = Counter(world.inverters)
 
-        def counts():
-            return Counter(push.serial for push in pushes if push.acknowledged)
+        def all_came():
+            return Counter(push.serial for push in pusher.pushes if push.acknowledged) == done
 
-        await until(lambda: min(counts()[serial] for serial in plants) >= 4)
-        rounds = {}
-        for push in pushes:
-            rounds.setdefault(push.round, set()).add(plants[push.serial])
-        assert rounds.pop(1) == set(world.fleet)
-        assert any(len(pushed) < len(world.fleet) / 2 for pushed in rounds.values())
-        # All of a plant comes by one upload.
-        for number, pushed in list(rounds.items())[:-1]:
-            here = {push.serial for push in pushes if push.round == number}
-            assert here == {serial for serial, plant in plants.items() if plant in pushed}
+        await until(all_came)
+        sizes = []
+        for _ in range(20):
+            before = {plant.id: world.uploaded(plant, world.physics.now()) for plant in world}
+            clock.advance(6.5)
+            due = [plant for plant in world if world.uploaded(plant, world.physics.now()) > before[plant.id]]
+            done.update(device.serial for plant in due for device in plant.devices)
+            await until(all_came)
+            sizes.append(len(due))
+        assert max(sizes) < 8
+        assert min(done.values()) == 3
