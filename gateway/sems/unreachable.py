@@ -38,7 +38,7 @@ _ERRORS: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
 
 def unreachable(url: str, error: BaseException, now: datetime) -> UnreachableError:
     """Return what is to be raised where no connection came about."""
-    cause, what, advice = _meaning(error)
+    cause, what, advice = meaning(error)
     said = plain(str(cause), MAX_REASON) or type(cause).__name__
     because = ": it ".join(filter(None, ("can't be reached", what)))
     found = UnreachableError(f"SEMS at {url} {because} ({said})")
@@ -46,8 +46,9 @@ def unreachable(url: str, error: BaseException, now: datetime) -> UnreachableErr
     return found
 
 
-def _meaning(error: BaseException) -> tuple[BaseException, str, str]:
-    causes = list(_causes(error))
+def meaning(error: BaseException) -> tuple[BaseException, str, str]:
+    """Return the cause of a connection that did not come about, what the far side does ("" for unknown), and advice."""
+    causes = list(causes(error))
     if isinstance(error, TimeoutError):  # ours; what it cut off is no reason
         return error, *_ERRORS[-1][1:]
     for cause in causes:
@@ -60,7 +61,7 @@ def _meaning(error: BaseException) -> tuple[BaseException, str, str]:
     return error, "", UnreachableError.advice
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what it came from. httpx's own text says least."""
     seen: BaseException | None = error
     while seen is not None:
