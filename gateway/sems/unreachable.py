@@ -47,15 +47,15 @@ def unreachable(url: str, error: BaseException, now: datetime) -> UnreachableErr
 
 
 def meaning(error: BaseException) -> tuple[BaseException, str, str]:
-    """Return the cause of a connection that did not come about, what the far side does ("" for unknown), and advice."""
-    causes = list(causes(error))
+    """Return why no connection came about: the cause, what the far side does ("" where unknown), and advice."""
+    chain = list(causes(error))
     if isinstance(error, TimeoutError):  # ours; what it cut off is no reason
         return error, *_ERRORS[-1][1:]
-    for cause in causes:
+    for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause, *_CERTIFICATES.get(cause.verify_code, _CERTIFICATE)
     for kind, what, advice in _ERRORS:
-        for cause in causes:
+        for cause in chain:
             if isinstance(cause, kind):
                 return cause, what, advice
     return error, "", UnreachableError.advice

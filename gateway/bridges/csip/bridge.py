@@ -16,6 +16,7 @@ from gateway.bridges.csip.settings import CsipSettings
 from gateway.bridges.csip.steering import Steering
 from gateway.bridges.csip.telemetry import Telemetry
 from gateway.bridges.csip.tree import Links, NotOursError, Tree
+from gateway.bridges.csip.xml import Element
 from gateway.core.clock import set_within
 from gateway.core.mailbox import Updates
 from gateway.core.model import Device, Origin
@@ -206,7 +207,7 @@ class CsipBridge:
             while self._memory.replies:
                 reply = self._memory.replies[0]
                 at = round(self._context.clock.now().timestamp() + self._memory.offset)
-                content = [
+                content: list[Element] = [
                     ("createdDateTime", at),
                     ("endDeviceLFDI", self._lfdi),
                     ("status", int(reply.status)),
@@ -220,7 +221,7 @@ class CsipBridge:
                         self._log.warning("response", "a response is not taken; tried again", why=why)
                         await asyncio.sleep(AGAIN_MOST if error.status else AGAIN)
                         continue
-                    self._log.warning(reply.mrid, "a response is refused", why=why, event=reply.mrid)
+                    self._log.warning(reply.mrid, "a response is refused", why=why, mrid=reply.mrid)
                 if self._memory.replies and self._memory.replies[0] is reply:
                     del self._memory.replies[0]
 

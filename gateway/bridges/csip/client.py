@@ -99,7 +99,7 @@ class Client:
     async def post(self, href: str, root: str, content: xml.Content) -> str:
         """Post a new thing; return where it is, "" where that is not said. Raises ServerError."""
         headers, _ = await self._ask("POST", href, xml.write(root, content))
-        return headers.get("location", "")
+        return str(headers.get("location", ""))
 
     async def put(self, href: str, root: str, content: xml.Content) -> None:
         """Replace a resource. Raises ServerError."""

@@ -9,7 +9,8 @@ Times are the server's, in seconds since 1970. The rules, of IEEE 2030.5-2018 (1
   has been silent for too long, the fallback instead.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Final
 
@@ -161,7 +162,7 @@ def plan(
     records: Mapping[str, Record],
     now: float,
     draws: Callable[[str], tuple[float, float]],
-    applicable: Set[str],
+    applicable: AbstractSet[str],
     fallback: Modes | None = None,
 ) -> Plan:
     """Return what is in force now, and what that means for each event.
@@ -194,7 +195,7 @@ def plan(
 
 
 def _events(
-    programs: Sequence[Program], draws: Callable[[str], tuple[float, float]], applicable: Set[str]
+    programs: Sequence[Program], draws: Callable[[str], tuple[float, float]], applicable: AbstractSet[str]
 ) -> dict[str, _Event]:
     """Return the events by mRID. One that two programs list is of the one that counts more."""
     found: dict[str, _Event] = {}
@@ -282,7 +283,7 @@ def _moved(
         record = moved
 
 
-def _baseline(programs: Sequence[Program], applicable: Set[str], fallback: Modes) -> dict[str, float | bool]:
+def _baseline(programs: Sequence[Program], applicable: AbstractSet[str], fallback: Modes) -> dict[str, float | bool]:
     found: dict[str, float | bool] = {}
     for program in sorted(programs, key=lambda each: (each.primacy, each.mrid), reverse=True):
         found.update(program.default)

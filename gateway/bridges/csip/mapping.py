@@ -43,8 +43,10 @@ def setpoints_for(device: Device, configured: Mapping[str, str], rated: float | 
     found: dict[str, str] = {}
     for mode, defaults in DEFAULTS.items():
         names = (configured[mode],) if mode in configured else defaults
-        fits = (each for each in names if each in device.setpoints and each in SETPOINTS)
-        found.update({mode: each for each in fits if _fits(MODES[mode], SETPOINTS[each], rated)} if names else {})
+        usable = (each for each in names if each in device.setpoints and each in SETPOINTS)
+        first = next((each for each in usable if _fits(MODES[mode], SETPOINTS[each], rated)), None)
+        if first is not None:
+            found[mode] = first
     return found
 
 

@@ -18,7 +18,7 @@ RETRY_MOST: Final = 600.0
 REFRESHES: Final = 3
 """How often within `hold` a value of an event is sent again, so that one that is lost does no harm."""
 MARGIN: Final = 30.0
-"""Seconds after an event's end when its dead-man's timer fires, where nobody has let go of it: the gateway itself does."""
+"""Seconds after an event's end when its dead-man's timer fires, where the bridge has not let go of it by then."""
 
 
 class _Order(msgspec.Struct):

@@ -200,7 +200,7 @@ def _value(quantity: _Quantity, state: DeviceState) -> int | None:
     for point in quantity.points:
         value = state.values.get(point)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return round(quantity.sign * value / 10**quantity.exponent)
+            return round(quantity.sign * value * 10.0**-quantity.exponent)
     return None
 
 

@@ -170,7 +170,7 @@ class Tree:
         said = (await self._get(href)).number("pIN") if href else None
         if said != pin:
             self._read.pop(href, None)
-            # The PIN tells the right server from another; its own is not shown, or whoever sees logs could take it over.
+            # The PIN tells the right server from another. Theirs is not shown: logs are read by many.
             raise NotOursError(
                 "the server's registration has another PIN than pin, or none: it may be the wrong server, or the "
                 "wrong EndDevice; nothing is taken from it"
