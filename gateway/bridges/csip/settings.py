@@ -81,7 +81,10 @@ class CsipSettings(BridgeSettings):
         description="of the EndDevice, where the certificate is an aggregator's; default: the certificate's own",
     )
     pin: int | None = Field(
-        default=None, ge=0, le=999_999, description="registration PIN; another one at the server: nothing is taken"
+        default=None,
+        ge=0,
+        le=999_999,
+        description="registration PIN, its check digit included; another one at the server: nothing is taken",
     )
     register_device: bool = Field(
         default=False, description="true: register the EndDevice at the server where it has none"
@@ -112,6 +115,15 @@ class CsipSettings(BridgeSettings):
         if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username:
             raise ValueError("url is https://host[:port]/path of the server's DeviceCapability")
         return url if parts.path.strip("/") else url.rstrip("/") + DEFAULT_PATH
+
+    @field_validator("pin")
+    @classmethod
+    def _adds_up(cls, pin: int | None) -> int | None:
+        if pin is not None and sum(map(int, str(pin))) % 10:
+            raise ValueError(
+                "the digits of a PIN add up to a multiple of 10, the last one sees to that; this one's do not"
+            )
+        return pin
 
     @field_validator("limits")
     @classmethod
