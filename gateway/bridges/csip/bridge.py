@@ -130,6 +130,7 @@ class CsipBridge:
             try:
                 found = await tree.walk()
             except (ServerError, NotOursError) as error:
+                tree.forget()  # what was read may be the reason
                 if self._silent_since is None:
                     self._silent_since = self._context.clock.monotonic()
                 self._context.report(up=False, detail=f"{error}; what is known of events goes on")

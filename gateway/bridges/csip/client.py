@@ -20,8 +20,10 @@ PAGE: Final = 100
 """Items asked for at once of a list."""
 MAX_ITEMS: Final = 5_000
 """Of a list."""
-_UNTRUSTED: Final = frozenset({18, 19, 20})
-"""X509_V_ERR_… of a certificate whose CA is not known."""
+_UNTRUSTED: Final = frozenset({7, 18, 19, 20})
+"""X509_V_ERR_… of a certificate whose CA is not known, or has the name of a known one and another key."""
+
+_OWN: Final = "see that tls.certificate is the one that the utility has signed or registered, and is valid today"
 
 
 class ServerError(GatewayError):
@@ -147,10 +149,10 @@ def unreachable(url: str, error: BaseException, now: datetime) -> str:
             return f"{url} can't be reached: it shows a certificate of an unknown CA; name the utility's in tls.ca"
         if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
             said = (cause.reason or "").rpartition("ALERT_")[2].replace("_", " ").lower()
-            return (
-                f"{url} refuses our certificate, or TLS itself ({said}); see that tls.certificate is the one that the "
-                "utility has signed or registered, and is valid today"
-            )
+            return f"{url} refuses our certificate, or TLS itself ({said}); {_OWN}"
+        if isinstance(cause, httpx.RemoteProtocolError):
+            # With TLS 1.3 a server sees our certificate only when we take the connection for made.
+            return f"{url} ends the connection without an answer, as one does that refuses our certificate; {_OWN}"
     cause, what, advice = meaning(error)
     said = plain(str(cause), MAX_REASON) or type(cause).__name__
     because = ": it ".join(filter(None, ("can't be reached", what)))

@@ -85,7 +85,7 @@ class Tree:
         return Found(programs=tuple(programs), links=links, offset=self._offset)
 
     def forget(self) -> None:
-        """Read everything at the next walk, for what was read may be of another time."""
+        """Read everything anew at the next walk."""
         self._read.clear()
 
     @property
@@ -144,7 +144,6 @@ class Tree:
             self._read.pop(href, None)
             device = self._ours(await self._get(href, is_list=True))
         if device is None:
-            self._read.pop(href, None)
             raise NotOursError(
                 f"the server has no EndDevice with the LFDI {self._lfdi} (SFDI {sfdi_of(self._lfdi)}); "
                 "give the utility these, or set register_device: true where it takes registrations"
@@ -169,7 +168,6 @@ class Tree:
             return
         said = (await self._get(href)).number("pIN") if href else None
         if said != pin:
-            self._read.pop(href, None)
             # The PIN tells the right server from another. Theirs is not shown: logs are read by many.
             raise NotOursError(
                 "the server's registration has another PIN than pin, or none: it may be the wrong server, or the "
