@@ -150,8 +150,8 @@ def unreachable(url: str, error: BaseException, now: datetime) -> str:
         if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
             said = (cause.reason or "").rpartition("ALERT_")[2].replace("_", " ").lower()
             return f"{url} refuses our certificate, or TLS itself ({said}); {_OWN}"
-        if isinstance(cause, httpx.RemoteProtocolError):
-            # With TLS 1.3 a server sees our certificate only when we take the connection for made.
+        if isinstance(cause, httpx.RemoteProtocolError | ssl.SSLEOFError):
+            # Some say no more than this; with TLS 1.3 none sees our certificate before we take the connection for made.
             return f"{url} ends the connection without an answer, as one does that refuses our certificate; {_OWN}"
     cause, what, advice = meaning(error)
     said = plain(str(cause), MAX_REASON) or type(cause).__name__

@@ -25,6 +25,7 @@ class Server:
         self.sent = []
         """Method, path and root (`xml.Node`) of what was posted and put."""
         self.url = ""
+        self.open = set()
         self.down = False
         """True: each connection is closed at once."""
         self.ahead = 0
@@ -89,6 +90,7 @@ class Server:
         return [(root.string("subject"), root.needed("status")) for root in roots]
 
     async def __call__(self, reader, writer):
+        self.open.add(writer)
         try:
             while not self.down:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -101,7 +103,8 @@ class Server:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            writer.close()
+            self.open.discard(writer)
+            writer.transport.abort()  # a close waits for the other side to say the same
 
     def _answer(self, method, path, query, body):
         if method != "GET":
@@ -155,3 +158,6 @@ async def running(directory, newest=ssl.TLSVersion.TLSv1_3):
         yield it, {"url": it.url, "tls": tls}
     finally:
         listener.close()
+        for writer in it.open:
+            writer.transport.abort()
+        await asyncio.sleep(0.05)  # handshakes under way see that nobody is there any more
