@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from gateway.api.bridge import BridgeSettings, Context
 from gateway.bridges.csip import events
-from gateway.bridges.csip.client import Client, ServerError, tls_context
+from gateway.bridges.csip.client import Client, ServerError
 from gateway.bridges.csip.identity import draws_of, lfdi_of, sfdi_of
 from gateway.bridges.csip.mapping import setpoints_for, wishes
 from gateway.bridges.csip.memory import Memory, MemoryFile
@@ -67,7 +67,7 @@ class CsipBridge:
         """See `Probing`."""
         url = self._settings.url
         try:
-            context = await asyncio.to_thread(tls_context, self._settings.tls)
+            context = await asyncio.to_thread(self._settings.tls.context)
             lfdi = self._settings.lfdi or await asyncio.to_thread(lfdi_of, self._settings.tls.certificate)
         except (OSError, ValueError) as error:
             yield Probe(Mark.WRONG, "tls", f"the certificate of {url} can't be used: {error}", "see tls of the bridge")
@@ -106,7 +106,7 @@ class CsipBridge:
         """Read the certificate, and go on once it can be used."""
         while True:
             try:
-                context = await asyncio.to_thread(tls_context, self._settings.tls)
+                context = await asyncio.to_thread(self._settings.tls.context)
                 own = await asyncio.to_thread(lfdi_of, self._settings.tls.certificate)
                 break
             except (OSError, ValueError) as error:

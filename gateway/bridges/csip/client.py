@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from gateway.bridges.csip import xml
-from gateway.bridges.csip.settings import CsipSettings, TlsSettings
+from gateway.bridges.csip.settings import CsipSettings
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError
 from gateway.core.model import iso
@@ -38,17 +38,6 @@ class ServerError(GatewayError):
     def is_final(self) -> bool:
         """Whether the server would say the same again."""
         return 400 <= self.status < 500 and self.status not in {401, 403, 408, 425, 429}
-
-
-def tls_context(settings: TlsSettings) -> ssl.SSLContext:
-    """Return what a connection needs: TLS 1.2 at least, and our certificate. Blocks. Raises OSError."""
-    made = ssl.create_default_context(cafile=settings.ca)
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
-    made.check_hostname = settings.check_name
-    secret = settings.key_password
-    # Without this, OpenSSL asks for a password at the terminal.
-    made.load_cert_chain(settings.certificate, settings.key, secret.get_secret_value() if secret else lambda: b"")
-    return made
 
 
 class Client:

@@ -1,5 +1,6 @@
 """`type: csip`, as the configuration has it."""
 
+import ssl
 from collections.abc import Mapping
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
@@ -8,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.api.bridge import BridgeSettings
 from gateway.bridges.csip.resources import MODES, Unit
-from gateway.config.local_file import LocalFile
+from gateway.config.local_file import ExistingFile
 from gateway.config.secret import Secret
 from gateway.config.settings import Settings
 from gateway.core.points import SETPOINTS
@@ -20,10 +21,10 @@ DEFAULT_PATH: Final = "/dcap"
 class TlsSettings(Settings):
     """`tls:`. 2030.5 knows no connection without it."""
 
-    certificate: LocalFile = Field(description="PEM file: the client certificate; LFDI and SFDI are made of it")
-    key: LocalFile = Field(description="PEM file: its private key")
+    certificate: ExistingFile = Field(description="PEM file: the client certificate; LFDI and SFDI are made of it")
+    key: ExistingFile = Field(description="PEM file: its private key")
     key_password: Secret | None = Field(default=None, description="of an encrypted key")
-    ca: LocalFile | None = Field(default=None, description="PEM file: the utility's CA; default: the machine's CAs")
+    ca: ExistingFile | None = Field(default=None, description="PEM file: the utility's CA; default: the machine's CAs")
     check_name: bool = Field(
         default=True, description="false where the server's certificate has no name, as 2030.5 permits; needs ca"
     )
@@ -35,6 +36,30 @@ class TlsSettings(Settings):
                 "check_name: false needs ca: without a name, anybody's certificate of a public CA would do"
             )
         return self
+
+    @model_validator(mode="after")
+    def _files_fit(self) -> Self:
+        try:
+            self.context()
+        except ssl.SSLError as error:
+            raise ValueError(
+                f"these files can't be used ({error.reason or error}); name a certificate and a CA in PEM form, the key "
+                "that the certificate was made with, and key_password if the key is encrypted"
+            ) from None
+        return self
+
+    def context(self) -> ssl.SSLContext:
+        """Return what a connection needs: TLS 1.2 at least, and our certificate. Blocks.
+
+        Raises ssl.SSLError or OSError where the files are not good any more.
+        """
+        made = ssl.create_default_context(cafile=self.ca)
+        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        made.check_hostname = self.check_name
+        secret = self.key_password
+        # Without this, OpenSSL asks for a password at the terminal.
+        made.load_cert_chain(self.certificate, self.key, secret.get_secret_value() if secret else lambda: b"")
+        return made
 
 
 class FallbackSettings(Settings):
