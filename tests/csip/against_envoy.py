@@ -3,8 +3,6 @@
 In order, on one server, for its start takes a quarter of a minute; each test has a device and programs of its own.
 """
 
-import asyncio
-import time
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -15,8 +13,9 @@ from gateway.api.testing.bench import Bench
 from gateway.bridges.csip import CsipBridge
 from gateway.bridges.csip.identity import lfdi_of
 from gateway.commands.policy.policy import ControlSettings, Rule
-from gateway.core.model import Range
+from gateway.core.model import Range, Snapshot
 from tests.csip.envoy import ENVOY, envoy
+from tests.kit.certificates import Authority
 
 RATED = 5000.0
 INVERTER = msgspec.structs.replace(
@@ -61,6 +60,12 @@ class Served:
         except TimeoutError:
             raise AssertionError(f"{setpoint} is {self.in_force(setpoint)}, not {value}") from None
 
+    async def answers(self, wanted):
+        try:
+            await eventually(lambda: self.server.responses(self.site) == wanted, "", 60)
+        except TimeoutError:
+            raise AssertionError(f"{self.server.responses(self.site)}, not {wanted}") from None
+
 
 @asynccontextmanager
 async def served(server, directory, **settings):
@@ -89,3 +94,90 @@ async def test_an_event_is_carried_out_and_the_default_comes_back(server, tmp_pa
         await it.comes("active_power_limit", 80)
         await it.comes("export_limit", 1500)
         await it.comes("active_power_limit", 100)
+        await it.answers([[1, 2, 3]])
+        limit = next(each for each in it.bench.carried.sent if each.value == 2500)
+        assert limit.revert_value == 1500
+        assert (limit.expires - limit.created).total_seconds() <= 6
+
+
+async def test_an_event_is_cancelled(server, tmp_path):
+    group = server.group(2)
+    async with served(server, tmp_path) as it:
+        server.control(group, it.site, 0, 600, set_energized=False)
+        await it.comes("running", False)
+        server.cancel_all(group)
+        await it.comes("running", True)
+        await it.answers([[1, 2, 6]])
+
+
+async def test_a_program_that_counts_more_supersedes(server, tmp_path):
+    more, less = server.group(10), server.group(20)
+    async with served(server, tmp_path) as it:
+        server.control(less, it.site, 0, 600, generation_limit_watts=3000)
+        await it.comes("active_power_limit", 60)
+        server.control(more, it.site, 2, 6, generation_limit_watts=1000)
+        await it.comes("active_power_limit", 20)
+        await it.comes("active_power_limit", 100)
+        await eventually(lambda: [1, 2, 3] in server.responses(it.site), "it is answered", 60)
+        first, second = server.responses(it.site)
+        assert first[:2] == [1, 2]
+        assert first[-1] in {7, 14}
+        assert second == [1, 2, 3]
+
+
+async def test_an_event_that_is_not_applicable_is_refused(server, tmp_path):
+    group = server.group(3)
+    async with served(server, tmp_path) as it:
+        server.control(group, it.site, 0, 600, load_limit_watts=1000)
+        await it.answers([[252]])
+
+
+async def test_what_the_device_is_and_measures_arrives(server, tmp_path):
+    server.group(4)
+    async with served(server, tmp_path, connection_point="1234567890") as it:
+        values = {"ac_power": 3000.0, "grid_power": 500.0, "l1_voltage": 230.5, "ac_reactive_power": 100.0}
+        at = it.bench.clock.now()
+        values |= {"status": "normal", "battery_soc": 55.0}
+        it.bench.router.publish(Snapshot(serial=DEVICE.serial, time=at, source="kit", interval=60, values=values))
+        readings = (
+            "SELECT role_flags, uom, value, power_of_ten_multiplier FROM site_reading "
+            f"JOIN site_reading_type USING (site_reading_type_id) WHERE site_id = {it.site} ORDER BY 1, 2"
+        )
+        await eventually(lambda: len(server.rows(readings)) == 5, "readings", 60)
+        assert server.rows(readings) == [
+            ["3", "29", "2305", "-1"],
+            ["3", "38", "500", "0"],
+            ["73", "29", "2305", "-1"],
+            ["73", "38", "-3000", "0"],
+            ["73", "63", "-100", "0"],
+        ]
+        rating = f"SELECT max_w_value, doe_modes_supported, der_type FROM site_der_rating WHERE site_id = {it.site}"
+        assert server.rows(rating) == [["5000", "5", "83"]]
+        settings = f"SELECT max_w_value, doe_modes_enabled FROM site_der_setting WHERE site_id = {it.site}"
+        assert server.rows(settings) == [["5000", "5"]]
+        status = f"SELECT state_of_charge_status, inverter_status FROM site_der_status WHERE site_id = {it.site}"
+        assert server.rows(status) == [["5500", "4"]]
+        assert server.rows(f"SELECT nmi FROM site WHERE site_id = {it.site}") == [["1234567890"]]
+
+
+async def test_a_wrong_pin_takes_nothing(server, tmp_path):
+    group = server.group(5)
+    server.default(group, export=100)
+    certificate, key = server.authority.sign("other")
+    tls = {"certificate": certificate, "key": key, "ca": server.authority.pem}
+    given = {"url": server.url, "tls": tls, "device": DEVICE.serial, "poll_least": 1, "register_device": True}
+    async with Bench(tmp_path, ALL) as bench:
+        bench.announce(INVERTER)
+        bench.make(CsipBridge, CsipBridge.Settings.model_validate(given | {"pin": 222220})).start()
+        await eventually(lambda: any("another PIN" in s.detail for s in bench.router.bridges()), "it is down", 60)
+        assert bench.carried.sent == []
+
+
+async def test_a_certificate_of_another_ca_is_told_in_words(server, tmp_path):
+    stranger = Authority(tmp_path, "stranger")
+    certificate, key = stranger.sign("device")
+    tls = {"certificate": certificate, "key": key, "ca": server.authority.pem}
+    given = {"url": server.url, "tls": tls, "device": DEVICE.serial}
+    async with Bench(tmp_path, ALL) as bench:
+        bench.make(CsipBridge, CsipBridge.Settings.model_validate(given)).start()
+        await eventually(lambda: any("certificate" in s.detail for s in bench.router.bridges()), "it is told", 60)

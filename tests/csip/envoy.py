@@ -45,9 +45,10 @@ http {{
 class Envoy:
     """One that runs."""
 
-    def __init__(self, port, admin, authority):
+    def __init__(self, port, admin, authority, database):
         self.url = f"https://127.0.0.1:{port}/dcap"
         self.authority = authority
+        self._database = database
         self._admin = httpx.Client(base_url=admin, auth=ADMIN, trust_env=False, timeout=60)
 
     def ask(self, method, path, **options):
@@ -82,6 +83,20 @@ class Envoy:
         at = datetime.now(UTC) + timedelta(seconds=start)
         body = {"calculation_log_id": None, "site_id": site, "duration_seconds": seconds, "start_time": at.isoformat()}
         self.ask("POST", f"/site_control_group/{group}/controls", json=[body | what])
+
+    def rows(self, query):
+        """Rows of its database, each a list of texts: what it has taken in."""
+        return [line.split("|") for line in _psql(self._database, query, "-At").splitlines()]
+
+    def responses(self, site):
+        """Status of each response of a site, oldest first, by event."""
+        found = {}
+        for event, status in self.rows(
+            "SELECT dynamic_operating_envelope_id_snapshot, response_type FROM dynamic_operating_envelope_response "
+            f"WHERE site_id = {site} ORDER BY dynamic_operating_envelope_response_id"
+        ):
+            found.setdefault(int(event), []).append(int(status))
+        return list(found.values())
 
     def cancel_all(self, group):
         """Cancel the events of a program."""
@@ -126,7 +141,7 @@ def envoy():
         nginx = Process(["nginx", "-c", str(conf), "-p", str(at)])
         stack.callback(nginx.end)
         eventually(lambda: _listens(ports[2]), otherwise=lambda: f"nginx does not listen: {nginx.text}")
-        yield Envoy(ports[2], f"http://127.0.0.1:{ports[1]}", authority)
+        yield Envoy(ports[2], f"http://127.0.0.1:{ports[1]}", authority, database)
 
 
 def _listens(port):
@@ -163,5 +178,6 @@ def _postgres(at):
         server.end(2)  # SIGINT: at once, in order
 
 
-def _psql(port, statement):
-    _run(["psql", "-h", "127.0.0.1", "-p", str(port), "-U", "kit", "-d", "envoy", "-c", statement])
+def _psql(port, statement, *options):
+    where = ["-h", "127.0.0.1", "-p", str(port), "-U", "kit", "-d", "envoy"]
+    return _run(["psql", *where, *options, "-c", statement])

@@ -43,8 +43,8 @@ class TlsSettings(Settings):
             self.context()
         except ssl.SSLError as error:
             raise ValueError(
-                f"these files can't be used ({error.reason or error}); name a certificate and a CA in PEM form, the key "
-                "that the certificate was made with, and key_password if the key is encrypted"
+                f"these files can't be used ({error.reason or error}); name a certificate and a CA in PEM form, the "
+                "key that the certificate was made with, and key_password if the key is encrypted"
             ) from None
         return self
 
