@@ -36,6 +36,8 @@ class Wish(msgspec.Struct, frozen=True):
     """mRIDs of those that ask for it; none: a default does."""
     until: float | None = None
     """When the first of them ends."""
+    is_short: bool = False
+    """The device does not go as low as the limit says: it gets its lowest value, which is more."""
 
 
 def setpoints_for(device: Device, configured: Mapping[str, str], rated: float | None) -> dict[str, str]:
@@ -67,8 +69,8 @@ def wishes(
         held = in_force.get(mode)
         if held is None:
             continue
-        value = _converted(mode, held.value, SETPOINTS[setpoint], ranges.get(setpoint), rated)
-        wish = Wish(value, frozenset({held.event} if held.event else ()), held.until)
+        value, is_short = _converted(mode, held.value, SETPOINTS[setpoint], ranges.get(setpoint), rated)
+        wish = Wish(value, frozenset({held.event} if held.event else ()), held.until, is_short)
         before = found.get(setpoint)
         found[setpoint] = wish if before is None else _both(before, wish, is_target=mode not in LIMITS)
     return found
@@ -83,22 +85,26 @@ def _both(one: Wish, other: Wish, *, is_target: bool) -> Wish:
     elif isinstance(first, int | float) and isinstance(second, int | float) and not is_target:
         value = min(first, second)
     ends = [each for each in (one.until, other.until) if each is not None]
-    return Wish(value, one.events | other.events, min(ends, default=None))
+    return Wish(value, one.events | other.events, min(ends, default=None), one.is_short or other.is_short)
 
 
-def _converted(mode: str, value: float | bool, point: Point, given: Range | None, rated: float | None) -> Value:
+def _converted(
+    mode: str, value: float | bool, point: Point, given: Range | None, rated: float | None
+) -> tuple[Value, bool]:
+    """Return the setpoint's value, and whether it is more than the mode permits."""
     if MODES[mode] is Unit.SWITCH:
-        return bool(value)
+        return bool(value), False
     number = float(value)
     if point.unit != MODES[mode] and rated:
         number = number / rated * 100 if point.unit == "%" else number * rated / 100
     if mode not in LIMITS:
         # A target that is out of reach is for policy, and for who carries it out, to refuse or to meet in part.
-        return _on_step(number, given, round)
+        return _on_step(number, given, round), False
     lows = [each for each in (point.low, given.low if given else None) if each is not None]
     highs = [each for each in (point.high, given.high if given else None) if each is not None]
-    number = min([number, *highs])
-    return max([_on_step(number, given, math.floor), *lows])
+    found = _on_step(min([number, *highs]), given, math.floor)
+    lowest = max(lows, default=found)
+    return max(found, lowest), lowest > number
 
 
 def _on_step(number: float, given: Range | None, rounded: Callable[[float], int]) -> float:

@@ -117,6 +117,8 @@ class Steering:
         is_good = event.state is CommandState.SUCCEEDED
         for mrid in order.wish.events:
             self._carried(mrid, is_good)
+            if is_good and order.wish.is_short:
+                self._carried(mrid, False)
         if is_good:
             order.failures = 0
             self.refused = ""
