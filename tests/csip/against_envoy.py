@@ -3,6 +3,7 @@
 In order, on one server, for its start takes a quarter of a minute; each test has a device and programs of its own.
 """
 
+import signal
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -16,6 +17,9 @@ from gateway.commands.policy.policy import ControlSettings, Rule
 from gateway.core.model import Range, Snapshot
 from tests.csip.envoy import ENVOY, envoy
 from tests.kit.certificates import Authority
+from tests.kit.process import eventually as eventually_now
+from tests.system import conftest as inverters
+from tests.system.conftest import Plant
 
 RATED = 5000.0
 INVERTER = msgspec.structs.replace(
@@ -181,3 +185,54 @@ async def test_a_certificate_of_another_ca_is_told_in_words(server, tmp_path):
     async with Bench(tmp_path, ALL) as bench:
         bench.make(CsipBridge, CsipBridge.Settings.model_validate(given)).start()
         await eventually(lambda: any("certificate" in s.detail for s in bench.router.bridges()), "it is told", 60)
+
+
+CONFIG = """\
+gateway: {{id: csip-test}}
+bridges:
+  sems:
+    {{type: open_api, account: demo, password: demo, url: "http://127.0.0.1:{sems}", poll_interval: 1,
+      calls_per_hour: 1000000}}
+  utility:
+    type: csip
+    url: {server.url}
+    tls: {{certificate: {certificate}, key: {key}, ca: {server.authority.pem}}}
+    device: {INVERTER}
+    register_device: true
+    pin: 111115
+    poll_least: 1
+control:
+  enabled: true
+  allow: [{{origins: [utility], devices: ["{INVERTER}"], setpoints: [active_power_limit]}}]
+"""
+
+
+def test_the_power_of_a_simulated_inverter_follows_through_a_kill(server, tmp_path):
+    """envoy, the gateway and the simulated SEMS as programs, and the gateway killed in the middle of an event."""
+    group = server.group(0)
+    server.default(group, generation=5000)
+    certificate, key = server.authority.sign("house")
+    plant = Plant(tmp_path)
+    text = CONFIG.format(sems=plant.sems, server=server, certificate=certificate, key=key, INVERTER=inverters.INVERTER)
+    plant.config.write_text(text)
+    lfdi = lfdi_of(certificate)
+    with plant.simulator():
+        with plant.gateway() as gateway:
+            site = eventually_now(lambda: server.site(lfdi), otherwise="it does not register")["site_id"]
+            eventually_now(lambda: plant.true_limit() not in {None, 100.0}, otherwise="the default does not come")
+            default = plant.true_limit()
+            server.control(group, site, 0, 40, generation_limit_watts=1000)
+            eventually_now(lambda: plant.true_limit() < default, otherwise="the event does not come")
+            limited = plant.true_limit()
+            assert limited == pytest.approx(default / 5, abs=1)
+            eventually_now(lambda: server.responses(site) == [[1, 2]])
+            kept = tmp_path / "data" / "utility-csip.json"
+            eventually_now(lambda: kept.exists() and '"started"' in kept.read_text(), otherwise="it is not kept")
+            gateway.end(signal.SIGKILL)
+        with plant.gateway():
+            assert plant.true_limit() == limited
+            eventually_now(lambda: plant.true_limit() == default, otherwise="the event does not end")
+            eventually_now(lambda: server.responses(site) == [[1, 2, 3]])
+        readings = "SELECT count(*) FROM site_reading JOIN site_reading_type USING (site_reading_type_id)"
+        [[count]] = server.rows(f"{readings} WHERE site_id = {site}")
+        assert int(count) > 3, "readings were posted"
