@@ -143,7 +143,7 @@ class CsipBridge:
             self._memory.programs, self._memory.offset = found.programs, found.offset
             self._links = found.links
             self._heard.set()
-            self._context.report(up=True, detail=self._steering.refused)
+            self._context.report(up=True)
             await asyncio.sleep(max(ONE_GO, tree.due_in))
 
     def _passed_over(self, href: str, why: str) -> None:

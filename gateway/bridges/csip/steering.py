@@ -46,7 +46,7 @@ class Steering:
         self._carried = carried
         self._orders: dict[str, _Order] = {}
         self.refused = ""
-        """Why the last command was not taken or failed; "" where it went well."""
+        """What was not carried out last, and why; "" where all went well since."""
 
     @property
     def held(self) -> frozenset[str]:
@@ -125,7 +125,10 @@ class Steering:
             if order.is_release:
                 del self._orders[command.setpoint]
             return
-        self.refused = f"{command.setpoint} {command.value}: {event.detail or event.reason or event.state}"
+        refused = f"{command.setpoint} {command.value}: {event.detail or event.reason or event.state}"
+        if refused != self.refused:
+            self.refused = refused
+            self._context.log.warning("what the utility asks for is not carried out; tried again", why=refused)
         wait = min(RETRY_MOST, RETRY * 2 ** min(order.failures, 10))
         order.again = min(order.again, self._context.clock.monotonic() + wait)
         order.failures += 1

@@ -13,7 +13,7 @@ EXTENSION: Final = "https://csipaus.org/ns"
 PREFIX: Final = "csipaus"
 MEDIA_TYPE: Final = "application/sep+xml"
 MAX_DEPTH: Final = 32
-MAX_ELEMENTS: Final = 20_000
+MAX_ELEMENTS: Final = 10_000
 MAX_NUMBER: Final = 20
 """Digits of a number: the longest there is has 48 bits."""
 
@@ -155,8 +155,10 @@ class _Reader:
 
 
 def write(root: str, content: Content) -> bytes:
-    """Return a document."""
+    """Return a document. A list says how many it has, as each list of 2030.5 does."""
     spaces = f" xmlns={quoteattr(CORE)} xmlns:{PREFIX}={quoteattr(EXTENSION)}"
+    if root.endswith("List") and not isinstance(content, str | int):
+        spaces += f' all="{len(content)}" results="{len(content)}"'
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{_written(root, content, spaces)}'.encode()
 
 

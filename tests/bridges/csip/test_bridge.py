@@ -13,6 +13,7 @@ from gateway.bridges.csip import CsipBridge
 from gateway.bridges.csip.settings import FallbackSettings
 from gateway.commands.policy.policy import ControlSettings, Rule
 from gateway.core.model import Range, Snapshot
+from gateway.core.probe import Mark
 from tests.bridges.csip.server import PIN, SPACES, listed, running, watts
 
 ALL = ControlSettings(enabled=True, allow=[Rule(devices=["*"], setpoints=["*"])], max_per_minute=100_000)
@@ -191,6 +192,16 @@ async def test_a_certificate_that_is_refused_is_told_in_words(tmp_path, newest):
         await it.runner.stop()
         it.begin(tls=it.settings["tls"] | {"ca": stranger["tls"]["ca"]})
         await it.down("unknown CA")
+
+
+async def test_doctor_says_who_we_are_and_whether_the_server_answers(tmp_path):
+    async with kit(tmp_path) as it:
+        bridge = it.bench.make(CsipBridge, CsipBridge.Settings.model_validate(it.settings)).bridge
+        found = [each async for each in bridge.probe()]
+        assert [each.mark for each in found] == [Mark.WELL, Mark.WELL]
+        assert it.server.lfdi in found[0].text
+        it.server.down = True
+        assert [each async for each in bridge.probe()][-1].mark is Mark.WRONG
 
 
 async def test_lists_are_read_page_by_page(tmp_path):
