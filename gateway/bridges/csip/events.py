@@ -177,7 +177,7 @@ def plan(
     for mrid, event in events.items():
         record = records.get(mrid, Record())
         taken, by = lost.get(mrid, (record.lost, ""))
-        signal = _signal(event, taken, by, now)
+        signal = _signal(event, record, taken, by, now)
         after[mrid] = _moved(mrid, record, signal, event, taken, replies)
     for mrid, record in records.items():
         if mrid not in events:
@@ -223,7 +223,7 @@ def _losses(
     owners: dict[str, _Event] = {}
     for event in sorted(events.values(), key=lambda each: each.rank):
         record = records.get(event.control.mrid, Record())
-        if record.stage is Stage.ENDED or not event.holds(now) or _said(event, now) is not None:
+        if record.stage is Stage.ENDED or not event.holds(now) or _said(event, record, now) is not None:
             continue
         taken = {mode for mode in event.modes if mode in owners}
         by = next((owners[mode].program for mode in sorted(taken, reverse=True)), event.program)
@@ -234,7 +234,7 @@ def _losses(
     return found
 
 
-def _said(event: _Event, now: float) -> Signal | None:
+def _said(event: _Event, record: Record, now: float) -> Signal | None:
     """Return what ends an event whatever the others do."""
     control = event.control
     if not control.valid or control.duration <= 0:
@@ -243,15 +243,15 @@ def _said(event: _Event, now: float) -> Signal | None:
         return Signal.NOT_APPLICABLE
     if control.status is EventStatus.CANCELLED:
         return Signal.CANCELLED
-    if control.status is EventStatus.CANCELLED_AT_RANDOM and now >= event.end:
+    if control.status is EventStatus.CANCELLED_AT_RANDOM and (record.stage is not Stage.STARTED or now >= event.end):
         return Signal.CANCELLED
     if control.status is EventStatus.SUPERSEDED:
         return Signal.SUPERSEDED
     return None
 
 
-def _signal(event: _Event, lost: frozenset[str], by: str, now: float) -> Signal:
-    if (said := _said(event, now)) is not None:
+def _signal(event: _Event, record: Record, lost: frozenset[str], by: str, now: float) -> Signal:
+    if (said := _said(event, record, now)) is not None:
         return said
     if event.holds(now) and event.modes <= lost:
         return Signal.SUPERSEDED if by in {"", event.program} else Signal.OTHER_PROGRAM

@@ -98,6 +98,17 @@ def test_cancelled_at_random_goes_on_for_what_was_drawn():
     assert server.said[-1] == ("A", "CANCELLED")
 
 
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_cancelled_at_random_before_it_has_begun_it_never_does(seen_before):
+    server = Server(lambda _: (0.0, 1.0))
+    if seen_before:
+        server.at(-50, program(event(random_duration=3600)))
+    cancelled = program(event(random_duration=3600, status=EventStatus.CANCELLED_AT_RANDOM, status_time=T - 10))
+    assert server.at(-5, cancelled) == {}
+    assert server.at(5, cancelled) == {}
+    assert server.said[-1] == ("A", "CANCELLED")
+
+
 def test_start_and_duration_are_moved_by_what_was_drawn():
     moved = event(start=100, duration=100, random_start=-50, random_duration=40)
     server = Server(lambda _: (0.5, 0.25))

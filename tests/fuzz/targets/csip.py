@@ -7,7 +7,7 @@ from gateway.bridges.csip.events import plan
 from gateway.bridges.csip.identity import draws_of
 from gateway.bridges.csip.mapping import setpoints_for, wishes
 from gateway.bridges.csip.resources import MODES, Program, control_of, modes_of
-from tests.bridges.csip.server import SPACES, listed, watts
+from tests.bridges.csip.server import listed, watts
 from tests.bridges.csip.test_parts import INVERTER, RANGES
 from tests.fuzz import dice as change
 from tests.fuzz.target import Target
