@@ -15,6 +15,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.model import iso
 from gateway.core.text import MAX_REASON, plain
 from gateway.sems.unreachable import causes, meaning
+from gateway.sems.wire import Transport
 
 PAGE: Final = 100
 """Items asked for at once of a list."""
@@ -48,11 +49,11 @@ class Client:
         self._clock = clock
         self._origin = urlsplit(settings.url)[:2]
         self._http = httpx.AsyncClient(
-            verify=context,
+            transport=Transport(verify=context, trust_env=False, limits=httpx.Limits(max_connections=2)),
             trust_env=False,
             timeout=settings.timeout,
-            limits=httpx.Limits(max_connections=2),
-            headers={"Accept": xml.MEDIA_TYPE},
+            # Nothing packed: what comes is bounded as it comes.
+            headers={"Accept": xml.MEDIA_TYPE, "Accept-Encoding": "identity"},
         )
 
     async def close(self) -> None:
@@ -120,7 +121,7 @@ class Client:
 
     async def _body(self, response: httpx.Response) -> bytes:
         raw = bytearray()
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.aiter_raw():
             raw += chunk
             if len(raw) > self._settings.max_bytes:
                 raise ServerError(f"an answer is longer than max_bytes ({self._settings.max_bytes})")

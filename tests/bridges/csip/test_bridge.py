@@ -1,6 +1,9 @@
 """The bridge in a gateway's core, before a server over mutual TLS."""
 
+import asyncio
+import gc
 import ssl
+import warnings
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -192,6 +195,25 @@ async def test_a_certificate_that_is_refused_is_told_in_words(tmp_path, newest):
         await it.runner.stop()
         it.begin(tls=it.settings["tls"] | {"ca": stranger["tls"]["ca"]})
         await it.down("unknown CA")
+
+
+async def test_a_handshake_that_is_cut_off_leaves_no_socket_behind(tmp_path):
+    begun = asyncio.Event()
+
+    async def silent(reader, writer):
+        await reader.read(1)
+        begun.set()
+        await reader.read()
+        writer.transport.abort()
+
+    async with kit(tmp_path) as it, await asyncio.start_server(silent, "127.0.0.1", 0) as listener:
+        it.begin(url=f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/dcap")
+        await begun.wait()
+        await it.runner.stop()
+        with warnings.catch_warnings(record=True) as left:
+            warnings.simplefilter("always")
+            gc.collect()
+        assert not [str(each.message) for each in left]
 
 
 async def test_doctor_says_who_we_are_and_whether_the_server_answers(tmp_path):
