@@ -206,14 +206,14 @@ async def test_a_handshake_that_is_cut_off_leaves_no_socket_behind(tmp_path):
         await reader.read()
         writer.transport.abort()
 
-    async with kit(tmp_path) as it, await asyncio.start_server(silent, "127.0.0.1", 0) as listener:
-        it.begin(url=f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/dcap")
-        await begun.wait()
-        await it.runner.stop()
-        with warnings.catch_warnings(record=True) as left:
-            warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always")
+        async with kit(tmp_path) as it, await asyncio.start_server(silent, "127.0.0.1", 0) as listener:
+            it.begin(url=f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/dcap")
+            await begun.wait()
+            await it.runner.stop()
             gc.collect()
-        assert not [str(each.message) for each in left]
+    assert not [str(each.message) for each in left if "unclosed" in str(each.message)]
 
 
 async def test_doctor_says_who_we_are_and_whether_the_server_answers(tmp_path):
