@@ -11,7 +11,7 @@ JOBS   ?= 6
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator
+.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -44,6 +44,7 @@ help:
 	@echo "make container  the image, by buildah on a base from Debian's packages: no Docker, no registry (root; two minutes)"
 	@echo "make container-test  runs that image: read-only, not as root, self-test, health check (root; some two minutes)"
 	@echo "make addon   the folder of Home Assistant's add-on, into dist/"
+	@echo "make csip    the bridge csip against envoy, a CSIP-AUS server that others wrote (ENVOY=python; two minutes)"
 	@echo "make fuzz    broken inputs for every parser that meets the outside, a minute each (SECONDS=…; twenty minutes)"
 	@echo "make lock    renew requirements*.lock, from which all is installed: newest versions, with hashes"
 	@echo "make sbom    bill of materials of what production runs (sbom.cdx.json), and docs/licences.md"
@@ -178,6 +179,14 @@ acl: $(VENV)/dev.stamp programs
 # Fetches and compiles them first: go, cargo, Java with Maven, Node.js. `make clients ARGS='--only mqtt --write-docs'`.
 clients: $(VENV)/dev.stamp programs
 	$(BIN)/python -m tests.clients $(ARGS)
+
+# A CSIP-AUS server that we did not write: bsgip's envoy. `make csip ENVOY=/path/to/python`, one in which it is installed.
+# Debian brings PostgreSQL and nginx.
+csip: $(VENV)/dev.stamp
+	@test -n "$(ENVOY)" || { echo "make csip ENVOY=/path/to/python: one with bsgip's envoy, see docs/csip.md"; exit 1; }
+	@command -v nginx >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && \
+	  apt-get install --yes --quiet --no-install-recommends postgresql nginx-light; }
+	SEMS_GATEWAY_ENVOY=$(ENVOY) $(BIN)/python -m pytest tests/csip/against_envoy.py $(ARGS)
 
 # The oldest and the newest package of Home Assistant against the tables and the rule of sums that our tests have.
 home-assistant: $(VENV)/dev.stamp
