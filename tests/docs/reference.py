@@ -1,6 +1,5 @@
 """Pages of docs/reference that are made from the code: settings, commands, points, the HTTP API."""
 
-import gc
 import json
 from importlib import import_module
 from pkgutil import walk_packages
@@ -164,10 +163,8 @@ def http_api():
 
 
 def metrics():
-    for module in walk_packages(gateway.__path__, "gateway."):
-        if "__main__" not in module.name:
-            import_module(module.name)
-    objects = gc.get_objects()
+    modules = [import_module(m.name) for m in walk_packages(gateway.__path__, "gateway.") if "__main__" not in m.name]
+    objects = [value for module in modules for value in vars(module).values()]
     found = {family.name: family for one in objects if isinstance(one, Metrics) for family in one.describe()}
     # Those of prometheus_client itself; a child has its labels' values, and is no metric of its own.
     found |= {one._name: one for one in objects if isinstance(one, MetricWrapperBase) and not one._labelvalues}
