@@ -171,7 +171,7 @@ def box(tmp_path_factory):
 def test_the_gateway_publishes_to_the_broker_and_each_user_may_do_what_the_rules_say(box):
     seen = box.client("mosquitto_sub", "reader", "-t", f"sems/{INVERTER}", "-C", "1", "-W", "60")
     assert "ac_power" in seen.stdout, seen.stderr
-    assert box.client("mosquitto_sub", None, "-t", "sems/#", "-C", "1", "-W", "20").returncode != 0
+    assert "not authori" in box.client("mosquitto_sub", None, "-t", "sems/#", "-C", "1", "-W", "20").stderr.lower()
     # What one may not publish is not delivered to who may read all.
     box.client("mosquitto_pub", "reader", "-t", f"sems/{INVERTER}/set", "-m", "{}")
     done = box.client("mosquitto_pub", "control", "-t", f"sems/{INVERTER}/set/active_power_limit", "-m", "50")
