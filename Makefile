@@ -35,7 +35,7 @@ help:
 	@echo "make mutants   breaks every promise in a copy of the tree and sees that a test or a kill run finds it (twenty minutes)"
 	@echo "make acl     the MQTT tests with a gateway that may do only what the ACL of docs/mqtt.md permits (a few minutes)"
 	@echo "make clients  clients and brokers that others wrote, in six languages, against one gateway; a table (some five minutes)"
-	@echo "make csip    the bridge csip against envoy, a CSIP-AUS server that others wrote (ENVOY=python; two minutes)"
+	@echo "make csip    the bridge csip against envoy, a CSIP-AUS server that others wrote (ENVOY=python; three minutes)"
 	@echo "make fuzz    broken inputs for every parser that meets the outside, a minute each (SECONDS=…; twenty minutes)"
 	@echo "make lock    renew requirements*.lock, from which all is installed: newest versions, with hashes"
 	@echo "make sbom    bill of materials of what production runs (sbom.cdx.json), and docs/licences.md"
