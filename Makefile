@@ -45,6 +45,7 @@ help:
 	@echo "make container-test  runs that image: read-only, not as root, self-test, health check (root; some two minutes)"
 	@echo "make addon   the folder of Home Assistant's add-on, into dist/"
 	@echo "make csip    the bridge csip against envoy, a CSIP-AUS server that others wrote (ENVOY=python; two minutes)"
+	@echo "make csip    the bridge csip against envoy, a CSIP-AUS server that others wrote (ENVOY=python; three minutes)"
 	@echo "make fuzz    broken inputs for every parser that meets the outside, a minute each (SECONDS=…; twenty minutes)"
 	@echo "make lock    renew requirements*.lock, from which all is installed: newest versions, with hashes"
 	@echo "make sbom    bill of materials of what production runs (sbom.cdx.json), and docs/licences.md"
