@@ -55,11 +55,11 @@ class Machine:
 class World:
     """A fleet in a gateway's core, and its members."""
 
-    def __init__(self, data_dir, clock, machines, settings, control=CONTROL):
+    def __init__(self, data_dir, clock, machines, settings, control=CONTROL, interval=10.0):
         self.bench = Bench(data_dir, control, clock)
         self.machines = {machine.device.serial: machine for machine in machines}
         self.settings = FleetSettings.model_validate(settings)
-        self.interval = 10.0
+        self.interval = interval
         self.told = []
         self.bench.dispatcher.use({"world": self})
 
