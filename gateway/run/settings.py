@@ -265,7 +265,10 @@ def _unknown_names(document: "Document", root: Root, bridges: Iterable[BridgeCon
 
 
 def _known(root: Root, bridges: Iterable[BridgeConfig]) -> dict[str, frozenset[str] | None]:
-    """Return the roles of every bridge; None for one whose own settings are wrong, of which the user is told."""
+    """Return the roles of every bridge; None where they are not known.
+
+    So it is where the far side names them, and where the bridge's own settings are wrong, of which the user is told.
+    """
     roles = {bridge.name: bridge.settings.roles for bridge in bridges}
     steering = {prefix.rstrip(":"): frozenset(getattr(root, section)) for section, (prefix, _) in STEERERS.items()}
     return {name: roles.get(name) for name in root.bridges} | {CLI_BRIDGE: frozenset()} | steering
