@@ -64,8 +64,11 @@ class BridgeSettings(Settings):
     """The root of every bridge's `Settings`: unknown keys are errors."""
 
     @property
-    def roles(self) -> frozenset[str]:
-        """The roles that its origins can have; a rule that names another one is a mistake."""
+    def roles(self) -> frozenset[str] | None:
+        """The roles that its origins can have; a rule that names another one is a mistake.
+
+        None where it is the far side that names them.
+        """
         return frozenset()
 
     @property

@@ -27,7 +27,7 @@ from gateway.terminal.show import STATE_STYLE
 
 COLUMNS: Final = (
     "time", "serial", "setpoint", "value", "state", "verified", "correction",
-    "reason", "origin", "from", "detail", "id", "seq",
+    "reason", "origin", "from", "detail", "id", "parent", "seq",
 )  # fmt: skip
 ACTION_STYLE: Final = {AuditAction.HALTED: "yellow", AuditAction.DRIFTED: "yellow", AuditAction.RECOVERED: "red"}
 _STYLES: Final[Mapping[str, str]] = {
@@ -37,6 +37,8 @@ _STYLES: Final[Mapping[str, str]] = {
 BREAKS_SHOWN: Final = 10
 _STATE_WIDTH: Final = len("succeeded (unverified)")
 _INDENT: Final = 9
+_BELOW: Final = "  "
+"""Before what a fleet has its members do."""
 _AGO: Final = {"m": "minutes", "h": "hours", "d": "days"}
 _FORMULA: Final = tuple("=+-@\t\r")
 
@@ -65,6 +67,8 @@ class Wanted(msgspec.Struct, frozen=True):
     """A serial number or a pattern."""
     origin: str = "*"
     """A bridge, `bridge/role`, or a pattern of the whole origin."""
+    command: str = ""
+    """The id of a command: its rows, and those of its commands to members."""
 
     def has(self, row: AuditRow) -> bool:
         """Return whether to print a row. One whose time can't be read is printed: it is not what was written."""
@@ -73,6 +77,8 @@ class Wanted(msgspec.Struct, frozen=True):
         except ValueError:
             return True
         if (self.since and moment < self.since) or (self.until and moment >= self.until):
+            return False
+        if self.command and self.command not in (row.id, row.parent):
             return False
         name = row.origin.partition(":")[0]
         origins = row.origin, name, name.partition("/")[0]
@@ -138,7 +144,7 @@ def _fields(row: AuditRow) -> dict[str, object]:
         value = row.value
     fields = (
         row.time, row.serial, row.setpoint, value, row.state, bool(row.verified), bool(row.correction),
-        row.reason, origin, address, row.detail, row.id, row.seq,
+        row.reason, origin, address, row.detail, row.id, row.parent, row.seq,
     )  # fmt: skip
     return {
         name: _clean(field) if isinstance(field, str) else field for name, field in zip(COLUMNS, fields, strict=True)
@@ -160,7 +166,10 @@ def _clean(text: str) -> str:
 
 
 def _table(rows: Iterable[AuditRow], width: int) -> Iterator[str]:
-    """Two lines and more a row: what happened, and below it who asked, why, and the command's id."""
+    """Two lines and more a row: what happened, and below it who asked, why, and the command's id.
+
+    What a fleet has its members do is indented: it lies between the steps of the fleet's own command.
+    """
     day = ""
     for row in rows:
         fields = {name: escaped(str(field)) for name, field in _fields(row).items()}
@@ -170,12 +179,14 @@ def _table(rows: Iterable[AuditRow], width: int) -> Iterator[str]:
             yield f"[bold]{escape(date)}[/] (UTC)"
         what = f"{fields['setpoint']} = {fields['value'].removesuffix('.0')}" if row.setpoint else ""
         about = "  ".join(filter(None, (fields["serial"], what)))
-        yield f"{escape(time[:8])} {_state(row)}" + (f"{_blanks(row)}{escape(about)}" if about else "")
+        below = _BELOW if row.parent else ""
+        yield f"{escape(time[:8])} {below}{_state(row)}" + (f"{_blanks(row)}{escape(about)}" if about else "")
         who = " ".join(filter(None, (fields["origin"], fields["from"])))
         id_ = "" if row.state == AuditAction.CUT else fields["id"]
         why = " · ".join(filter(None, (who, fields["reason"], fields["detail"], id_)))
-        for line in textwrap.wrap(why, max(20, width - _INDENT)):
-            yield f"{'':{_INDENT}}[dim]{escape(line)}[/]"
+        indent = " " * _INDENT + below
+        for line in textwrap.wrap(why, max(20, width - len(indent))):
+            yield f"{indent}[dim]{escape(line)}[/]"
 
 
 def _state(row: AuditRow) -> str:
@@ -202,6 +213,7 @@ def audit(
     until: Annotated[str, typer.Option(help="the same; up to before it")] = "",
     device: Annotated[str, typer.Option(help="serial number or pattern")] = "*",
     origin: Annotated[str, typer.Option(help="bridge, bridge/role, or a pattern of both with the address")] = "*",
+    command: Annotated[str, typer.Option(metavar="ID", help="only this command, and a fleet's to members")] = "",
     format_: Annotated[Format, typer.Option("--format", "-f", help="how to print it")] = Format.TABLE,
     verify: Annotated[bool, typer.Option("--verify", help="print only whether it is whole")] = False,
     noted: Annotated[str, typer.Option(metavar="HEAD", help="a head printed earlier, which must be in it")] = "",
@@ -212,7 +224,7 @@ def audit(
         start, end = (moment(text, SystemClock().now()) if text else None for text in (since, until))
     except ValueError as error:
         fail(str(error), EXIT_CONFIG)
-    wanted = Wanted(start, end, device, origin)
+    wanted = Wanted(start, end, device, origin, command)
     try:
         with AuditReader(target.data_dir / JOURNAL) as reader:
             rows = (row for row in reader.walk(noted) if not verify and wanted.has(row))

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason, Value
+from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason, Value, parent_of
 
 GENESIS: Final = bytes(32)
 """What stands for the hash before the first row."""
@@ -97,6 +97,11 @@ class AuditRow(msgspec.Struct, frozen=True, array_like=True):
     def moment(self) -> datetime:
         """The time as one. Raises ValueError where it is none."""
         return datetime.fromisoformat(self.time)
+
+    @property
+    def parent(self) -> str:
+        """Id of the command of a fleet of which this one carries out a part; "" for none."""
+        return parent_of(Origin(self.origin))
 
     @property
     def plain_value(self) -> Value:

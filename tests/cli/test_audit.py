@@ -87,7 +87,7 @@ async def test_csv_and_json_hold_every_column(config, journal):
     assert rows[1] | {"time": ""} == {
         "time": "", "serial": "9010KETU218W0001", "setpoint": "active_power_limit", "value": "50.0",
         "state": "accepted", "verified": "false", "correction": "false", "reason": "", "origin": "mqtt/ops",
-        "from": "alice@10.0.0.7", "detail": "", "id": "id-1", "seq": "2",
+        "from": "alice@10.0.0.7", "detail": "", "id": "id-1", "parent": "", "seq": "2",
     }  # fmt: skip
     assert rows[4]["value"] == "'=1+1", "a spreadsheet must not reckon what a stranger wrote"
     assert rows[5]["value"] == "-12000.0"

@@ -18,6 +18,8 @@ from gateway.run.schema import json_schema
 ELSEWHERE = {"file": "PATH", "env": "NAME"}
 """Where a secret may stand instead."""
 SECTIONS = ("gateway", "log", "control", "audit")
+NAMED = ("fleets", "limits")
+"""Sections that have a name for each entry."""
 
 
 def cell(text):
@@ -117,6 +119,7 @@ class Settings:
 def settings():
     made = Settings()
     parts = [made.of(f"`{name}:`", made.resolved(made.schema["properties"][name])) for name in SECTIONS]
+    parts += [made.of(f"`{name}:`, each name", made.schema["$defs"][name]) for name in NAMED]
     types = made.schema["properties"]["bridges"]["additionalProperties"]["properties"]["type"]["enum"]
     parts += [made.of(f"`type: {type_}`", made.schema["$defs"][type_]) for type_ in types]
     return "\n\n".join(parts)

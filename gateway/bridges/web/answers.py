@@ -190,6 +190,7 @@ class Step(_Answer):
     time: datetime
     verified: Annotated[bool, msgspec.Meta(description="of a success: whether the value was read back")] = False
     correction: Annotated[bool, msgspec.Meta(description="true of what became known after the end")] = False
+    parent: Annotated[str, msgspec.Meta(description="of a fleet's command to a member: the fleet's own")] = ""
 
 
 class Taken(_Answer):
@@ -225,6 +226,7 @@ class Command(_Answer):
     final: bool
     verified: bool | None
     steps: list[PastStep]
+    parent: Annotated[str, msgspec.Meta(description="of a fleet's command to a member: the fleet's own")] = ""
 
 
 class Finding(_Answer):
