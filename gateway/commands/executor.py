@@ -30,6 +30,7 @@ from gateway.core.controller import Admitting, CallEstimate, Controller, Estimat
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
 from gateway.core.metrics import COMMAND_SECONDS, COMMANDS
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason
+from gateway.core.places import Places
 from gateway.core.points import LEADERS, SETPOINTS
 from gateway.core.router import Router
 from gateway.journal import writes
@@ -87,6 +88,8 @@ class CommandExecutor:
         self.ends.wake = self.wake
         steps.ended = self._ended
         self._lanes: dict[LaneKey, Lane] = {}
+        self._places = Places(self._start_lane)
+        """For lanes that have only commands of fleets: they begin when there is a place, until something has left."""
         self._stopped = False
 
     def use(self, controllers: Mapping[str, Controller]) -> None:
@@ -107,6 +110,7 @@ class CommandExecutor:
             task.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         self._lanes.clear()
+        self._places.close()
         await self.ends.stop()
 
     def _add(self, entry: Entry) -> None:
@@ -119,8 +123,18 @@ class CommandExecutor:
         if entry.is_revert and first is not entry and first.outcome is None and first.waiting is not None:
             # Nobody waits for a result while a device stands as its dead man left it.
             first.hear(Outcome(CommandState.UNKNOWN, "no result came before its dead-man's timer ran out"))
-        if lane.worker is None:
-            lane.worker = asyncio.create_task(self._run(entry.lane, lane), name=f"commands {'/'.join(entry.lane)}")
+        if not entry.command.bulk:
+            self._start_lane(entry.lane)
+        elif lane.worker is None and first is entry:
+            self._places.enter(entry.lane)
+
+    def _start_lane(self, key: LaneKey) -> None:
+        """Have a lane's commands carried out, unless that is so already, or there is none any more."""
+        lane = self._lanes.get(key)
+        if lane is None or lane.worker is not None:
+            self._places.leave(key)
+        else:
+            lane.worker = asyncio.create_task(self._run(key, lane), name=f"commands {'/'.join(key)}")
 
     def takers(self, setpoint: str, serial: str) -> list[str]:
         """Return the names of the bridges that can set that setpoint of that device, first choice first."""
@@ -333,9 +347,11 @@ class CommandExecutor:
                 lane.entries.remove(entry)
                 lane.drop_ended()
         del self._lanes[key]
+        self._places.leave(key)
 
     async def _rest(self, lane: Lane, entry: Entry, seconds: float) -> None:
         """Wait before the next try; not in front of others, for a command that has ended, nor past its expiry."""
+        self._places.leave(entry.lane)
         lane.drop_ended()
         if entry in lane.entries:
             await lane.pause(min(seconds, max(RETRY_FIRST, entry.remaining(self._clock.moment()))))
@@ -428,6 +444,7 @@ class CommandExecutor:
             if entry.old and not entry.is_revert and not self._trust.known:
                 # The machine was started since, and nobody knows yet what time it is.
                 trouble = "it is not known what time it is since the machine was started"
+                self._places.leave(entry.lane)
                 await lane.pause(min(CLOCK_LOOK, max(0.0, entry.remaining(self._clock.moment()))))
                 continue
             if self._is_refresh(entry):
@@ -447,6 +464,7 @@ class CommandExecutor:
                 except NotSentError as error:
                     trouble, retry_after = str(error) or trouble, error.retry_after or 0.0
             else:
+                self._places.leave(entry.lane)
                 await lane.pause(min(max(pause, retry_after), entry.remaining(self._clock.moment())))
                 pause = min(pause * 2, MAX_RETRY_SECONDS)
 
@@ -457,6 +475,7 @@ class CommandExecutor:
             return True
         entry.paced = controller
         turn = controller.turn(entry.command)
+        self._places.leave(entry.lane)  # the controller bounds how many leave
         if not turn.done():
             await lane.pause(entry.remaining(self._clock.moment()), turn)
         return turn.done() and not turn.cancelled()
@@ -530,6 +549,7 @@ class CommandExecutor:
     async def _await_result(self, entry: Entry) -> Outcome:
         """Ask what became of a command until somebody knows or tells, for RESULT_TIMEOUT at most."""
         trouble = "no result came in time"
+        self._places.leave(entry.lane)
         try:
             async with asyncio.timeout(RESULT_TIMEOUT) as entry.waiting:
                 while entry.outcome is None:

@@ -6,8 +6,8 @@ stays in order, whoever reads, and the dispatcher has only one command for a dev
 
 Time: where no message of the interface is on its way, one leaves at once. Otherwise what comes is gathered: until the
 others have arrived or nothing more has come for a tenth of `linger_ms`, and for `linger_ms` at the longest; in a flood
-also once they have arrived, until less comes. What could not be confirmed in time is taken back, so that it can't leave
-later; it also carries its expiry.
+also once they have arrived, until less comes. What is of no fleet waits for no command of one. What could not be
+confirmed in time is taken back, so that it can't leave later; it also carries its expiry.
 """
 
 import asyncio
@@ -75,10 +75,14 @@ class Sender:
         self._tally = tally
         self._waiting: list[Waiting] = []
         self._arrival = asyncio.Event()
+        self._waiting_alone = 0
+        """Commands among those that wait which are of no fleet."""
         self._under_way = 0
         """Messages that are not known to be in the topic."""
+        self._under_way_alone = 0
+        """Those of them that have commands which are of no fleet."""
         self._alone = asyncio.Event()
-        """Set when the last of them is."""
+        """Set when the last of them is, or a command comes that need not wait as those before it do."""
         self._too_large = math.inf
         """Bytes of the smallest message of several commands that the topic did not take."""
 
@@ -90,6 +94,10 @@ class Sender:
         deadline = self._context.clock.monotonic() + timeout
         waiting = Waiting(item, deadline, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
+        if not item.command.bulk:
+            self._waiting_alone += 1
+            if self._waiting_alone == 1 and not self._under_way_alone:
+                self._alone.set()
         self._arrival.set()
         return await waiting.sent
 
@@ -100,7 +108,7 @@ class Sender:
                 self._arrival.clear()
                 await self._arrival.wait()
             await self._linger()
-            taken, self._waiting = self._waiting, []
+            taken, self._waiting, self._waiting_alone = self._waiting, [], 0
             try:
                 await self._leave(taken)
             except BaseException:
@@ -113,7 +121,7 @@ class Sender:
         """Send nothing more."""
         for waiting in self._waiting:
             _fail(waiting, NotSentError("the bridge was stopped before it was sent"))
-        self._waiting = []
+        self._waiting, self._waiting_alone = [], 0
 
     async def _linger(self) -> None:
         """Wait while more comes, as long as one is on its way, or in a flood: who is alone waits for nobody.
@@ -122,16 +130,16 @@ class Sender:
         """
         most = self._settings.linger_ms / 1000
         end = self._now() + most
-        came = 0
+        came = came_alone = 0
         while (
-            (self._under_way or came >= FLOOD)
+            (self._under_way_alone or came_alone >= FLOOD if self._waiting_alone else self._under_way or came >= FLOOD)
             and len(self._waiting) < self._settings.items_most
             and (left := end - self._now()) > 0
         ):
-            before = len(self._waiting)
+            before, before_alone = len(self._waiting), self._waiting_alone
             self._alone.clear()
             await set_within(self._alone, min(most * QUIET, left))
-            came = len(self._waiting) - before
+            came, came_alone = len(self._waiting) - before, self._waiting_alone - before_alone
             if not came:
                 return
 
@@ -156,15 +164,18 @@ class Sender:
             return
         for request, group in groups:
             # Tasks begin in the order of their making, and hand over before they wait for anything.
+            alone = any(not waiting.item.command.bulk for waiting in group)
             self._under_way += 1
-            self._context.spawn(self._bring(request, group, partitions), f"commands {request}")
+            self._under_way_alone += alone
+            self._context.spawn(self._bring(request, group, partitions, alone), f"commands {request}")
 
-    async def _bring(self, request: str, group: list[Waiting], partitions: int) -> None:
+    async def _bring(self, request: str, group: list[Waiting], partitions: int, alone: bool) -> None:
         try:
             await self._deliver(request, group, partitions)
         finally:
             self._under_way -= 1
-            if not self._under_way:
+            self._under_way_alone -= alone
+            if not self._under_way or (alone and not self._under_way_alone):
                 self._alone.set()
 
     async def _deliver(self, request: str, group: list[Waiting], partitions: int) -> None:

@@ -25,10 +25,9 @@ from gateway.bridges.local.protocol import (
 from gateway.core.bad_json import BAD_JSON
 from gateway.core.clock import set_within
 from gateway.core.model import Command, CommandEvent, CommandState, DeviceState, Origin, new_command_id, plain
+from gateway.core.places import PLACES
 from gateway.core.points import SETPOINTS
 
-COMMANDS_A_COMMIT: Final = 200
-"""Commands that are submitted together: the journal writes them in one go."""
 TTL_MARGIN: Final = 1.5
 MAX_TTL_SECONDS: Final = 86_400.0
 """Seconds."""
@@ -106,12 +105,13 @@ class FleetCommand:
 
     async def _submit_all(self, plan: FleetPlan, follow: Follow) -> None:
         began, count = self._context.clock.monotonic(), len(plan.serials)
-        for first in range(0, count, COMMANDS_A_COMMIT):
+        # Few together, so that what others submit meanwhile does not wait for all; the journal writes them in one go.
+        for first in range(0, count, PLACES):
             due = began + self._request.spread * first / count
             await set_within(self._stopped, due - self._context.clock.monotonic())
             if self._stopped.is_set():
                 return
-            commands = [self._command(serial, plan.ttl) for serial in plan.serials[first : first + COMMANDS_A_COMMIT]]
+            commands = [self._command(serial, plan.ttl) for serial in plan.serials[first : first + PLACES]]
             ids = [command.id for command in commands]
             self.ids += ids
             follow(ids, self._heard)
@@ -168,6 +168,7 @@ class FleetCommand:
             expires=now + timedelta(seconds=ttl),
             revert_after=self._request.revert_after,
             revert_value=self._request.revert_value,
+            bulk=True,
         )
 
 

@@ -138,7 +138,7 @@ class Commands:
         """Publish a step of a command, whoever asked for it."""
         key = event.command.id, event.command.created
         reply = self._replies.pop(key, None) if event.state.final else self._replies.get(key)
-        self._answer(self._topics.root(event.command.serial), payloads.step(event), reply)
+        self._answer(self._topics.root(event.command.serial), payloads.step(event), reply, bulk=event.command.bulk)
 
     async def _submit(self, asked: _Asked) -> None:
         commands = self._commands(asked)
@@ -215,9 +215,9 @@ class Commands:
         )
         self._answer(topic.root, body, reply)
 
-    def _answer(self, root: str, body: bytes, reply: Reply | None) -> None:
-        qos, retain = self._sending.qos, self._sending.retain
-        put_answer(self._outbox, Message(topic=f"{root}/{RESULT}", payload=body, qos=qos, retain=retain), reply)
+    def _answer(self, root: str, body: bytes, reply: Reply | None, *, bulk: bool = False) -> None:
+        message = Message(topic=f"{root}/{RESULT}", payload=body, qos=self._sending.qos, retain=self._sending.retain)
+        put_answer(self._outbox, message, reply, bulk=bulk)
 
     def _ignore_retained(self, topic: str) -> None:
         if topic in self._told or len(self._told) >= MAX_LOGGED:

@@ -31,7 +31,7 @@ async def test_a_command_whose_bridge_is_stopped_while_its_request_is_journaled_
         None,
     )
     running = asyncio.create_task(sender.run())
-    item = SimpleNamespace(command=SimpleNamespace(id="one", serial="a"))
+    item = SimpleNamespace(command=SimpleNamespace(id="one", serial="a", bulk=False))
     sending = asyncio.create_task(sender.send(item, 30))
     await journaling.wait()
     running.cancel()
