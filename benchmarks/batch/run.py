@@ -96,6 +96,7 @@ class Commits:
 
 def gateway(directory: Path) -> None:
     """Run a gateway until it is told to end."""
+    import os; sys.setswitchinterval(float(os.environ.get("SWI", "0.005")))
     import uvloop  # noqa: PLC0415 - each process loads what it needs
 
     from gateway.api.registry import GROUP, Registry  # noqa: PLC0415
@@ -280,6 +281,8 @@ class Commander:
         self.ends: dict[str, str] = {}
         self.asked: dict[str, float] = {}
         self.took: dict[str, float] = {}
+        self.stages: dict[str, dict[str, float]] = {"accepted": {}, "sent": {}}
+        """Step → command → seconds until that was heard."""
         self.over = threading.Semaphore(0)
         self._ready = threading.Event()
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
@@ -298,9 +301,13 @@ class Commander:
             return
         step = msgspec.json.decode(message.payload)
         known = step["id"]
-        if step["state"] in {"accepted", "sent"} or known not in self.asked:
+        if known not in self.asked:
             return
-        self.took[known] = time.perf_counter() - self.asked[known]
+        took = time.perf_counter() - self.asked[known]
+        if step["state"] in self.stages:
+            self.stages[step["state"]][known] = took
+            return
+        self.took[known] = took
         self.ends[known] = step["state"]
         self.over.release()
 
@@ -365,7 +372,19 @@ def latency(commander: Commander, seconds: float, rate: float = RATE) -> tuple[i
         number += 1
     commander.wait_for(run, number)
     took = [t for known, t in list(commander.took.items()) if known.startswith(f"{run}-")]
-    return number, f"{spread(took)}; ends {commander.tally(run)} of {number}"
+    text = f"{spread(took)}; ends {commander.tally(run)} of {number}"
+    stages = {
+        state: [t for known, t in list(of.items()) if known.startswith(f"{run}-")]
+        for state, of in commander.stages.items()
+    }
+    return number, text + "".join(
+        f"; {state} p50 {cut(some, 50)} p99 {cut(some, 99)} ms" for state, some in stages.items()
+    )
+
+
+def cut(took: list[float], percent: int) -> str:
+    """Return a percentile of seconds, as ms."""
+    return f"{statistics.quantiles(took, n=100)[percent - 1] * 1000:.1f}" if len(took) > 1 else "-"
 
 
 def spread(took: list[float]) -> str:
