@@ -30,7 +30,7 @@ from gateway.core.controller import Admitting, CallEstimate, Controller, Estimat
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
 from gateway.core.metrics import COMMAND_SECONDS, COMMANDS
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason
-from gateway.core.places import Places
+from gateway.core.places import PLACES, Places
 from gateway.core.points import LEADERS, SETPOINTS
 from gateway.core.router import Router
 from gateway.journal import writes
@@ -105,12 +105,12 @@ class CommandExecutor:
     async def stop(self) -> None:
         """Stop where things stand. What is added from now on stays in the journal."""
         self._stopped = True
+        self._places.close()
         workers = [lane.worker for lane in self._lanes.values() if lane.worker is not None]
         for task in workers:
             task.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         self._lanes.clear()
-        self._places.close()
         await self.ends.stop()
 
     def _add(self, entry: Entry) -> None:
@@ -295,7 +295,13 @@ class CommandExecutor:
         return await self._steps.owned(self._cancel_all(entries, by))
 
     async def _cancel_all(self, entries: list[Entry], by: Origin) -> int:
-        return sum(await asyncio.gather(*(self._cancel(entry, by) for entry in entries)))
+        count = 0
+        # Few at a time, as they are carried out; but none of the rest leaves meanwhile.
+        with self._places.held():
+            for first in range(0, len(entries), PLACES):
+                some = entries[first : first + PLACES]
+                count += sum(await asyncio.gather(*(self._cancel(entry, by) for entry in some)))
+        return count
 
     async def _cancel(self, entry: Entry, by: Origin) -> bool:
         async with entry.moving:

@@ -7,14 +7,16 @@ need no place. What a command waits behind is bounded by that, whatever it is th
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-PLACES: Final = 64
-"""Commands of fleets that are worked on at a time: more would be no faster, for each takes what a core has."""
-LONGEST: Final = 0.25
+PLACES: Final = 32
+"""Commands of fleets that are worked on at a time, at one place: with more the others wait longer, and with fewer
+each commit and each message of Kafka has less to carry."""
+LONGEST: Final = 2.0
 """Seconds after which a place is free again: a place is for work, and who takes longer waits for somebody else."""
 
 
@@ -26,7 +28,7 @@ class Places(Generic[T]):
         self._free = most
         self._waiting: deque[T] = deque()
         self._taken: dict[T, asyncio.TimerHandle] = {}
-        self._letting_in = False
+        self._holding = 0
 
     def __len__(self) -> int:
         """Return how many wait."""
@@ -45,23 +47,34 @@ class Places(Generic[T]):
             self._free += 1
             self._let_in()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody in for a while."""
+        self._holding += 1
+        try:
+            yield
+        finally:
+            self._holding -= 1
+            self._let_in()
+
     def close(self) -> None:
         """Forget all that wait."""
         self._waiting.clear()
         for alarm in self._taken.values():
             alarm.cancel()
-            self._free += 1
+        self._free += len(self._taken)
         self._taken.clear()
 
     def _let_in(self) -> None:
-        if self._letting_in:  # who is begun may leave at once
+        if self._holding:
             return
-        self._letting_in = True
-        loop = asyncio.get_running_loop()
-        while self._waiting and self._free:
-            what = self._waiting.popleft()
-            if what not in self._taken:
-                self._free -= 1
-                self._taken[what] = loop.call_later(LONGEST, self.leave, what)
-                self._begin(what)
-        self._letting_in = False
+        self._holding += 1  # who is begun may leave at once
+        try:
+            while self._waiting and self._free:
+                what = self._waiting.popleft()
+                if what not in self._taken:
+                    self._free -= 1
+                    self._taken[what] = asyncio.get_running_loop().call_later(LONGEST, self.leave, what)
+                    self._begin(what)
+        finally:
+            self._holding -= 1
