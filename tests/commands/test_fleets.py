@@ -89,11 +89,24 @@ async def test_what_waits_for_a_place_can_be_cancelled_and_expires(tmp_path, hel
         commands = fleet(bench)
         await submit(bench, *commands)
         await until(lambda: len(held.asked) >= PLACES)
-        assert await bench.dispatcher.cancel([command.id for command in commands[: 2 * PLACES]], "test") == PLACES
-        assert len(held.asked) == PLACES
+        some = [command.id for command in commands[: 2 * PLACES]]
+        assert await bench.dispatcher.cancel(some, "test") == PLACES
         await until(lambda: len([e for e in events if e.state.final]) == MANY, timeout=1_000)
         expired = {event.command.id for event in events if event.state is CommandState.EXPIRED}
         assert expired == {command.id for command in commands} - set(held.asked)
+
+
+@virtual
+async def test_nothing_more_of_a_fleet_leaves_while_it_is_cancelled(tmp_path, held):
+    async with Bench(tmp_path, CONTROL, FakeClock()) as bench:
+        bench.dispatcher.use({"held": held})
+        commands = fleet(bench)
+        await submit(bench, *commands)
+        await until(lambda: len(held.asked) >= PLACES)
+        held.go.set()
+        ids = [command.id for command in commands]
+        assert await bench.dispatcher.cancel(ids, "test") == MANY - PLACES
+        assert held.asked == ids[:PLACES]
 
 
 @virtual
