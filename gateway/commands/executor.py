@@ -33,6 +33,7 @@ from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reas
 from gateway.core.places import PLACES, Places
 from gateway.core.points import LEADERS, SETPOINTS
 from gateway.core.router import Router
+from gateway.core.tasks import all_of
 from gateway.journal import writes
 from gateway.journal.journal import Journal, JournalError, OpenCommand
 
@@ -185,7 +186,7 @@ class CommandExecutor:
         if len(requests) > 1:
             with suppress(JournalError):  # perhaps for a text of one of them, so each by itself then
                 return await self._accept_together(requests)
-        return list(await asyncio.gather(*map(self.accept, requests)))
+        return await all_of(map(self.accept, requests))
 
     async def _accept_together(self, requests: Sequence[Sequence[Entry]]) -> list[list[CommandEvent]]:
         every = [entry for entries in requests for entry in entries]
@@ -300,7 +301,7 @@ class CommandExecutor:
         with self._places.held():
             for first in range(0, len(entries), PLACES):
                 some = entries[first : first + PLACES]
-                count += sum(await asyncio.gather(*(self._cancel(entry, by) for entry in some)))
+                count += sum(await all_of(self._cancel(entry, by) for entry in some))
         return count
 
     async def _cancel(self, entry: Entry, by: Origin) -> bool:

@@ -5,11 +5,13 @@ fleet's commands only few are let into all of them together, and the next one wh
 need no place. What a command waits behind is bounded by that, whatever it is that takes long.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, Generic, TypeVar
+
+from gateway.core.timer import Timer
 
 T = TypeVar("T")
 
@@ -27,7 +29,7 @@ class Places(Generic[T]):
         self._begin = begin
         self._free = most
         self._waiting: deque[T] = deque()
-        self._taken: dict[T, asyncio.TimerHandle] = {}
+        self._taken: dict[T, Timer] = {}
         self._holding = 0
 
     def __len__(self) -> int:
@@ -74,7 +76,8 @@ class Places(Generic[T]):
                 what = self._waiting.popleft()
                 if what not in self._taken:
                     self._free -= 1
-                    self._taken[what] = asyncio.get_running_loop().call_later(LONGEST, self.leave, what)
+                    alarm = self._taken[what] = Timer(partial(self.leave, what))
+                    alarm.set(LONGEST)
                     self._begin(what)
         finally:
             self._holding -= 1

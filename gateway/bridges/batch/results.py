@@ -11,6 +11,7 @@ from gateway.bridges.batch.tally import Tally
 from gateway.core.controller import ResultEffect
 from gateway.core.model import Command
 from gateway.core.places import Places
+from gateway.core.tasks import all_of
 from gateway.journal.journal import JournalError
 from gateway.kafka import Consumer, Received
 from gateway.sems.catalogue import SemsError
@@ -129,7 +130,7 @@ class Results:
                     self._tally.results[MEANING[ResultEffect.UNMATCHED]] += 1
         first = sorted(by_command, key=lambda id_: id_ not in alone)
         telling = [(self._tell if id_ in alone else self._tell_in_turn)(id_, by_command[id_]) for id_ in first]
-        await asyncio.gather(*telling)
+        await all_of(telling)
 
     def _said(self, message: Received) -> list[Result]:
         """Return what a message says; nothing where it makes no sense."""

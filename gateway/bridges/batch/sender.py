@@ -29,6 +29,7 @@ from gateway.bridges.batch.tally import Tally
 from gateway.core.clock import set_within
 from gateway.core.errors import GatewayError, NotSentError, RefusedError, UnsureError
 from gateway.core.model import new_command_id
+from gateway.core.tasks import all_of
 from gateway.journal.journal import JournalError
 from gateway.kafka import Producer, TooLargeError
 
@@ -157,7 +158,7 @@ class Sender:
     async def _hand_over(self, grouped_: Sequence[list[Waiting]], partitions: int) -> None:
         groups = [(new_command_id(), group) for group in grouped_]
         try:
-            await asyncio.gather(*(self._context.keep_receipt(request, *_ids(group)) for request, group in groups))
+            await all_of(self._context.keep_receipt(request, *_ids(group)) for request, group in groups)
         except JournalError as error:
             for waiting in (waiting for group in grouped_ for waiting in group):
                 _fail(waiting, NotSentError(str(error)))

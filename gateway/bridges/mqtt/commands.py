@@ -16,6 +16,7 @@ from gateway.bridges.mqtt.replies import Replies, Reply, put_answer
 from gateway.bridges.mqtt.topics import RESULT, SetTopic, Topics, unescape
 from gateway.commands.requests import NAME_LIMIT, Request, RequestError, parse
 from gateway.core.model import Command, CommandEvent, Origin, Reason, new_command_id
+from gateway.core.tasks import all_of
 from gateway.core.text import escaped
 
 REQUEST_BACKLOG: Final = 20_000
@@ -104,7 +105,7 @@ class Commands:
             while self._waiting:
                 # Else a flood would have its own answers dropped.
                 await self._outbox.room_for_results()
-                await asyncio.gather(*map(self._take, self._next()))
+                await all_of(map(self._take, self._next()))
 
     def _next(self) -> list[_Asked]:
         """Return what may be submitted at once and still stays in order: for one setpoint each, and each id once."""
