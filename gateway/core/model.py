@@ -319,6 +319,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     revert_value: Value = None
     is_revert: bool = False
     """A dead-man's timer sends it: it is not judged again, and no halt holds it back."""
+    bulk: bool = False
+    """One of a command for many devices: it lets others go ahead."""
 
     def __post_init__(self) -> None:
         if type(self.origin) is not Origin:
