@@ -102,7 +102,7 @@ class Config(msgspec.Struct, frozen=True):
         return [*(doubt.said(self.file) for doubt in self.doubts), *map(escaped, readable)]
 
     def conflicts(self) -> Iterator[str]:
-        """Yield where bridges and what `data_dir` keeps of them do not fit, with what to do, or can't be read. Blocks."""
+        """Yield where bridges and what `data_dir` keeps of them do not fit, and what to do about it. Blocks."""
         for bridge in self.bridges:
             try:
                 found = list(bridge.settings.conflicts(self.data_dir, bridge.name))
