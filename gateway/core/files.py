@@ -10,6 +10,7 @@ without a limit.
 
 import fcntl
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -144,11 +145,28 @@ def replace(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the disk has which files a directory has. Raises OSError."""
+    directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Do as `replace` with what another file has, however much that is. Raises OSError."""
+    make_directory(target.parent)
+    new = target.with_name(target.name + ".new")
+    with os.fdopen(_made_anew(new), "wb") as file, source.open("rb") as had:
+        shutil.copyfileobj(had, file, 1 << 20)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(target)
+    sync_directory(target.parent)
 
 
 def mend(path: Path) -> None:

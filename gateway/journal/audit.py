@@ -188,6 +188,22 @@ def head(db: sqlite3.Connection) -> Head:
     return Head(*(newest or db.execute("SELECT seq, hash FROM audit_cut").fetchone()))
 
 
+def ends_whole(db: sqlite3.Connection) -> bool:
+    """Return whether the newest row follows on from the one before it, or from what was cut."""
+    cut = db.execute("SELECT seq, hash FROM audit_cut").fetchone()
+    rows = db.execute(f"SELECT {COLUMNS}, hash FROM audit ORDER BY seq DESC LIMIT 2").fetchall()  # noqa: S608 - constants
+    heads = [*((fields[0], digest) for *fields, digest in rows), *([cut] if cut else [])][:2]
+    if not cut or not all(type(seq) is int and type(digest) is bytes for seq, digest in heads):
+        return False
+    if not rows:
+        return True
+    *fields, digest = rows[0]
+    try:
+        return bool(fields[0] == heads[1][0] + 1 and chained(heads[1][1], AuditRow(*fields)) == digest)
+    except UnicodeEncodeError:
+        return False
+
+
 def is_recovered(db: sqlite3.Connection) -> bool:
     """Return whether of the newest rows one says that something was lost, and none after it of a halt."""
     for (state,) in db.execute("SELECT state FROM audit ORDER BY seq DESC LIMIT ?", (AFTER_RECOVERED,)):

@@ -290,6 +290,8 @@ def _damage(db: sqlite3.Connection, *, thorough: bool) -> str:
         return "it says of no format, and has tables"
     if version != VERSION:
         return ""
+    if not audit.ends_whole(db):
+        return "its newest row is not what was written"
     if bad := unsound(db):
         return f"open commands are not what was accepted: {', '.join(bad)}"
     if bad := unreadable(db):

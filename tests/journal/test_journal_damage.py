@@ -458,3 +458,31 @@ async def test_a_check_that_runs_holds_no_stop_up(path, make, tmp_path, large, m
     gate.set()
     await closing_
     assert Journal(copy)._store.needs_long_look(), "it was interrupted"
+
+
+@pytest.mark.parametrize("where", [0.2, 0.4, 0.6, 0.8, 0.95])
+async def test_zeros_to_the_end_of_a_journal_that_was_closed_are_damage(path, make, where):
+    journal, *_ = await written(path, make, many=50)
+    await journal.close()
+    size = path.stat().st_size
+    content = path.read_bytes()[: int(size * where)]
+    path.write_bytes(content + bytes(size - len(content)))
+    journal = Journal(path)
+    await journal.open()
+    assert journal.lost
+    await journal.record(event(make()))
+    await journal.close()
+    assert whole(path)
+
+
+async def test_a_newest_row_that_is_not_what_was_written_is_damage(path, make):
+    journal, *_ = await written(path, make)
+    await journal.close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TRIGGER audit_stands")
+        database.execute("UPDATE audit SET hash = zeroblob(32) WHERE seq = (SELECT max(seq) FROM audit)")
+        database.commit()
+    journal = Journal(path)
+    await journal.open()
+    assert "newest row" in journal.lost
+    await journal.close()
