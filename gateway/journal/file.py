@@ -92,6 +92,7 @@ def connect(path: Path) -> sqlite3.Connection:
     files.create(path)
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY)
     try:
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a file that is new
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA journal_size_limit = 10000000")

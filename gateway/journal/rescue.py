@@ -87,16 +87,35 @@ def _source(path: Path) -> sqlite3.Connection:
     for suffix in ("", "-wal"):
         if beside(path, suffix).exists():
             shutil.copyfile(beside(path, suffix), beside(copy, suffix))
+    for vacuums in (True, False):  # journals of earlier versions do not, and have their tables elsewhere
+        page = _first_page(vacuums=vacuums)
+        page[28:32] = (size // PAGE).to_bytes(4, "big")  # how many pages there are
+        with copy.open("r+b") as file:
+            file.write(page)
+        source = read_only(copy)
+        try:
+            source.execute("SELECT seq, hash FROM audit_cut").fetchone()
+            source.execute("SELECT * FROM audit ORDER BY seq LIMIT 1").fetchone()
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            source.close()
+        else:
+            return source
+    return read_only(copy)
+
+
+def _first_page(*, vacuums: bool) -> bytearray:
+    """Return the first page of an empty journal."""
     with TemporaryDirectory(prefix="sems-journal-") as directory:
-        model = Path(directory) / path.name
+        model = Path(directory) / "model"
+        if not vacuums:
+            database = sqlite3.connect(model)
+            database.execute("PRAGMA auto_vacuum = NONE")
+            database.execute("VACUUM")
+            database.close()
         database = connect(model)
         create(database)
         database.close()
-        page = bytearray(model.read_bytes()[:PAGE])
-    page[28:32] = (size // PAGE).to_bytes(4, "big")  # how many pages there are
-    with copy.open("r+b") as file:
-        file.write(page)
-    return read_only(copy)
+        return bytearray(model.read_bytes()[:PAGE])
 
 
 def finish(path: Path, aside: Path | None = None) -> None:

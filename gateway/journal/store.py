@@ -29,7 +29,7 @@ from gateway.journal.file import (
 )
 from gateway.journal.head import HeadFile, missing
 from gateway.journal.rescue import finish, mark_unknown, orphaned, rescue, unsound
-from gateway.journal.retention import Keep, cut
+from gateway.journal.retention import Keep, cut, give_back
 from gateway.journal.sound import unreadable
 from gateway.journal.writes import Write
 
@@ -193,7 +193,15 @@ class Store:
             if database.in_transaction:
                 database.execute("ROLLBACK")
         self._noted.write(self._head)
+        if keep is not None:
+            self._give_back(database)
         return removed
+
+    def _give_back(self, database: sqlite3.Connection) -> None:
+        try:
+            give_back(database)
+        except sqlite3.Error as error:  # what was to be written is; the next one tries again
+            log.debug("free pages can't be given back", error=str(error))
 
     def append(self, database: sqlite3.Connection, row: AuditRow) -> None:
         """Write a row of the audit, in the transaction that runs."""
