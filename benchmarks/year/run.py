@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, T201 - a script that prints
+# ruff: noqa: INP001, PLW1509, S101, S603, T201 - a script that starts programs and prints
 """A year of a command a minute on a slow card: how soon the doors open after a power cut, and what a cut holds up.
 
     python benchmarks/year/run.py [--commands 525600] [--seconds 60]
@@ -93,6 +93,7 @@ def throttled() -> None:
 
 
 def drop_caches() -> None:
+    """Have everything read from the disk again."""
     os.sync()
     with contextlib.suppress(OSError):
         Path("/proc/sys/vm/drop_caches").write_text("3")
@@ -141,6 +142,7 @@ def write_year(path: Path, commands: int) -> None:
 
 
 def free_port() -> int:
+    """Return a port that was free just now."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
@@ -208,7 +210,6 @@ async def cut_while_commanded(path: Path, seconds: float) -> None:
     for words, settings in (("without a cut", AuditSettings()), ("while it is cut", AuditSettings(keep_days=300))):
         journal = Journal(path, settings)
         await journal.open()
-        rows = (await journal.head()).seq
         took = []
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
@@ -227,7 +228,6 @@ async def cut_while_commanded(path: Path, seconds: float) -> None:
             took.append(time.monotonic() - began)
             await journal.record(CommandEvent(command=command, state=CommandState.EXPIRED, time=at))
             await asyncio.sleep(0.1)
-        del rows
         await journal.close()
         with contextlib.closing(sqlite3.connect(path)) as database:
             cut = database.execute("SELECT seq FROM audit_cut").fetchone()[0]
@@ -239,6 +239,7 @@ async def cut_while_commanded(path: Path, seconds: float) -> None:
 
 
 def main() -> None:
+    """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--commands", type=int, default=525_600)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each measurement of a cut")
