@@ -40,6 +40,7 @@ from gateway.run.service_manager import ServiceManager
 from gateway.run.settings import CLI_BRIDGE, Config
 from gateway.run.stopping import Parts, on_signal
 from gateway.run.supervisor import Runner, Services, findings_source
+from gateway.run.upgrade import copy_after_upgrade
 
 AGEING: Final = 1.0
 """Seconds between looks for devices that have gone stale."""
@@ -194,6 +195,9 @@ class Gateway:
             runner.is_to_start()
         for runner in self.runners.values():
             runner.start()
+        self._keeping.append(
+            asyncio.create_task(copy_after_upgrade(self.config, self._clock.now()), name="copy after upgrade")
+        )
         self._started = True
         self._began = self._clock.monotonic()
 

@@ -48,7 +48,7 @@ PLACEHOLDER: Final = "change-me"
 """What stands in the configuration for a secret that was left out: `check` refuses it."""
 _CHUNK: Final = 1 << 20
 _OF_A_MOMENT: Final = re.compile(
-    r"^lock$|\.lock$|\.sock$|-(wal|shm)$|\.(new|part|broken|rescued|repaired|salvaged)$|\.damaged"
+    r"^lock$|\.lock$|\.sock$|-(wal|shm)$|\.(new|part|broken|rescued|repaired|salvaged|backup)$|\.damaged"
 )
 """Files of data_dir that mean nothing elsewhere, or that are damaged."""
 _TOKENS: Final = re.compile(r"-session\.json(\.old)?$")
@@ -101,10 +101,13 @@ class Restored(msgspec.Struct, frozen=True):
     """Where it is what data_dir had before."""
 
 
-def make(config: Config, target: Path, made: datetime, *, secrets: bool, force: bool) -> Manifest:
+def make(
+    config: Config, target: Path, made: datetime, *, secrets: bool, force: bool, version: str = __version__
+) -> Manifest:
     """Write a backup into a file that only its owner can read; return what is in it. Blocks.
 
-    Without `secrets`, passwords, tokens, private keys and secret files stay out. Raises BackupError.
+    `version` is that of the gateway whose files these are. Without `secrets`, passwords, tokens, private keys and
+    secret files stay out. Raises BackupError.
     """
     if target.exists() and not force:
         raise BackupError(f"{target} is there already; name another file, or overwrite it with --force")
@@ -113,7 +116,7 @@ def make(config: Config, target: Path, made: datetime, *, secrets: bool, force: 
         with TemporaryDirectory(dir=target.parent, prefix=".sems-backup-") as staging:
             sources, left_out = _sources(config, Path(staging), secrets=secrets)
             members = {name: _member(path) for name, path in sources.items()}
-            manifest = Manifest(FORMAT, __version__, JOURNAL_FORMAT, made, config.file.name, members, left_out)
+            manifest = Manifest(FORMAT, version, JOURNAL_FORMAT, made, config.file.name, members, left_out)
             new.unlink(missing_ok=True)
             files.create(new)
             with tarfile.open(new, "w:gz", compresslevel=6) as archive:

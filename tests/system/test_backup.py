@@ -151,3 +151,25 @@ def test_what_is_damaged_newer_or_no_backup_is_refused_before_anything_is_writte
     assert ("999.0.0" if how == "newer" else "damaged") in told
     assert not config.exists()
     assert not (tmp_path / "data").exists()
+
+
+def test_after_an_upgrade_a_copy_of_what_was_there_is_kept(rig, archive, tmp_path):
+    """Y6. It is a backup of the version before, so that one can be gone back to."""
+    copy, told = rig.data_dir / "before-upgrade.backup", rig.data_dir / "version.json"
+    (rig.data_dir / "halt.json").unlink(missing_ok=True)
+    assert not copy.exists()
+    rig.start()
+    rig.wait_until_ready()
+    eventually(told.exists)
+    now = json.loads(told.read_text())["gateway"]
+    rig.stop()
+    assert not copy.exists()
+    told.write_text('{"gateway": "0.0.1"}')
+    rig.start()
+    rig.wait_until_ready()
+    eventually(lambda: json.loads(told.read_text())["gateway"] == now)
+    rig.stop()
+    with tarfile.open(copy) as tar:
+        assert json.loads(tar.extractfile("manifest.json").read())["version"] == "0.0.1"
+    ok(finished("restore", copy, tmp_path / "config.yaml", "--data-dir", tmp_path / "data"))
+    assert not (tmp_path / "data" / "before-upgrade.backup").exists()
