@@ -64,7 +64,7 @@ def slow_card() -> Iterator[tuple[Path, str]]:
             with image.open("wb") as file:
                 file.truncate(4 * 2**30)
             mount.mkdir()
-            device = _run("losetup", "--find", "--show", str(image))
+            device = _run("losetup", "--direct-io=on", "--find", "--show", str(image))
             _run("mkfs.ext4", "-q", device)
             _run("mount", device, str(mount))
             number = (Path("/sys/block") / Path(device).name / "dev").read_text().strip()
@@ -93,8 +93,9 @@ def throttled() -> None:
 
 
 def drop_caches() -> None:
-    """Have everything read from the disk again."""
-    os.sync()
+    """Have everything written to the disk, and read from it again."""
+    for _ in range(2):  # the image of a loop device is written by the first one
+        os.sync()
     with contextlib.suppress(OSError):
         Path("/proc/sys/vm/drop_caches").write_text("3")
 
