@@ -1,10 +1,10 @@
 # ruff: noqa: INP001, S603, T201 - a script that starts programs and prints
 """How much a gateway writes in a day, which is what wears a card out: at some 5, 50 and 500 devices.
 
-    python benchmarks/bytes/run.py [--plants 1 9 99] [--seconds 900]
+    python benchmarks/bytes/run.py [--plants 1 9 99] [--seconds 900] [--store]
 
-Each is the real program against the simulator, with MQTT (Home Assistant's discovery, store and forward), Modbus and
-the web bridge, and the calls an hour that are the default. From a minute after its start on, for `--seconds`, what the
+Each is the real program against the simulator, with MQTT (Home Assistant's discovery; `--store`: store and forward),
+Modbus and the web bridge, and the calls an hour that are the default. From a minute after its start on, for `--seconds`, what the
 kernel counts as sent to the disk is taken (`write_bytes` of /proc/PID/io), and scaled to a day. 900 s hold one of each
 thing that is written now and then: the longest pause is that of totals.json. Then ten commands are sent, for what one
 costs. Logs go nowhere.
@@ -34,7 +34,7 @@ gateway: {{data_dir: data}}
 log: {{level: error}}
 bridges:
   sems: {{type: open_api, account: demo, password: demo, url: "http://127.0.0.1:{sems}"}}
-  mqtt: {{type: mqtt, host: 127.0.0.1, port: {mqtt}, home_assistant: true, store: {{enabled: true}}}}
+  mqtt: {{type: mqtt, host: 127.0.0.1, port: {mqtt}, home_assistant: true, store: {{enabled: {store}}}}}
   modbus: {{type: modbus, port: {modbus}}}
   web: {{type: web, port: {web}, tokens: {{bench: {{token: a-token-of-some-length, write: true}}}}}}
 control:
@@ -49,11 +49,11 @@ ASK = build_opener(ProxyHandler({}))
 class Box:
     """A simulator with so many plants, a broker, and a gateway."""
 
-    def __init__(self, directory: Path, plants: int) -> None:
+    def __init__(self, directory: Path, plants: int, *, store: bool) -> None:
         self.directory = directory
         ports = dict(zip(("sems", "mqtt", "modbus", "web"), free_ports(4), strict=True))
         self.web = ports["web"]
-        (directory / "config.yaml").write_text(CONFIG.format(**ports))
+        (directory / "config.yaml").write_text(CONFIG.format(**ports, store=str(store).lower()))
         (directory / "mosquitto.conf").write_text(f"listener {ports['mqtt']} 127.0.0.1\nallow_anonymous true\n")
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if program is None:
@@ -129,13 +129,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plants", type=int, nargs="+", default=[1, 9, 99])
     parser.add_argument("--seconds", type=float, default=900.0)
+    parser.add_argument("--store", action="store_true", help="with store and forward")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sems-bytes-", dir=Path.home()) as directory:
         boxes = []
         for plants in options.plants:
             own = Path(directory) / str(plants)
             own.mkdir()
-            boxes.append(Box(own, plants))
+            boxes.append(Box(own, plants, store=options.store))
         try:
             for box in boxes:
                 wait_for(box.devices)
