@@ -4,10 +4,10 @@
     python benchmarks/bytes/run.py [--plants 1 9 99] [--seconds 900] [--store]
 
 Each is the real program against the simulator, with MQTT (Home Assistant's discovery; `--store`: store and forward),
-Modbus and the web bridge, and the calls an hour that are the default. From a minute after its start on, for `--seconds`, what the
-kernel counts as sent to the disk is taken (`write_bytes` of /proc/PID/io), and scaled to a day. 900 s hold one of each
-thing that is written now and then: the longest pause is that of totals.json. Then ten commands are sent, for what one
-costs. Logs go nowhere.
+Modbus and the web bridge, and the calls an hour that are the default. From a minute after its start on, for
+`--seconds`, what the kernel counts as sent to the disk is taken (`write_bytes` of /proc/PID/io), and scaled to a day.
+900 s hold one of each thing that is written now and then: the longest pause is that of totals.json. Then ten commands
+are sent, for what one costs. Logs go nowhere.
 """
 
 import argparse
