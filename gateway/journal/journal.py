@@ -6,6 +6,7 @@ on one thread of its own and what reads on another; writes that arrive while a c
 
 import asyncio
 import json
+import math
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -100,7 +101,7 @@ class Journal:
         self._failing = False
         self._resting = False
         """Whether rows that nobody waits for wait for the alarm, or for somebody's write, after one failed."""
-        self._next_cut = 0.0
+        self._next_cut = math.inf  # until it is open
         self._committer: asyncio.Task[None] | None = None
         self._timer = Timer(self._awake)
         self._asked: list[tuple[str, asyncio.Future[CommandEvent | None]]] = []

@@ -98,8 +98,9 @@ def give_back(db: sqlite3.Connection) -> None:
 
 def _first_of_open(db: sqlite3.Connection) -> int | None:
     """Return the number of the oldest row of a command that has not ended."""
+    # Not by a join: for min(seq) SQLite would walk through all of the audit.
     found: int | None = db.execute(
-        "SELECT min(seq) FROM audit JOIN command ON audit.id = command.id "
-        "WHERE command.state IN ('accepted', 'sent') AND audit.id != '' AND audit.state != 'rejected'"
+        "SELECT min(first) FROM (SELECT (SELECT min(seq) FROM audit WHERE audit.id = command.id AND audit.id != '' "
+        "AND audit.state != 'rejected') AS first FROM command WHERE state IN ('accepted', 'sent'))"
     ).fetchone()[0]
     return found

@@ -17,7 +17,8 @@ from tests.kit.clock import FakeClock, virtual
 from tests.kit.journal import event
 
 PAST = 400
-OF_THE_PAST = re.compile(r"\bSCAN (command|audit)\b(?!.*USING (COVERING )?INDEX command_open)")
+OF_THE_PAST = re.compile(r"\bSCAN (command|audit)\b(?!.*USING (COVERING )?INDEX command_open)|^SEARCH (command|audit)$")
+"""The second is how a min or a max is looked for along the key, past all that does not fit."""
 ENDS_BY_ITSELF = re.compile(r"ORDER BY seq( DESC)?( LIMIT \d+)?$")
 """Walks along the key from one end, and whoever asks stops after a bounded number of rows."""
 
