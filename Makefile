@@ -11,7 +11,7 @@ JOBS   ?= 6
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip
+.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -32,6 +32,9 @@ help:
 	@echo "make bench-batch  commands through MQTT, Kafka and back (about two minutes; fetches Apache Kafka)"
 	@echo "make screenshots  pictures of the page into docs/pictures, from the demo's plants (some six minutes)"
 	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/reference/dialects.md (some three minutes)"
+	@echo "make year    a year of a command a minute on a throttled disk: doors, audit, cut (ten minutes; as root)"
+	@echo "make bytes   how much is written in a day at 5, 50 and 500 devices (some 17 minutes; needs mosquitto)"
+	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/sems.md (some three minutes)"
 	@echo "make loops   the tests whose time is free on asyncio's loop as well (some ten minutes)"
 	@echo "make soak    a million Modbus frames cut anywhere, on each event loop; a push burst and a fleet of 2,000; 30 s without Kafka"
 	@echo "make reliability  kills a gateway under commands from everywhere 200 times and reconciles what is left (some ten minutes)"
@@ -122,6 +125,11 @@ bench-scale: $(VENV)/dev.stamp
 
 bench-simulator: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/simulator/run.py $(ARGS)
+year: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/year/run.py $(ARGS)
+
+bytes: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/bytes/run.py $(ARGS)
 
 dialects: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.dialects --seeds 200 --write-docs $(ARGS)
@@ -151,6 +159,7 @@ SCHEDULES ?= 2000
 reliability: $(VENV)/dev.stamp programs
 	$(BIN)/python -m tests.reliability $(ARGS)
 	SEMS_GATEWAY_ALL_FAULTS=1 $(BIN)/python -m pytest -q tests/reliability/test_cloud.py
+	SEMS_GATEWAY_ALL_DAMAGES=1 $(BIN)/python -m pytest -q tests/reliability/test_damaged_files.py
 	SEMS_GATEWAY_SCHEDULES=$(SCHEDULES) $(BIN)/python -m pytest -q -s tests/commands/test_life_machine.py
 	SEMS_GATEWAY_WRITES=$(SCHEDULES) $(BIN)/python -m pytest -q tests/bridges/modbus/test_any_writes.py
 

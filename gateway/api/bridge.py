@@ -5,6 +5,7 @@ A bridge that brings data calls `context.announce` and `context.publish`; one th
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from gateway.api.capabilities import HistoryProvider, HistorySink, Sink
@@ -78,6 +79,13 @@ class BridgeSettings(Settings):
 
     def claims(self, gateway_id: str) -> Iterable[Claim]:  # noqa: ARG002 - most need none
         """Return what no other bridge may have. `gateway_id` is `gateway.id`."""
+        return ()
+
+    def conflicts(self, data_dir: Path, name: str) -> Iterable[str]:  # noqa: ARG002 - most keep nothing
+        """Return where these settings and what a bridge of that name keeps in `data_dir` do not fit, each in words.
+
+        Blocks. Raises OSError where that can't be read.
+        """
         return ()
 
 

@@ -3,7 +3,7 @@
 Every error says the file, the line, what is wrong there and what to write instead.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -114,6 +114,15 @@ class Config(msgspec.Struct, frozen=True):
         """Return what is hardly meant, and which of its files others can read, each with what to do about it."""
         readable = private_files.warnings(self.file, self.secret_files, [bridge.settings for bridge in self.bridges])
         return [*(doubt.said(self.file) for doubt in self.doubts), *map(escaped, readable)]
+
+    def conflicts(self) -> Iterator[str]:
+        """Yield where bridges and what `data_dir` keeps of them do not fit, and what to do about it. Blocks."""
+        for bridge in self.bridges:
+            try:
+                found = list(bridge.settings.conflicts(self.data_dir, bridge.name))
+            except OSError as error:
+                found = [str(error)]
+            yield from (escaped(f"bridge {bridge.name}: {one}") for one in found)
 
     @property
     def data_dir(self) -> Path:

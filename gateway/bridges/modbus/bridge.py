@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 from typing import ClassVar, Final
@@ -25,12 +26,13 @@ from gateway.bridges.modbus.server import Listener
 from gateway.bridges.modbus.settings import MAX_PORTS, ModbusSettings
 from gateway.bridges.modbus.settling import Settling
 from gateway.bridges.modbus.udp import OWN_ADDRESSES, UdpListener, only_goodwe
-from gateway.bridges.modbus.units import LAST_UNIT, Place, UnitBook, units_path
+from gateway.bridges.modbus.units import LAST_UNIT, Place, UnitBook, adopt, units_path
 from gateway.bridges.modbus.writes import Writer
 from gateway.config.host import at
+from gateway.core.errors import GatewayError
 from gateway.core.findings import FindingCode
 from gateway.core.mailbox import Updates
-from gateway.core.model import DeviceKind, DeviceState, Quality, Value
+from gateway.core.model import GATEWAY, DeviceKind, DeviceState, Quality, Value
 
 GIVE_PAUSE, MAX_GIVE_PAUSE = 1.0, 32.0
 """Seconds between two times that new devices get units and the units' file is written; doubled while more keep coming,
@@ -152,14 +154,20 @@ class ModbusBridge:
     async def start(self) -> None:
         """Listen. Raises OSError where a port is taken, or a file can't be used: units, certificates."""
         # On a thread, for there may be thousands.
-        kept = await asyncio.to_thread(self._units.load)
+        context, settings = self._context, self._settings
+        path = units_path(context.data_dir, context.name)
+        await asyncio.to_thread(adopt, path, {bridge.name for bridge in context.bridges()}, context.log)
+        if lost := await asyncio.to_thread(self._units.restore, context.log):
+            # What a SCADA sets would reach another device than it means.
+            with suppress(GatewayError):  # told in the log, and halted it is
+                await context.halt(GATEWAY, lost)
+        kept = self._units.serials
         self._left_out.clear()
         self._wanting.clear()
         self._wanted.clear()
         self._no_port = ""
         for device in self._devices.values():
             device.state = None
-        context, settings = self._context, self._settings
         if not self._families:
             # A tenth of a second of computing, which would hold up everything else.
             self._families = await asyncio.to_thread(build, settings.maps, settings.word_order)
