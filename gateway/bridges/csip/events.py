@@ -243,7 +243,7 @@ def _said(event: _Event, record: Record, now: float) -> Signal | None:
         return Signal.NOT_APPLICABLE
     if control.status is EventStatus.CANCELLED:
         return Signal.CANCELLED
-    if control.status is EventStatus.CANCELLED_AT_RANDOM and (record.stage is not Stage.STARTED or now >= event.end):
+    if control.status is EventStatus.CANCELLED_AT_RANDOM and not (record.stage is Stage.STARTED and event.holds(now)):
         return Signal.CANCELLED
     if control.status is EventStatus.SUPERSEDED:
         return Signal.SUPERSEDED
