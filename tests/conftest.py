@@ -42,6 +42,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # Containers often set it. Each gateway that a test starts would compile all of it again: half a second.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["SEMS_GATEWAY_LOG__FORMAT"] = "json"  # which tests read; tests/run/test_logs.py has the others
 
 # A run in a shell's background ignores SIGINT, and so would every program it starts.
 with suppress(ValueError):

@@ -56,7 +56,7 @@ class LogSettings(Settings):
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe to log")
     format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="auto: console on a terminal, JSON lines elsewhere"
+        default="auto", description="auto: lines for people, in a container JSON lines"
     )
 
 
