@@ -1,6 +1,7 @@
 """`sems-gateway plan`: which interfaces an hour's calls go to, and how old data get."""
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from itertools import pairwise
 from math import ceil
 from typing import Annotated, Final
@@ -21,14 +22,22 @@ from gateway.cli.known import known
 from gateway.cli.output import EXIT_CONFIG, EXIT_FAILED, fail, out
 from gateway.core.clock import SystemClock
 from gateway.core.model import Device, DeviceKind, DeviceState
+from gateway.journal import audit
+from gateway.journal.chain import AuditReader
+from gateway.journal.file import JOURNAL, JournalError
+from gateway.run.settings import Config
 from gateway.sems.budget import HOUR, MAX_POLLING_SHARE, Budget, Priority
 from gateway.sems.plan import Plan, PollIntervals, Role
 from gateway.sems.plants import PLANT, Target
+from gateway.steering.fleet.services import measured, verdicts
+from gateway.steering.fleet.settings import FleetSettings
 
 UTC: Final = ZoneInfo("UTC")
 MINUTE: Final = 60
 OUTAGES: Final = (1, 6, 24)
 """Hours, as examples."""
+MEASURED: Final = timedelta(days=7)
+"""What a fleet did before says little of now."""
 WHY: Final = {Role.LIVE: "", Role.SIDE: "changes slowly", Role.DETAIL: "in detail, between the lists"}
 
 
@@ -152,7 +161,7 @@ def for_history(made: Plan, budget: Budget) -> int:
 
 def sentences(made: Plan, budget: Budget) -> list[str]:
     """Return what a person wants to know of a plan, in words."""
-    control = ceil(budget.per_hour * (1 - MAX_POLLING_SHARE))
+    control = _for_control(budget)
     history = for_history(made, budget)
     lines = [
         f"Of {budget.per_hour} calls an hour {control} are kept for control, and {history} are left to history.",
@@ -182,6 +191,48 @@ def duration(seconds: float) -> str:
     raise AssertionError(seconds)
 
 
+def show_fleet(config: Config, fleet: str, states: Sequence[DeviceState]) -> None:
+    """Print what was measured of a fleet in the last days, and which services that is good enough for."""
+    settings = next((b.settings for b in config.bridges if b.name == fleet), None)
+    if not isinstance(settings, FleetSettings):
+        fail(f"there is no {fleet} under fleets: in {config.file}", EXIT_CONFIG)
+    own = next((state.values for state in states if state.device.serial == fleet), {})
+    age, count = (own.get(point) for point in ("data_age_p95", "members"))
+    members = int(count) if isinstance(count, (int, float)) else 0
+    since = audit.stamp(SystemClock().now() - MEASURED)
+    try:
+        with AuditReader(config.data_dir / JOURNAL) as reader:
+            rows = (row for row in reader.walk() if row.time >= since)
+            found = measured(fleet, rows, float(age) if isinstance(age, (int, float)) else None)
+    except JournalError as error:
+        fail(str(error))
+    budgets = [
+        Budget(b.settings.calls, SystemClock()) for b in config.bridges if isinstance(b.settings, OpenApiSettings)
+    ]
+    calls = sum(_for_control(budget) for budget in budgets) if budgets else None
+    out.print(
+        f"[bold]{escape(fleet)}[/]: {_many(members, 'member')}; "
+        f"in {MEASURED.days} days {_many(found.targets, 'target')}, {found.held} of them held"
+    )
+    for words, value in (
+        ("to hold", found.hold),
+        ("to the end of a command to a member", found.member),
+        ("age of the data", found.data_age),
+    ):
+        out.print(f"  {words}: {'not measured' if value is None else f'{value:.0f} s'}, for 95 %")
+    limit = "as many as you like" if calls is None else f"{calls} calls an hour"
+    out.print(f"  commands to members by a target: {found.told:.0f}, for 95 %; for control there are {limit}")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for each in verdicts(found, members, settings.writes_per_day, calls):
+        word = {True: "[green]yes[/]", False: "[red]no[/]", None: "unknown"}[each.able]
+        table.add_row(each.service.name, word, escape(each.why))
+    out.print(table)
+
+
+def _for_control(budget: Budget) -> int:
+    return ceil(budget.per_hour * (1 - MAX_POLLING_SHARE))
+
+
 def _target(device: Device) -> Target:
     """Return the device as the planner takes it. Of data loggers, those that take limits are SEC1000."""
     if device.kind is DeviceKind.DATA_LOGGER:
@@ -199,9 +250,15 @@ def plan(
         int | None, typer.Option("--devices", min=1, max=100_000, help="what if there were so many inverters")
     ] = None,
     plants: Annotated[int | None, typer.Option(min=1, max=100_000, help="in so many plants")] = None,
+    fleet: Annotated[
+        str, typer.Option(metavar="FLEET", help="which services fleet:NAME can serve, by what was measured of it")
+    ] = "",
 ) -> None:
     """`sems-gateway plan`."""
     loaded = load(config)
+    if fleet:
+        show_fleet(loaded, fleet, known(target_of(config, None)).states)
+        return
     bridges = {b.name: b.settings for b in loaded.bridges if isinstance(b.settings, OpenApiSettings)}
     suppliers = {b.name: b.settings for b in loaded.bridges if isinstance(b.settings, RealtimeSettings)}
     if not bridges and not suppliers:

@@ -68,6 +68,10 @@ COMMANDS: Final = {
         "Ask SEMS all that can be read, and say which lines of the catalogue are so: a report, and overrides to use."
     ),
     "audit": "Print who commanded what and what became of it, and prove that nothing of it was changed or removed.",
+    "prove": (
+        "Write what a fleet was told, what it gave each minute and what came of it, with the audit's hashes; or check "
+        "such a file. Exits with 1 where it is not as the audit has it."
+    ),
     "simulate": "Run a SEMS cloud to test against, with both generations of the Open API and plants that obey.",
     "demo": "See it work: simulator, MQTT broker, Modbus server and gateway, all on this machine.",
 }

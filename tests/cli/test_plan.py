@@ -1,14 +1,19 @@
 """`sems-gateway plan`: what it prints, for made-up fleets and for a gateway's own devices."""
 
 import asyncio
+from datetime import timedelta
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from gateway.bridges.local import LocalBridge, LocalSettings
 from gateway.cli import app
 from gateway.cli import plan as show_plan
-from gateway.core.model import Device, DeviceKind, DeviceState, Quality, Range
+from gateway.core.model import CommandState, Device, DeviceKind, DeviceState, Quality, Range
 from gateway.simulator import Simulator, SimulatorSettings
+from tests.kit.bench import Bench, until
+from tests.kit.journal import event
 
 CONFIG = """
 gateway: {{data_dir: {data}}}
@@ -117,3 +122,34 @@ def test_what_no_account_has_is_refused_in_words_and_the_most_is_planned(config,
     most = CliRunner().invoke(app, ["plan", config(), option, "100000"])
     assert most.exit_code == 0, most.output
     assert "calls an hour" in most.output
+
+
+async def test_which_services_a_fleet_can_serve(tmp_path, config):
+    file = config()
+    path = tmp_path / "config.yaml"
+    path.write_text(path.read_text() + "fleets: {north: {members: {kinds: [inverter]}}}\n")
+    (tmp_path / "data").mkdir()
+    async with Bench(tmp_path / "data") as bench:
+        bench.announce(Device(serial="fleet:north", kind=DeviceKind.FLEET))
+        bench.publish("fleet:north", data_age_p95=70.0, members=50)
+        bench.run(LocalBridge, LocalSettings(), "cli")
+        await until(lambda: any(s.up for s in bench.router.bridges()))
+        for n in range(6):
+            command = bench.command("power_target", 1_000.0, serial="fleet:north", id=f"{n}", origin="mqtt")
+            begun = bench.clock.now() - timedelta(hours=6 - n)
+            await bench.journal.record(event(command, time=begun))
+            end = event(command, CommandState.SUCCEEDED, time=begun + timedelta(seconds=200))
+            await bench.journal.record(msgspec.structs.replace(end, verified=True))
+        done = await asyncio.to_thread(CliRunner().invoke, app, ["plan", file, "--fleet", "fleet:north"])
+        other = await asyncio.to_thread(CliRunner().invoke, app, ["plan", file, "--fleet", "fleet:south"])
+    assert done.exit_code == 0, done.output
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0] == "fleet:north: 50 members; in 7 days 6 targets, 6 of them held"
+    assert "to hold: 200 s, for 95 %" in lines
+    assert "age of the data: 70 s, for 95 %" in lines
+    assert "commands to members by a target: 0, for 95 %; for control there are 360 calls an hour" in lines
+    assert "dispatch each 15 minutes yes" in lines
+    assert "dispatch each 5 minutes no a target takes 200 s to hold, and has 150 s" in lines
+    assert any(line.startswith("export limit that holds in 5 s (G100) no") for line in lines)
+    assert other.exit_code == 2
+    assert "there is no fleet:south under fleets:" in other.output

@@ -21,6 +21,8 @@ SPREAD: Final = shown.SPREAD
 TOLD_WITHIN: Final = 600.0
 """Seconds after which it is said what came of a target, also where some have not shown it yet."""
 
+SUPERSEDED: Final = "not reached: a newer one came first"
+
 _INSTEAD: Final = {MODE: TARGET, TARGET: MODE}
 """Which of both is asked of batteries: the newer one."""
 
@@ -40,7 +42,7 @@ class Goal(msgspec.Struct):
     def supersede(self) -> None:
         """End it, for a newer one has come."""
         if not self.done.done():
-            self.done.set_result(Outcome(CommandState.FAILED, "not reached: a newer one came first"))
+            self.done.set_result(Outcome(CommandState.FAILED, SUPERSEDED))
 
 
 def kind(setpoint: str) -> str:
