@@ -9,6 +9,7 @@ import typer
 
 from gateway.cli.loop import run_on_loop
 from gateway.cli.output import EXIT_CONFIG, fail, out
+from gateway.run.garbage import short_collections
 from gateway.sems.recording import RecordingError
 from gateway.simulator.command import simulate_until_signal
 from gateway.simulator.settings import SimulatorSettings
@@ -57,6 +58,7 @@ def simulate(
             push_interval=push_interval,
             telemetry_url=telemetry_to,
         )
-        run_on_loop(simulate_until_signal(settings, out, like))
+        with short_collections(lambda: plants):
+            run_on_loop(simulate_until_signal(settings, out, like))
     except (OSError, RecordingError) as error:
         fail(str(error))

@@ -18,6 +18,7 @@ from gateway.simulator.controls import Obedience
 from gateway.simulator.faults import JSON, FaultOrder
 from gateway.simulator.pushes import Pusher, PushOrder
 from gateway.simulator.specs import PlantSpec
+from gateway.simulator.truth import Truth
 
 SHOWN: Final = 100
 """Calls and controls shown where the question says nothing."""
@@ -38,6 +39,7 @@ class Admin:
                 Route("/sim/faults", self._spoil, methods=["POST"]),
                 Route("/sim/pushes", self._pushes),
                 Route("/sim/pushes", self._push, methods=["POST"]),
+                *Truth(cloud).routes,
             ],
             exception_handlers={HTTPException: _error},
         )
@@ -125,6 +127,8 @@ class Admin:
                 "results": cloud.result_faults.listed,
                 "answer_delay": cloud.answer_faults.delay,
                 "device_delay": cloud.tasks.delay,
+                "shares": cloud.shares,
+                "owner_changes": cloud.tasks.owners.per_hour,
                 "licence": cloud.grants.licensed,
                 "unauthorised": sorted(cloud.grants.refused),
                 "refuse_logins": all(platform.account.refuse_logins for platform in cloud.platforms),

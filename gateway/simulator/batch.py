@@ -26,6 +26,8 @@ EXPIRED: Final = "R0410"
 """Code for a command that came too late. [assumed]"""
 LARGEST: Final = 16 * 1024 * 1024
 RESULT_WITHIN: Final = 60.0
+GATHERED: Final = 0.25
+"""Seconds after one result in which others of the same request go with it."""
 
 log = structlog.get_logger("simulator")
 
@@ -63,6 +65,11 @@ class _Order(msgspec.Struct):
     task: Task | None = None
     code: str = ""
     text: str = ""
+
+
+def _told(order: _Order) -> float:
+    """Return when a result may be sent, by the monotonic clock."""
+    return order.task.told if order.task else 0.0
 
 
 class BatchCloud:
@@ -112,11 +119,12 @@ class BatchCloud:
 
     async def _read(self) -> None:
         async for batch in self._consumer.batches():
-            with self._clock.held():
-                for message in batch:
+            for message in batch:
+                with self._clock.held():
                     self._take(message)
+                # One message has hundreds of devices; a command for a whole fleet is many messages.
+                await asyncio.sleep(0)
             self._consumer.commit(batch)
-            await asyncio.sleep(0)
 
     def _take(self, message: Received) -> None:
         interface, results = self._topics[message.topic]
@@ -140,7 +148,7 @@ class BatchCloud:
         order = _Order(serial_in(interface, item))
         if self.whitelist is not None and order.serial not in self.whitelist:
             order.code, order.text = code_of(self._catalogue, SemsError.UNAUTHORISED), "not in the whitelist"
-        elif self._clock.now().timestamp() + self._tasks.delay >= expires / 1000:
+        elif self._clock.now().timestamp() + self._within(order.serial) >= expires / 1000:
             order.code, order.text = EXPIRED, "expired"
         else:
             try:
@@ -149,11 +157,26 @@ class BatchCloud:
                 order.code, order.text = BAD_ITEM, error.text
         return order
 
+    def _within(self, serial: str) -> float:
+        """Return the seconds within which a command has to be done; a late device got it in time, and does it later."""
+        return 0.0 if serial in self._tasks.late else self._tasks.draw(serial)[0]
+
     async def _answer(self, interface: Interface, topic: str, request: str, orders: Sequence[_Order]) -> None:
-        """Send what became of the items, once the devices have had their time."""
-        if self._tasks.delay and any(order.task for order in orders):
-            await asyncio.sleep(self._tasks.delay)
+        """Send what became of the items, once the devices have had their time; of what is done together, together."""
+        waiting = sorted(orders, key=_told)
+        while waiting:
+            # What is refused goes with the first that was obeyed.
+            first = next((order for order in waiting if order.task), waiting[0])
+            until = _told(first) + GATHERED
+            ready = [order for order in waiting if _told(order) <= until]
+            del waiting[: len(ready)]
+            # A loop may wake a little early, and then the last of them would not be done.
+            while ready[-1].task and (delay := _told(ready[-1]) - self._clock.monotonic()) > 0:
+                await asyncio.sleep(delay)
             self._tasks.settle()
+            await self._tell(interface, topic, request, ready)
+
+    async def _tell(self, interface: Interface, topic: str, request: str, orders: Sequence[_Order]) -> None:
         field = {row.attribute: row.field for row in interface.response}
         words = Wording(
             field["serial"], field["code"], self._catalogue.success[0], code_of(self._catalogue, SemsError.DISOBEYED)
@@ -164,6 +187,8 @@ class BatchCloud:
             return msgspec.json.encode(whole)
 
         entries = [entry for order in orders if (entry := self._entry(order, field, words))]
+        if not entries:
+            return
         for value in await spoilt(self.faults.of(API, interface.name), entries, words, encode):
             try:
                 await self._producer.send(topic, value, key=orders[0].serial, timeout=RESULT_WITHIN)

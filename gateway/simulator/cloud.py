@@ -1,6 +1,8 @@
 """The SEMS cloud: its HTTP APIs over one world, with one set of tasks, and what can be made to go wrong."""
 
 from collections import deque
+from collections.abc import Mapping
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -17,6 +19,7 @@ from gateway.simulator.playback import Playback
 from gateway.simulator.queries import Queries
 from gateway.simulator.results import Faults, ResultFault
 from gateway.simulator.settings import SimulatorSettings
+from gateway.simulator.shares import CONTRADICT, LATE, OFFLINE, REFUSE, Shares
 from gateway.simulator.supplier import Grants, SupplierQueries
 from gateway.simulator.world import World
 
@@ -26,6 +29,19 @@ REALTIME = "realtime"
 CLASSIC_LIFETIME = 7_200.0
 DEVELOPER_LIFETIME = 3_600.0
 """Seconds of a token."""
+
+_ILL: Final[Mapping[str, DeviceFault]] = {
+    OFFLINE: DeviceFault(offline=True),
+    REFUSE: DeviceFault(obedience=Obedience.REFUSES),
+    CONTRADICT: DeviceFault(obedience=Obedience.LIES),
+    LATE: DeviceFault(),
+}
+_WELL: Final[Mapping[str, DeviceFault]] = {
+    OFFLINE: DeviceFault(offline=False),
+    REFUSE: DeviceFault(obedience=Obedience.OBEYS),
+    CONTRADICT: DeviceFault(obedience=Obedience.OBEYS),
+    LATE: DeviceFault(),
+}
 
 
 class Cloud:
@@ -51,6 +67,9 @@ class Cloud:
             require_dispatch=settings.require_dispatch,
         )
         self.answer_faults = AnswerFaults()
+        self.shares = Shares()
+        self.faulty: dict[str, str] = {}
+        """Serial number → the fault that it has by a share."""
         self.result_faults = Faults[ResultFault]()
         """Of batch commands."""
         self._settings = settings
@@ -123,6 +142,8 @@ class Cloud:
         self.tasks.settle()
         if order.clear:
             self._mend()
+        if order.shares is not None:
+            self._share_out(order.shares)
         for serial, fault in order.devices.items():
             self._spoil_device(serial, fault)
         for alarm in order.alarms:
@@ -139,6 +160,8 @@ class Cloud:
             self.grants.refused = frozenset(order.unauthorised)
         if order.device_delay is not None:
             self.tasks.delay = order.device_delay
+        if order.owner_changes is not None:
+            self.tasks.owners.per_hour = order.owner_changes
         for platform in self.platforms:
             if order.refuse_logins is not None:
                 platform.account.refuse_logins = order.refuse_logins
@@ -155,6 +178,20 @@ class Cloud:
         for serial in self.world.ailing:
             self._spoil_device(serial, DeviceFault(offline=False, tripped=False))
         self.tasks.obedience.clear()
+        self._share_out(Shares())
+        self.tasks.owners.per_hour = 0.0
+
+    def _share_out(self, shares: Shares) -> None:
+        """Give as many inverters faults as these say, and take from them what earlier ones gave."""
+        for serial, fault in self.faulty.items():
+            self._spoil_device(serial, _WELL[fault])
+            self.tasks.late.pop(serial, None)
+        self.shares = shares
+        self.faulty = shares.choose(self.world.inverters, self.world.seed)
+        for serial, fault in self.faulty.items():
+            self._spoil_device(serial, _ILL[fault])
+            if fault == LATE:
+                self.tasks.late[serial] = shares.late
 
     def _sound(self, order: AlarmOrder) -> None:
         if not order.cleared:

@@ -1,10 +1,12 @@
 """Commands on their way: accepted at once, obeyed by the device some time later, asked about in between."""
 
+import heapq
 import uuid
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
+from itertools import count
 from typing import Final, NamedTuple
 
 import msgspec
@@ -13,6 +15,10 @@ from gateway.core.clock import Clock
 from gateway.core.model import Value
 from gateway.core.points import AUTO
 from gateway.sems.catalogue import Use
+from gateway.simulator import owner
+from gateway.simulator.noise import derive, unit
+from gateway.simulator.owner import Owners, OwnersChange
+from gateway.simulator.shares import Delays, Late
 from gateway.simulator.world import World
 
 
@@ -66,6 +72,8 @@ class Task(msgspec.Struct, kw_only=True):
     """Wall clock, UTC: when the call came."""
     due: float
     """By the monotonic clock."""
+    told: float
+    """When a result may be sent by itself, by the monotonic clock; one that is asked for is there when it is done."""
     effect: float
     """By the physics clock."""
     state: TaskState = TaskState.PENDING
@@ -85,6 +93,16 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     setpoints: Mapping[str, Value]
     receipt: str
     api: str
+    """Name of the catalogue; `owner` for what an owner did in the app."""
+
+
+class Writes(msgspec.Struct, kw_only=True):
+    """How often a setpoint was written into a device's memory by the cloud's clients."""
+
+    total: int = 0
+    today: int = 0
+    day: date | None = None
+    """The plant's, by the physics clock, that `today` is of."""
 
 
 class _Event(NamedTuple):
@@ -112,8 +130,13 @@ class Tasks:
     def __init__(
         self, world: World, clock: Clock, delay: float, remembered: int, *, require_dispatch: bool = False
     ) -> None:
-        self.delay = delay
+        self.delay: float | Delays = delay
         """Seconds until a device obeys."""
+        self.late: dict[str, Late] = {}
+        """Serial number → how late it is; devices not listed are not."""
+        self.owners = Owners(world)
+        self.writes: dict[str, dict[str, Writes]] = {}
+        """Serial number → setpoint → how often it was written. What a device refused was not."""
         self.obedience: dict[str, Obedience] = {}
         """Serial number → what it makes of commands; devices not listed obey."""
         self.dispatched: set[str] = set()
@@ -124,19 +147,39 @@ class Tasks:
         self._require_dispatch = require_dispatch
         self._tasks: OrderedDict[str, list[Task]] = OrderedDict()
         """Receipt → what was ordered by one call."""
-        self._pending: list[Task] = []
+        self._pending: list[tuple[float, int, Task]] = []
+        """A heap: when it is due, in which order it came, and what."""
+        self._numbers = count()
+        self._orders = Counter[str]()
+        """Serial number → how many orders it had."""
+        self._last_due: dict[str, float] = {}
+        """Serial number → when its last order is due: none overtakes another."""
         self._agenda: dict[str, list[_Event]] = {}
         """Serial number → what it will do by itself."""
         self._controls: deque[Control] = deque(maxlen=remembered)
 
+    def draw(self, serial: str) -> tuple[float, float]:
+        """Return seconds until a device obeys its next order, and until its result is sent."""
+        late, part = self.late.get(serial), unit(derive(self._world.seed, serial, "delay"), self._orders[serial])
+        delay = self.delay.at(part) if isinstance(self.delay, Delays) else self.delay
+        if late is None:
+            return delay, delay
+        shortest, longest = late.seconds
+        seconds = shortest + (longest - shortest) * part
+        return (delay, max(seconds, delay)) if late.result_only else (seconds, seconds)
+
     def accept(self, order: Order, receipt: str = "", refused: str = "") -> Task:
         """Take an order, as one of those of a receipt if there is one; or, with `refused`, keep only why it failed."""
+        serial, now = order.serial, self._clock.monotonic()
+        delay, told = self.draw(serial)
+        due = max(now + delay, self._last_due.get(serial, now))
         task = Task(
             receipt=receipt or uuid.uuid4().hex,
             order=order,
             asked=self._clock.now(),
-            due=self._clock.monotonic() + self.delay,
-            effect=self._world.physics.now() + self.delay * self._world.physics.speed,
+            due=due,
+            told=max(due, now + told),
+            effect=self._world.physics.now() + (due - now) * self._world.physics.speed,
         )
         self._tasks.setdefault(task.receipt, []).append(task)
         if len(self._tasks) > self._remembered:
@@ -144,7 +187,9 @@ class Tasks:
         if refused:
             task.state, task.detail = TaskState.FAILED, refused
         else:
-            self._pending.append(task)
+            self._orders[serial] += 1
+            self._last_due[serial] = due
+            heapq.heappush(self._pending, (due, next(self._numbers), task))
         self.settle()
         return task
 
@@ -161,14 +206,22 @@ class Tasks:
 
     def settle(self) -> None:
         """Have the devices do what is due. To be called before anybody looks at them."""
+        for change in self.owners.until(self._world.physics.now()):
+            self._overrule(change)
         now = self._clock.monotonic()
-        due = [task for task in self._pending if task.due <= now]
-        if due:
-            self._pending = [task for task in self._pending if task.due > now]
-            for task in sorted(due, key=lambda task: task.due):
-                self._finish(task)
+        while self._pending and self._pending[0][0] <= now:
+            self._finish(heapq.heappop(self._pending)[2])
         if self._agenda:
             self._follow_agenda()
+
+    def _overrule(self, change: OwnersChange) -> None:
+        if not ENDS_ORDERS.isdisjoint(change.setpoints):
+            self._agenda.pop(change.serial, None)
+        self._world.command(change.serial, change.setpoints, change.time)
+        done = self._world.physics.wall(change.time)
+        self._controls.append(
+            Control(time=done, asked=done, serial=change.serial, setpoints=change.setpoints, receipt="", api=owner.API)
+        )
 
     def _finish(self, task: Task) -> None:
         order = task.order
@@ -202,6 +255,7 @@ class Tasks:
             self._world.command(order.serial, order.setpoints, task.effect)
         if order.window is not None and order.setpoints != RELEASED:
             self._plan(order, order.window)
+        self._count(order, task.effect)
         self._controls.append(
             Control(
                 time=self._clock.now(),
@@ -212,6 +266,15 @@ class Tasks:
                 api=order.api,
             )
         )
+
+    def _count(self, order: Order, effect: float) -> None:
+        home = self._world.home(order.serial)
+        day = datetime.fromtimestamp(effect, home.zone if home else None).date()
+        counters = self.writes.setdefault(order.serial, {})
+        for setpoint in order.setpoints:
+            writes = counters.setdefault(setpoint, Writes())
+            writes.today = writes.today + 1 if writes.day == day else 1
+            writes.total, writes.day = writes.total + 1, day
 
     def _plan(self, order: Order, window: Window) -> None:
         beginning = _Event(window.begins, order.setpoints)

@@ -15,6 +15,7 @@ from gateway.sems.catalogue import Catalogue, SemsError
 from gateway.simulator.controls import Obedience
 from gateway.simulator.requests import RefusedError, code_of, status_of
 from gateway.simulator.results import Delay, Fault, Faults, ResultFault
+from gateway.simulator.shares import Delays, Shares
 
 JSON: Final = "application/json; charset=utf-8"
 RETRY_AFTER: Final = 60
@@ -259,8 +260,12 @@ class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The first that concerns a batch request spoils its results. An empty list ends it."""
     answer_delay: Delay | None = None
     """Seconds before each answer."""
-    device_delay: Delay | None = None
+    device_delay: Delay | Delays | None = None
     """Seconds until devices obey; from the next command on."""
+    shares: Shares | None = None
+    """Parts of all inverters that have a fault; those that had one by an earlier order are well first."""
+    owner_changes: Annotated[float, msgspec.Meta(ge=0, le=1_000_000)] | None = None
+    """Setpoints that owners overwrite in the app in an hour of the physics clock, over the whole fleet."""
     licence: bool | None = None
     """Whether the licence of the Real-Time Data API is in force."""
     unauthorised: tuple[str, ...] | None = None

@@ -43,6 +43,9 @@ SITES: Final = (
     Site(38.722, -9.139, "Europe/Lisbon"),
 )  # fmt: skip
 
+REGION_LENGTH: Final = 30.0
+"""km that a region stretches down its wind."""
+
 HOME: Final = LoadProfile(
     260, 900,
     (.15, .1, .1, .1, .1, .2, .55, .8, .6, .4, .35, .4, .55, .45, .35, .35, .45, .7, .95, 1, .95, .8, .55, .3),
@@ -136,10 +139,13 @@ def _make_up(number: int, devices: int, seed: int) -> PlantSpec:
     name = f"Plant {number:05}"
     dice = derive(seed, "fleet", name)
     first = int(unit(dice, 0) * len(MODELS))
+    region = int(unit(dice, 1) * len(SITES))
     return PlantSpec(
         id=_plant_id(name),
         name=name,
-        site=SITES[int(unit(dice, 1) * len(SITES))],
+        site=SITES[region],
+        region=f"region {region + 1}",
+        place=REGION_LENGTH * unit(dice, 3),
         load=PROFILES[int(unit(dice, 2) * len(PROFILES))],
         devices=tuple(
             _device(

@@ -35,7 +35,7 @@ _CABLES: Final = 0.95
 """Part of the modules' power that reaches the inverter."""
 
 
-class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
+class DeviceState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a device carries from one step to the next."""
 
     setpoints: Setpoints = Setpoints()
@@ -82,7 +82,7 @@ class DeviceState(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class DeviceFlow(NamedTuple):
+class DeviceFlow(msgspec.Struct, frozen=True, gc=False):
     """Power of one device."""
 
     available: float
@@ -106,7 +106,7 @@ class DeviceFlow(NamedTuple):
         return self.pv > 0 or abs(self.battery) >= 1
 
 
-class PlantFlow(NamedTuple):
+class PlantFlow(msgspec.Struct, frozen=True, gc=False):
     """Power of one plant. PV + battery + grid = load."""
 
     devices: tuple[DeviceFlow, ...]
@@ -150,6 +150,19 @@ def solve(plant: PlantSpec, states: Sequence[DeviceState], demand: Demand, horiz
     pv = sum(flow.pv for flow in devices)
     battery = sum(flow.battery for flow in devices)
     return PlantFlow(tuple(devices), pv, battery, uncovered, pv + battery + uncovered, demand.chargers)
+
+
+def solve_alone(
+    plant: PlantSpec, states: Sequence[DeviceState], sky: Sky, orders: Setpoints
+) -> tuple[DeviceFlow, ...] | None:
+    """Return the flows of devices that mind neither the site nor each other; None where one does.
+
+    Those are inverters without batteries, where nothing limits what the plant may export.
+    """
+    if orders.most_exported is not None or any(state.setpoints.most_exported is not None for state in states):
+        return None
+    demand = Demand(sky, 0.0, 0, orders)
+    return tuple(_device(spec, state, 0.0, demand, STEP) for spec, state in zip(plant.devices, states, strict=True))
 
 
 def module_temperature(sky: Sky) -> float:

@@ -2,7 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from functools import lru_cache
+from math import ceil, inf
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+import msgspec
 
 from gateway.core.model import Value
 from gateway.simulator.charger import ChargerState, Garage
@@ -11,7 +16,7 @@ from gateway.simulator.meters import GridMeters, Meter
 from gateway.simulator.noise import derive, unit
 from gateway.simulator.setpoints import Setpoints
 from gateway.simulator.sky import DAY, Climate, irradiance, sun
-from gateway.simulator.specs import DeviceSpec, PlantSpec
+from gateway.simulator.specs import DeviceSpec, LoadProfile, PlantSpec, Site
 
 COARSE: Final = 7200.0
 """Seconds between looks at the sky where a rough yield will do: thousands of plants are born at once."""
@@ -30,7 +35,7 @@ class Change(NamedTuple):
     tripped: bool | None
 
 
-class InitialState(NamedTuple):
+class InitialState(msgspec.Struct, frozen=True, gc=False):
     """What a plant begins a day with."""
 
     devices: tuple[DeviceState, ...]
@@ -58,17 +63,56 @@ def yields(spec: PlantSpec, climate: Climate, day: date, step: float) -> tuple[f
     )
 
 
-def _mean_yield(spec: PlantSpec, day: date) -> float:
+@lru_cache(maxsize=1024)
+def _mean_yield(site: Site, day: date) -> float:
     """Return about how many kWh a kWp gives on such a day, without a look at that day's clouds."""
-    begins, hours = midnight(spec, day), COARSE / 3600
+    begins, hours = datetime.combine(day, datetime.min.time(), ZoneInfo(site.zone)).timestamp(), COARSE / 3600
     looks = (begins + n * COARSE for n in range(round(24 / hours)))
-    return hours / 1000 * sum(irradiance(sun(spec.site, time), _MEAN_CLEARNESS) for time in looks)
+    return hours / 1000 * sum(irradiance(sun(site, time), _MEAN_CLEARNESS) for time in looks)
+
+
+@lru_cache(maxsize=1024)
+def _regions_day(site: Site, region: str, seed: int, day: date, until: float) -> tuple[float, ...]:
+    """Return what modules in a region give, as parts of their peak power, at each look of a day before `until`."""
+    middle = PlantSpec(region, region, site, LoadProfile(0, 0, (0.0,) * 24), (), region=region)
+    climate, begins = Climate(middle, seed), midnight(middle, day)
+    ends = min(midnight(middle, day + timedelta(days=1)), until)
+    skies = (climate.daylight(begins + n * COARSE) for n in range(ceil((ends - begins) / COARSE)))
+    return tuple(harvest(sky) for sky in skies if sky)
+
+
+@lru_cache(maxsize=1024)
+def _regions_month(site: Site, region: str, seed: int, start: float) -> tuple[float, float, float]:
+    """Return a region's hours of full sun on the month's earlier days, today's before `start`, and today's of light."""
+    today = datetime.fromtimestamp(start, ZoneInfo(site.zone)).date()
+    gone = sum(sum(_regions_day(site, region, seed, today.replace(day=n), inf)) for n in range(1, today.day))
+    parts, hours = _regions_day(site, region, seed, today, start), COARSE / 3600
+    return hours * gone, hours * sum(parts), hours * len(parts)
+
+
+def sketch(spec: PlantSpec, seed: int, start: float) -> InitialState:
+    """Return a plant of a region at the time at which its simulation begins, as if it had worked all its years.
+
+    It costs no look at the plant's own sky, for thousands of plants are born at once: what was given so far is reckoned
+    from the middle of the region, looked at every `COARSE` seconds.
+    """
+    today = datetime.fromtimestamp(start, spec.zone).date()
+    gone, given, busy = _regions_month(spec.site, spec.region, seed, start)
+    months = _MONTH * sum(_mean_yield(spec.site, today.replace(month=n, day=15)) for n in range(1, today.month))
+    devices = []
+    for device in spec.devices:
+        peak = device.peak_power / 1000
+        aged = _aged(device, seed, peak * gone, peak * months)
+        devices.append(
+            msgspec.structs.replace(aged, generated=aged.generated.plus(peak * given), hours=aged.hours.plus(busy))
+        )
+    return InitialState(tuple(devices), (), _grid(spec, sum(device.generated.total for device in devices)), Setpoints())
 
 
 def first_dawn(spec: PlantSpec, climate: Climate, garages: Sequence[Garage], seed: int, today: date) -> InitialState:
     """Return a plant on the day on which the simulation begins, as if it had worked all its years."""
     month = [yields(spec, climate, today.replace(day=n), COARSE) for n in range(1, today.day)]
-    months = _MONTH * sum(_mean_yield(spec, today.replace(month=n, day=15)) for n in range(1, today.month))
+    months = _MONTH * sum(_mean_yield(spec.site, today.replace(month=n, day=15)) for n in range(1, today.month))
     devices = tuple(
         _aged(device, seed, sum(day[n] for day in month), device.peak_power / 1000 * months)
         for n, device in enumerate(spec.devices)

@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
+import msgspec
 
-class Meter(NamedTuple):
+
+class Meter(msgspec.Struct, frozen=True, gc=False):
     """A counter of energy, kWh; or of hours."""
 
     today: float
@@ -27,12 +29,16 @@ class Turn(NamedTuple):
     year: bool
 
 
-class GridMeters(NamedTuple):
+class GridMeters(msgspec.Struct, frozen=True, gc=False):
     """The counters of the plant's grid connection."""
 
     bought: Meter
     sold: Meter
     consumed: Meter
+
+    def next_day(self, turn: "Turn") -> "GridMeters":
+        """Return the counters at local midnight."""
+        return GridMeters(self.bought.next_day(turn), self.sold.next_day(turn), self.consumed.next_day(turn))
 
     def after(self, grid: float, load: float, seconds: float) -> "GridMeters":
         """Return the counters after that power, W, has flowed for that long. Grid > 0 imports."""

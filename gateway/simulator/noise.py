@@ -6,16 +6,18 @@ from math import floor
 from typing import Final
 
 _MASK: Final = (1 << 64) - 1
+_KEPT: Final = 4096
+"""Of each cache. A large one is slower: the garbage collector goes through all of it again after each new entry."""
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=_KEPT)
 def derive(seed: int, *names: str) -> int:
     """Return a seed of its own for what `names` name."""
     digest = blake2b("\0".join((str(seed), *names)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
-@lru_cache(maxsize=262_144)
+@lru_cache(maxsize=_KEPT)
 def unit(seed: int, index: int) -> float:
     """Return the number, 0 up to 1, that a seed has at an index (splitmix64).
 

@@ -5,21 +5,22 @@ a plant says depends on the seed, the time and the commands it got, and not on h
 between two grid points counters grow along a straight line, so none can fall.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from math import ceil, floor
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from gateway.core.model import Value
 from gateway.simulator.charger import ChargerState, Garage
-from gateway.simulator.flows import STEP, Demand, DeviceState, PlantFlow, solve
-from gateway.simulator.initial_state import Change, InitialState, first_dawn, midnight
+from gateway.simulator.flows import STEP, Demand, DeviceFlow, DeviceState, PlantFlow, solve, solve_alone
+from gateway.simulator.initial_state import Change, InitialState, first_dawn, midnight, sketch
 from gateway.simulator.meters import GridMeters, Turn
 from gateway.simulator.setpoints import Setpoints
 from gateway.simulator.sky import Climate, Sky, Weather
 from gateway.simulator.specs import PlantSpec
+from gateway.simulator.trace import Mark, Trace
 
 State = TypeVar("State", DeviceState, ChargerState)
 
@@ -34,7 +35,7 @@ MAX_STEP: Final = 900.0
 """Seconds of the longest step; what is older than 720 of them is left out (about a week)."""
 
 
-class Reading(NamedTuple):
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """A plant at one time."""
 
     time: float
@@ -62,6 +63,8 @@ class Plant:
         self.climate = Climate(spec, seed)
         self._garages = [Garage(a.serial, a.charger, spec.zone, seed) for a in spec.chargers if a.charger]
         self._step = step
+        self._trace = Trace()
+        self._batteries = tuple(n for n, device in enumerate(spec.devices) if device.model.battery)
         self._reading: Reading | None = None
         """The last one. Many devices of one plant are asked about at the same time."""
         self._begun: tuple[float, InitialState, PlantFlow] | None = None
@@ -74,11 +77,18 @@ class Plant:
         """What was done on those days."""
         self.closed: dict[date, InitialState] = {}
         """Days that are over, as they ended."""
+        if spec.region and dawn is None:
+            self._state = sketch(spec, seed, start)
+            """As it stands at `time`."""
+            self.time = start
+            """POSIX seconds up to which energy is settled."""
+            self._begin_day(self.born)
+            self._note()
+            return
         self._state = dawn or first_dawn(spec, self.climate, self._garages, seed, self.born)
-        """As it stands at `time`."""
         self.time = midnight(spec, self.born)
-        """POSIX seconds up to which energy is settled."""
         self._begin_day(self.born)
+        self._note()
         # The day did not begin when the simulator did.
         self._cross(start, MAX_STEP)
         self._commit(start - self.time)
@@ -96,7 +106,7 @@ class Plant:
     def _under_way(self) -> PlantFlow:
         known = self._begun
         if known is None or known[0] != self.time or known[1] is not self._state:
-            known = self._begun = self.time, self._state, self._solve(self.time, self._state)
+            known = self._begun = self.time, self._state, self._solve(self.time, self._state, self._step)
         return known[2]
 
     def read(self, time: float, carried: InitialState) -> Reading:
@@ -113,6 +123,27 @@ class Plant:
             carried.chargers,
             carried.orders,
         )
+
+    def flows(self, times: Iterable[float]) -> Iterator[tuple[DeviceFlow, ...]]:
+        """Yield the power of each inverter at times up to the last one asked for, exactly as `at` had it.
+
+        Raises LookupError for a time of which nothing is known any more.
+        """
+        mark: Mark | None = None
+        under_way: PlantFlow | None = None
+        for time in times:
+            if mark is None or not mark.time <= time < mark.until:
+                mark, under_way = self._trace.before(time, self._batteries), None
+            carried = mark.carried
+            if not self._batteries and not self._garages:
+                alone = solve_alone(self.spec, carried.devices, self.climate.sky(time), carried.orders)
+                if alone is not None:
+                    yield alone
+                    continue
+            elif time > mark.time:
+                under_way = under_way or self._solve(mark.time, carried, self._step)
+                carried = self._carried(carried, mark.time, under_way, time - mark.time)
+            yield self._solve(time, carried).devices
 
     def parked(self, time: float) -> tuple[ChargerState, ...]:
         """Return its EV chargers with nothing left to do at a time."""
@@ -145,15 +176,18 @@ class Plant:
         self._commit(max(change.time - self.time, 0.0))
         state = self._state
         if accessory is None:
-            self._state = state._replace(devices=_changed(state.devices, position, setpoints, tripped))
+            self._state = msgspec.structs.replace(state, devices=_changed(state.devices, position, setpoints, tripped))
         elif accessory.charger:
             position = self.spec.chargers.index(accessory)
-            self._state = state._replace(chargers=_changed(state.chargers, position, setpoints, tripped))
+            self._state = msgspec.structs.replace(
+                state, chargers=_changed(state.chargers, position, setpoints, tripped)
+            )
         elif accessory.type == LOGGER:
-            self._state = state._replace(orders=state.orders.after(setpoints))
+            self._state = msgspec.structs.replace(state, orders=state.orders.after(setpoints))
         elif setpoints:
             raise ValueError(f"a {accessory.type} takes no commands")
         self.changes[self._today].append(change)
+        self._note()
 
     def _advance(self, time: float) -> None:
         """Settle all whole steps up to `time`; where they are too many, longer ones up to shortly before."""
@@ -175,13 +209,15 @@ class Plant:
             flow = self._solve(self.time, self._state, max(seconds, self._step))
             self._state = self._after(flow, seconds)
             self.time += seconds
+            self._note()
         if self.time >= self._midnight:
             self._turn_day()
 
     def _skip(self, time: float) -> None:
         """Leave time out: counters stand, days pass."""
         self.time = time
-        self._state = self._state._replace(chargers=self._seen(self._state.chargers, time))
+        self._state = msgspec.structs.replace(self._state, chargers=self._seen(self._state.chargers, time))
+        self._note()
         if time >= self._midnight:
             self._turn_day()
 
@@ -190,9 +226,10 @@ class Plant:
         self.closed[self._today] = self._state
         year = today.year != self._today.year
         turn = Turn(month=year or today.month != self._today.month, year=year)
-        self._state = self._state._replace(
+        self._state = msgspec.structs.replace(
+            self._state,
             devices=tuple(state.next_day(turn) for state in self._state.devices),
-            grid=GridMeters(*(meter.next_day(turn) for meter in self._state.grid)),
+            grid=self._state.grid.next_day(turn),
         )
         self._begin_day(today)
 
@@ -210,21 +247,26 @@ class Plant:
 
     def _after(self, flow: PlantFlow, seconds: float) -> InitialState:
         """Return its state after that power has flowed for that long."""
-        devices, chargers, grid, orders = self._state
-        charged = tuple(s.after(p, seconds) for s, p in zip(chargers, flow.chargers, strict=True))
+        return self._carried(self._state, self.time, flow, seconds)
+
+    def _carried(self, state: InitialState, time: float, flow: PlantFlow, seconds: float) -> InitialState:
+        """Return a state after that power has flowed for that long from a time on."""
+        charged = tuple(s.after(p, seconds) for s, p in zip(state.chargers, flow.chargers, strict=True))
         return InitialState(
-            tuple(s.after(f, seconds) for s, f in zip(devices, flow.devices, strict=True)),
-            self._seen(charged, self.time + seconds),
-            grid.after(flow.grid, flow.load, seconds),
-            orders,
+            tuple(s.after(f, seconds) for s, f in zip(state.devices, flow.devices, strict=True)),
+            self._seen(charged, time + seconds),
+            state.grid.after(flow.grid, flow.load, seconds),
+            state.orders,
         )
 
+    def _note(self) -> None:
+        self._trace.note(self.time, self._state, self._batteries)
+
     def _solve(self, time: float, carried: InitialState, horizon: float = STEP) -> PlantFlow:
-        devices, chargers, _, orders = carried
-        climate = self.climate
+        climate, chargers = self.climate, carried.chargers
         powers = tuple(garage.power(state, horizon) for garage, state in zip(self._garages, chargers, strict=True))
-        demand = Demand(climate.sky(time), climate.load(time), climate.hour(time), orders, powers)
-        return solve(self.spec, devices, demand, horizon)
+        demand = Demand(climate.sky(time), climate.load(time), climate.hour(time), carried.orders, powers)
+        return solve(self.spec, carried.devices, demand, horizon)
 
 
 def _changed(

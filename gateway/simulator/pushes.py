@@ -5,8 +5,9 @@ otherwise it is tried again for as long as the order says. [assumed, but for who
 """
 
 import asyncio
+import heapq
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -27,9 +28,13 @@ SECRET_HEADER: Final = "X-Push-Secret"  # noqa: S105 - the name of a header
 USES: Final = frozenset({Use.LIVE, Use.DETAIL, Use.ALARMS})
 """What is pushed; the rest is only answered when asked for."""
 _ARGS: Final = frozenset({"serial", "plant", "serials", "plants", "type"})
+_LOOK: Final = 1.0
+"""Seconds between looks at whose upload has come."""
 _BREATH: Final = 50
 """Pushes that are put together at a time, so that calls are answered in between."""
 
+Pair = tuple[Interface, str]
+"""What is pushed: a query, and the serial number or plant id that it is about."""
 Chance = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 
@@ -48,9 +53,10 @@ class PushOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     devices: tuple[str, ...] = ()
     """Serial numbers and plant ids; empty for all that an interface is for."""
     rounds: Annotated[int, msgspec.Meta(ge=1)] | None = 1
-    """How often all of it is measured and pushed; None: until stopped."""
+    """How often all of it is measured and pushed; None: until stopped, and where the world has an upload interval, each
+    plant's as soon as the cloud hears of it."""
     interval: Seconds = 300.0
-    """Seconds between the beginnings of two rounds."""
+    """Seconds between the beginnings of two rounds; not used where uploads say when."""
     connections: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
     """How many pushes are under way at a time."""
     timeout: Annotated[float, msgspec.Meta(gt=0, le=600)] = 10.0
@@ -164,11 +170,14 @@ class Pusher:
         try:
             headers = {order.header: order.secret} if order.secret else {}
             async with transports(order.url, order.connections, order.timeout, headers) as senders:
+                if order.rounds is None and self._world.upload_interval:
+                    await self._as_uploaded(order, report, interfaces, senders)
                 start = loop.time()
                 while order.rounds is None or begun < order.rounds:
                     await asyncio.sleep(start + begun * order.interval - loop.time())
                     begun += 1
-                    now, later = self._mix(order, await self._measure(order, report, interfaces, begun))
+                    subjects = self._pairs(order, interfaces)
+                    now, later = self._mix(order, await self._measure(order, report, subjects, begun))
                     await self._send(senders, order, report, now)
                     await self._send(senders, order, report, late)
                     late = later
@@ -176,28 +185,55 @@ class Pusher:
         finally:
             report.under_way = False
 
-    async def _measure(
-        self, order: PushOrder, report: PushReport, interfaces: Sequence[Interface], number: int
-    ) -> list[Push]:
+    async def _as_uploaded(
+        self, order: PushOrder, report: PushReport, interfaces: Sequence[Interface], senders: Sequence[Send]
+    ) -> None:
+        """Push all there is, and from then on each plant's as soon as the cloud has heard of it; until stopped."""
+        plants: dict[str, list[Pair]] = {}
+        for interface, serial in self._pairs(order, interfaces):
+            spec = self._world.fleet.get(serial) or self._world.home(serial)
+            if spec is not None:
+                plants.setdefault(spec.id, []).append((interface, serial))
+        now = self._world.physics.now()
+        agenda = [(self._world.upload_after(self._world.fleet[plant], now), plant) for plant in plants]
+        heapq.heapify(agenda)
+        due, late, number = list(plants), list[Push](), 0
+        while True:
+            number += 1
+            pairs = (pair for plant in due for pair in plants[plant])
+            pushes, later = self._mix(order, await self._measure(order, report, pairs, number))
+            await self._send(senders, order, report, pushes)
+            await self._send(senders, order, report, late)
+            late = later
+            await asyncio.sleep(min(_LOOK, self._world.upload_interval / 10))
+            now, due = self._world.physics.now(), []
+            while agenda[0][0] <= now:
+                plant = agenda[0][1]
+                due.append(plant)
+                heapq.heapreplace(agenda, (self._world.upload_after(self._world.fleet[plant], now), plant))
+
+    def _pairs(self, order: PushOrder, interfaces: Sequence[Interface]) -> Iterator[Pair]:
+        return ((interface, serial) for interface in interfaces for serial in self._subjects(order, interface))
+
+    async def _measure(self, order: PushOrder, report: PushReport, pairs: Iterable[Pair], number: int) -> list[Push]:
         queries, first = self._queries[order.api], report.pushes
         pushes: list[Push] = []
-        for interface in interfaces:
-            for serial in self._subjects(order, interface):
-                if len(pushes) % _BREATH == 0:
-                    await asyncio.sleep(0)
-                with self._clock.held():
-                    pushes.append(
-                        Push(
-                            order=report.order,
-                            number=first + len(pushes) + 1,
-                            round=number,
-                            copy=False,
-                            interface=interface.name,
-                            serial=serial,
-                            measured=self._clock.now(),
-                            data=queries.answer(interface, self._args(serial)),
-                        )
+        for interface, serial in pairs:
+            if len(pushes) % _BREATH == 0:
+                await asyncio.sleep(0)
+            with self._clock.held():
+                pushes.append(
+                    Push(
+                        order=report.order,
+                        number=first + len(pushes) + 1,
+                        round=number,
+                        copy=False,
+                        interface=interface.name,
+                        serial=serial,
+                        measured=self._clock.now(),
+                        data=queries.answer(interface, self._args(serial)),
                     )
+                )
         return pushes
 
     def _args(self, serial: str) -> Args:

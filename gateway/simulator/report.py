@@ -147,7 +147,7 @@ def weather_values(reading: Reading) -> Values:
 
 def grid_totals(reading: Reading) -> Values:
     """Return the counters of the grid connection."""
-    bought, sold, _ = reading.grid
+    bought, sold = reading.grid.bought, reading.grid.sold
     return {
         "grid_import_today": bought.today,
         "grid_import_total": bought.total,

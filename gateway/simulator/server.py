@@ -3,12 +3,15 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gateway.core.clock import Clock, SystemClock
 from gateway.http.server import HttpServer, listen
 from gateway.sems.catalogue import Catalogue
 from gateway.sems.recording import Recording
 from gateway.simulator.admin import Admin
 from gateway.simulator.cloud import Cloud
+from gateway.simulator.faults import FaultOrder
 from gateway.simulator.fleet import make_fleet
 from gateway.simulator.frozen_clock import FrozenClock
 from gateway.simulator.pushes import Pusher, PushOrder
@@ -34,6 +37,7 @@ class Simulator:
     ) -> None:
         """Take what it is made of; `catalogue` is the classic API's.
 
+        Raises ValueError for settings whose `faults` are none.
         `option` is named where the port can't be had.
         With a recording, its API serves what was recorded; without `batch` there is no Batch Remote Control API.
         """
@@ -42,10 +46,20 @@ class Simulator:
         fleet = make_fleet(
             self.settings.plants, devices_per_plant=self.settings.devices_per_plant, seed=self.settings.seed
         )
-        self.world = World(fleet, still, seed=self.settings.seed, start=self.settings.start, speed=self.settings.speed)
+        self.world = World(
+            fleet,
+            still,
+            seed=self.settings.seed,
+            start=self.settings.start,
+            speed=self.settings.speed,
+            upload_interval=self.settings.upload_interval,
+            step=self.settings.physics_step,
+        )
         self.cloud = Cloud(self.world, self.settings, still, catalogue, recording)
         self.batch = None if batch is None else self._batch_cloud(batch, still)
         self.pusher = Pusher(self.world, self.cloud.tasks, still, self.settings.calls_remembered)
+        self._faults: FaultOrder | None = msgspec.convert(self.settings.faults, FaultOrder)
+        """What is wrong from the start, until it has begun."""
         self._port = self.settings.port
         self._option = option
         self._server: HttpServer | None = None
@@ -71,6 +85,9 @@ class Simulator:
         listener = listen(self.settings.host, self._port, self._option)
         self._port = listener.getsockname()[1]
         self.world.start()
+        if self._faults is not None:
+            self.cloud.spoil(self._faults)
+            self._faults = None
         self.cloud.open()
         self._server = HttpServer(Admin(self.cloud, self.pusher).app)
         self._task = asyncio.create_task(self._server.run_on(listener), name="simulator")

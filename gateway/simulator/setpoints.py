@@ -17,7 +17,7 @@ _ENDS: Final[Mapping[str, Mapping[str, Value]]] = {
 is given a strategy is no longer dispatched."""
 
 
-class Setpoints(msgspec.Struct, frozen=True):
+class Setpoints(msgspec.Struct, frozen=True, gc=False):
     """The setpoints that a device has, by the names of the point table."""
 
     running: bool = True

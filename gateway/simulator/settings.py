@@ -1,6 +1,8 @@
 """What can be set before a simulator starts."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -47,6 +49,12 @@ class SimulatorSettings(BaseModel):
     """Answer calls beyond the limit with HTTP 429 and Retry-After, instead of HTTP 200 and a code."""
     device_delay: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     """Seconds of the wall clock until a device obeys."""
+    upload_interval: float = Field(default=0.0, ge=0, le=86_400)
+    """Seconds of the wall clock after which a plant tells the cloud how it is, each at its own time; 0: always."""
+    physics_step: float = Field(default=60.0, ge=1, le=900)
+    """Seconds of the physics clock between which energy is settled. Longer ones cost less."""
+    faults: Mapping[str, Any] = {}
+    """What is wrong from the start, in the words of `POST /sim/faults`."""
     push_url: str = Field(default="", pattern=r"^(https?://.+)?$")
     """Where to push all that is measured; empty: nowhere."""
     telemetry_url: str = Field(default="", pattern=r"^(kafka://[^/]+/[A-Za-z0-9._-]+)?$")

@@ -4,10 +4,13 @@ Times are POSIX seconds of the physics clock; irradiance W/m², temperatures °C
 """
 
 from datetime import datetime
+from functools import lru_cache
 from math import cos, exp, pi, radians, sin
-from typing import Final, NamedTuple
+from typing import Final
 
-from gateway.simulator.noise import derive, smooth, swing
+import msgspec
+
+from gateway.simulator.noise import derive, smooth, swing, unit
 from gateway.simulator.specs import PlantSpec, Site
 
 DAY: Final = 86_400.0
@@ -17,9 +20,13 @@ _OBLIQUITY: Final = radians(23.439)
 _DIFFUSE_CLEAR: Final = 0.14
 _CLOUD_LAYERS: Final = ((0.55, 5 * 3600.0), (0.30, 2400.0), (0.15, 240.0))
 """Weight, and seconds from one random height to the next: weather, cloud banks, single clouds."""
+_SINGLE: Final = 600.0
+"""Layers with a shorter period are single clouds: no two plants of a region have the same."""
+_WIND: Final = (20.0, 60.0)
+"""km/h with which a region's clouds pass."""
 
 
-class Sky(NamedTuple):
+class Sky(msgspec.Struct, frozen=True, gc=False):
     """What a plant feels."""
 
     irradiance: float
@@ -28,7 +35,7 @@ class Sky(NamedTuple):
     """°C."""
 
 
-class Weather(NamedTuple):
+class Weather(msgspec.Struct, frozen=True, gc=False):
     """What a weather station measures besides light and heat."""
 
     wind_speed: float
@@ -39,7 +46,7 @@ class Weather(NamedTuple):
     """%."""
 
 
-class Sun(NamedTuple):
+class Sun(msgspec.Struct, frozen=True, gc=False):
     """Where the sun stands."""
 
     sin_elevation: float
@@ -47,8 +54,12 @@ class Sun(NamedTuple):
     """Of its rays on the module plane."""
 
 
+@lru_cache(maxsize=16_384)
 def sun(site: Site, time: float) -> Sun:
-    """Return the sun's position (Astronomical Almanac's low-precision formulae, about 0.1°)."""
+    """Return the sun's position (Astronomical Almanac's low-precision formulae, about 0.1°).
+
+    It is kept, for thousands of plants of one site are asked about at the same times.
+    """
     days = (time - _EPOCH_2000) / DAY
     anomaly = radians(357.528 + 0.9856003 * days)
     longitude = radians(280.460 + 0.9856474 * days + 1.915 * sin(anomaly) + 0.020 * sin(2 * anomaly))
@@ -80,17 +91,36 @@ def irradiance(position: Sun, clearness: float) -> float:
     return direct * clearness + diffuse
 
 
+@lru_cache(maxsize=16_384)
+def _ambient(site: Site, air: int, time: float) -> float:
+    hemisphere = 1 if site.latitude >= 0 else -1
+    season = cos(2 * pi * ((time - _EPOCH_2000) / DAY / _YEAR - 0.56))  # warmest late in July
+    hour = cos(2 * pi * (time / DAY + site.longitude / 360 - 15 / 24))  # warmest at three
+    mean = 35 - 0.5 * abs(site.latitude)
+    return mean + 9 * hemisphere * season + 4.5 * hour + 3 * swing(air, time / (9 * 3600))
+
+
 class Climate:
-    """The weather over one plant, and the habits of who lives there."""
+    """The weather over one plant, and the habits of who lives there.
+
+    Plants of one region have the same air, and the same clouds pass over them, over each as much later as it lies
+    farther down the wind.
+    """
 
     def __init__(self, plant: PlantSpec, seed: int) -> None:
         self._site = plant.site
         self._zone = plant.zone
         self._load = plant.load
+        home = plant.region or plant.id
+        slow, fast = _WIND
+        wind = slow + (fast - slow) * unit(derive(seed, home, "cloud wind"), 0)
+        self._behind = 3600 * plant.place / wind
+        """Seconds after which a cloud of the region's is here."""
         self._clouds = [
-            (weight, period, derive(seed, plant.id, "clouds", str(period))) for weight, period in _CLOUD_LAYERS
+            (weight, period, derive(seed, plant.id if period < _SINGLE else home, "clouds", str(period)))
+            for weight, period in _CLOUD_LAYERS
         ]
-        self._air = derive(seed, plant.id, "air")
+        self._air = derive(seed, home, "air")
         self._wind = derive(seed, plant.id, "wind")
         self._gusts = derive(seed, plant.id, "gusts")
         self._vane = derive(seed, plant.id, "vane")
@@ -100,17 +130,15 @@ class Climate:
 
     def clearness(self, time: float) -> float:
         """Return the part of the direct light that comes through, 0.08 to 1."""
-        cover = sum(weight * smooth(seed, time / period) for weight, period, seed in self._clouds)
+        there = time - self._behind
+        cover = 0.0
+        for weight, period, seed in self._clouds:
+            cover += weight * smooth(seed, there / period)
         return 1 - 0.92 * min(max((cover - 0.42) / 0.33, 0.0), 1.0)
 
     def ambient(self, time: float) -> float:
         """Return the air temperature."""
-        site = self._site
-        hemisphere = 1 if site.latitude >= 0 else -1
-        season = cos(2 * pi * ((time - _EPOCH_2000) / DAY / _YEAR - 0.56))  # warmest late in July
-        hour = cos(2 * pi * (time / DAY + site.longitude / 360 - 15 / 24))  # warmest at three
-        mean = 35 - 0.5 * abs(site.latitude)
-        return mean + 9 * hemisphere * season + 4.5 * hour + 3 * swing(self._air, time / (9 * 3600))
+        return _ambient(self._site, self._air, time)
 
     def sky(self, time: float) -> Sky:
         """Return irradiance and temperature."""

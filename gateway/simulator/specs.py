@@ -36,7 +36,7 @@ class Model(msgspec.Struct, frozen=True):
     battery: BatterySpec | None = None
 
 
-class DeviceSpec(msgspec.Struct, frozen=True):
+class DeviceSpec(msgspec.Struct, frozen=True, gc=False):
     """One inverter, with what is wired to it."""
 
     serial: str
@@ -112,6 +112,10 @@ class PlantSpec(msgspec.Struct, frozen=True, dict=True):
     accessories: tuple[AccessorySpec, ...] = ()
     tariff: float | None = None
     """What a kWh of yield is reckoned with, in the plant's currency."""
+    region: str = ""
+    """Whose clouds pass over it; empty: it has clouds of its own."""
+    place: float = 0.0
+    """km down the wind from where the region's clouds come."""
 
     @cached_property
     def zone(self) -> ZoneInfo:

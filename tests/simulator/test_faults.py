@@ -110,9 +110,14 @@ async def test_faults_are_shown_and_cleared(cloud):
         "answer_delay": 0.0,
         "device_delay": 9.0,
         "refuse_logins": True,
+        "owner_changes": 5.0,
+        "shares": {"refuse": 0.125},
     }
     shown = await cloud.break_(**order)
     assert shown == (await cloud.http.get("/sim/faults")).json()
+    [refusing] = cloud.evidence.faulty
+    assert (shown["owner_changes"], shown["shares"]["refuse"]) == (5.0, 0.125)
+    assert shown["devices"].pop(refusing)["obedience"] == "refuses"
     assert shown["devices"] == {
         HOUSE_SERIAL: {"offline": True, "tripped": False, "obedience": "lies"},
         PARK.devices[2].serial: {"offline": False, "tripped": True, "obedience": "obeys"},
@@ -130,7 +135,12 @@ async def test_faults_are_shown_and_cleared(cloud):
         "licence": True,
         "unauthorised": [],
         "results": [],
-    }
+        "shares": {
+            "offline": 0.0, "refuse": 0.0, "contradict": 0.0, "seed": None,
+            "late": {"share": 0.0, "seconds": [30.0, 300.0], "result_only": False},
+        },
+        "owner_changes": 0.0,
+    }  # fmt: skip
     assert (await cloud.inverter())["status"] == 1
 
 

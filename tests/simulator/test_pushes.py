@@ -12,6 +12,7 @@ from starlette.responses import Response
 from gateway.sems.catalogue import load
 from gateway.sems.normalise import entries, read
 from gateway.simulator.pushes import PushOrder
+from tests.kit.bench import until
 from tests.kit.ports import free_port
 from tests.simulator.kit import HOUSE, HOUSE_SERIAL, PARK, ROOF_SERIAL, SimulatedCloud
 
@@ -202,3 +203,31 @@ async def test_settings_have_it_push_from_the_start_and_stopping_ends_it(clock, 
     assert not report.under_way
     assert receiver.headers[0]["x-push-secret"] == "s3cret"
     assert {entry["device_type"] for entry in receiver.got[0]["data"]["devices"]} == {"sec1000", "meter"}
+
+
+async def test_where_plants_upload_each_is_pushed_when_the_cloud_has_heard_of_it(clock, receiver, monkeypatch):
+    monkeypatch.setattr("gateway.simulator.pushes._LOOK", 0.01)
+    settings = {
+        "plants": 12,
+        "upload_interval": 60.0,
+        "push_url": receiver.url,
+        "push_interfaces": ("GetInverterBySN",),
+    }
+    async with SimulatedCloud(clock, push_url=receiver.url, **settings) as cloud:
+        world, pusher = cloud.simulator.world, cloud.simulator.pusher
+        done = Counter(world.inverters)
+
+        def all_came():
+            return Counter(push.serial for push in pusher.pushes if push.acknowledged) == done
+
+        await until(all_came)
+        sizes = []
+        for _ in range(20):
+            before = {plant.id: world.uploaded(plant, world.physics.now()) for plant in world}
+            clock.advance(6.5)
+            due = [plant for plant in world if world.uploaded(plant, world.physics.now()) > before[plant.id]]
+            done.update(device.serial for plant in due for device in plant.devices)
+            await until(all_came)
+            sizes.append(len(due))
+        assert max(sizes) < 8
+        assert min(done.values()) == 3

@@ -188,7 +188,7 @@ def test_it_forgets_what_is_too_much_to_keep(world, clock):
     for _ in range(12):
         clock.advance(86_400)
         world.report(HOUSE_SERIAL)
-    plant = world._plant(HOUSE)
+    plant = world._live(HOUSE)
     assert len(plant.dawns) == len(plant.changes) == 8
     early = world.series(HOUSE_SERIAL, MIDNIGHT + DAY, MIDNIGHT + 2 * DAY, "minutes")
     assert len(early) == 288
