@@ -40,6 +40,8 @@ class Crew:
             takes = self._context.permitted(device, self._origin)
             mate = mate or Mate(device, takes)
             mate.device, mate.takes = device, takes
+            if not device.setpoints:
+                return  # who could set anything of it has not found it yet
             if trouble := self._unfit(mate):
                 self._context.find(FindingCode.NOT_STEERABLE, device.serial, *trouble)
                 self.mates.pop(device.serial, None)
