@@ -169,7 +169,9 @@ class Checker:
 
     async def power(self) -> tuple[float, float]:
         """Return what all give now, and what their modules could give."""
-        found = (await self.sems.get("/sim/fleet/power", params={"devices": "all", "from": self.now(), "step": 1})).json()
+        found = (
+            await self.sems.get("/sim/fleet/power", params={"devices": "all", "from": self.now(), "step": 1})
+        ).json()
         return found["power"][-1], found["available"][-1]
 
     def now(self) -> str:
@@ -213,7 +215,9 @@ class Checker:
         last = time.time()
         span = round(last - steps[0][0])
         found = (
-            await self.sems.post("/sim/fleet/power", json={"from": _seconds(now) - span, "to": _seconds(now), "step": 1.0})
+            await self.sems.post(
+                "/sim/fleet/power", json={"from": _seconds(now) - span, "to": _seconds(now), "step": 1.0}
+            )
         ).json()
         given = found["power"]
         errors: list[tuple[float, float]] = []

@@ -87,8 +87,10 @@ class Fleet:
         """Take in states of members, and steps of commands."""
         for serial in updates.removed:
             self.crew.mates.pop(serial, None)
-        for state in updates.states.values():
+        for number, state in enumerate(updates.states.values(), 1):
             self.crew.look(state)
+            if number % A_TURN == 0:
+                await asyncio.sleep(0)
         for event in updates.events:
             command = event.command
             if command.serial == self.serial:
@@ -123,7 +125,12 @@ class Fleet:
         if goal is None:
             goal = self._begin(command, {})
             goal.fresh = command.setpoint in SPREAD  # what is wrong is corrected; who obeys is left alone
-        return await asyncio.shield(goal.done)
+        try:
+            return await asyncio.shield(goal.done)
+        except asyncio.CancelledError:
+            if goal.done.cancelled():  # the fleet was stopped, e.g. for other settings; who asks was not
+                raise NotSentError("the fleet begins anew") from None
+            raise
 
     def _begin(self, command: Command, in_force: Mapping[str, Value]) -> Goal:
         order = self._device.setpoints.get(POWER) if self._device is not None else None

@@ -39,6 +39,7 @@ class Goal(msgspec.Struct):
 
     def supersede(self) -> None:
         """End it, for a newer one has come."""
+        self.begun.set()
         if not self.done.done():
             self.done.set_result(Outcome(CommandState.FAILED, "not reached: a newer one came first"))
 
@@ -67,8 +68,9 @@ class Goals:
         """W that could not be placed when it was shared out, or corrected, last."""
 
     def end(self) -> None:
-        """Wait for nothing any more."""
+        """Wait for nothing any more; see `Fleet.result`."""
         for goal in self._goals.values():
+            goal.begun.set()
             goal.done.cancel()
         self._goals.clear()
 

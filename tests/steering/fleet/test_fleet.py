@@ -270,3 +270,41 @@ async def test_all_batteries_are_ordered_as_one(tmp_path):
         assert world.power == pytest.approx(25_000, rel=0.02)
         await world.end(await world.ask("auto", "battery_mode"))
         assert {machine.set["battery_mode"] for machine in machines[:3]} == {"auto"}
+
+
+@virtual
+async def test_a_fleet_that_begins_anew_in_the_middle_goes_on_with_its_target(tmp_path):
+    machines = inverters(6)
+    for machine in machines:
+        machine.delay = 20.0
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        id_ = await world.ask(24_000)
+        await world.wait(5)
+        world.runner.begin_anew()
+        assert (await world.end(id_)).verified
+        assert world.power == pytest.approx(24_000, rel=0.02)
+
+
+@virtual
+async def test_a_target_right_after_another_is_the_one_that_holds(tmp_path):
+    machines = inverters(6)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        ids = [await world.ask(target) for target in (6_000, 12_000, 18_000, 30_000, 24_000)]
+        ends = [await world.end(id_) for id_ in ids]
+        assert [end.state.final for end in ends] == [True] * 5
+        assert ends[-1].verified
+        assert world.power == pytest.approx(24_000, rel=0.02)
+
+
+@virtual
+async def test_a_gateway_that_starts_anew_holds_on_to_the_target_that_was_in_force(tmp_path):
+    clock = FakeClock()
+    async with World(tmp_path, clock, inverters(6), ALL) as world:
+        assert (await world.end(await world.ask(24_000))).verified
+        machines = list(world.machines.values())
+    async with World(tmp_path, clock, machines, ALL) as world:
+        await world.wait(30)
+        assert world.told == [], "who obeys is left alone"
+        machines[0].sun = 0.0
+        await world.wait(60)
+        assert world.power == pytest.approx(24_000, rel=0.02)
