@@ -11,7 +11,7 @@ JOBS   ?= 4
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime bench-scale dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
+.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime bench-scale bench-simulator fleet dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench-mqtt  speed of MQTT beside a bare paho loop and Node-RED (some two minutes; needs mosquitto)"
 	@echo "make bench-realtime  speed of the Real-Time Data bridge beside a bare httpx loop (half a minute)"
 	@echo "make bench-scale  how a gateway grows: 10, 1,000 and 10,000 devices (some four minutes; needs mosquitto)"
+	@echo "make bench-simulator  what a simulated fleet of 10,000 costs, and its longest turn (some four minutes)"
 	@echo "make bench-batch  commands through MQTT, Kafka and back (about two minutes; fetches Apache Kafka)"
 	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/reference/dialects.md (some three minutes)"
 	@echo "make loops   the tests whose time is free on asyncio's loop as well (some ten minutes)"
@@ -106,6 +107,9 @@ bench-realtime: $(VENV)/dev.stamp
 
 bench-scale: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/scale/run.py $(ARGS)
+
+bench-simulator: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/simulator/run.py $(ARGS)
 
 dialects: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.dialects --seeds 200 --write-docs $(ARGS)

@@ -14,6 +14,7 @@ count; the clock's time is printed beside it.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -68,7 +69,14 @@ class Turns:
     """The longest that the loop was held."""
 
     def __init__(self) -> None:
-        self.cpu = self.clock = 0.0
+        self.cpu = self.clock = self.garbage = 0.0
+        gc.callbacks.append(self._collected)
+
+    def _collected(self, phase: str, _: object) -> None:
+        if phase == "start":
+            self._began = time.thread_time()
+        else:
+            self.garbage = max(self.garbage, time.thread_time() - self._began)
 
     async def watch(self) -> None:
         """Look again and again."""
@@ -80,9 +88,9 @@ class Turns:
 
     def take(self) -> dict[str, float]:
         """Return the longest since the last time."""
-        said = {"cpu_ms": round(1000 * self.cpu, 1), "clock_ms": round(1000 * self.clock, 1)}
-        self.cpu = self.clock = 0.0
-        return said
+        said = {"cpu_ms": self.cpu, "clock_ms": self.clock, "garbage_ms": self.garbage}
+        self.cpu = self.clock = self.garbage = 0.0
+        return {name: round(1000 * seconds, 1) for name, seconds in said.items()}
 
 
 async def serve(given: dict[str, Any], kafka: str) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from gateway.cli.loop import run_on_loop
@@ -12,6 +13,7 @@ from gateway.cli.output import EXIT_CONFIG, fail, out
 from gateway.run.garbage import short_collections
 from gateway.sems.recording import RecordingError
 from gateway.simulator.command import simulate_until_signal
+from gateway.simulator.faults import FaultOrder
 from gateway.simulator.settings import SimulatorSettings
 
 
@@ -35,12 +37,22 @@ def simulate(
     push_to: Annotated[str, typer.Option(help="address to push all that is measured to; default: nowhere")] = "",
     push_interval: Annotated[float, typer.Option(min=1, max=86_400, help="seconds between pushes")] = 300,
     telemetry_to: Annotated[str, typer.Option(help="the same into a topic, kafka://HOST:PORT/TOPIC")] = "",
+    batch_from: Annotated[str, typer.Option(help="take batch commands from a Kafka cluster, HOST:PORT")] = "",
+    upload_interval: Annotated[
+        float, typer.Option(min=0, max=86_400, help="seconds after which a plant tells the cloud how it is; 0: always")
+    ] = 0,
+    physics_step: Annotated[
+        float, typer.Option(min=1, max=900, help="simulated seconds that energy is settled in")
+    ] = 60,
+    faults: Annotated[str, typer.Option(help="what is wrong from the start, as JSON for POST /sim/faults")] = "{}",
 ) -> None:
     """`sems-gateway simulate`."""
     if push_to and not push_to.startswith(("http://", "https://")):
         fail("--push-to takes an address, http://… or https://…", EXIT_CONFIG)
     if telemetry_to and not re.fullmatch(r"kafka://[^/]+:\d+/[A-Za-z0-9._-]+", telemetry_to):
         fail("--telemetry-to takes a topic, kafka://HOST:PORT/TOPIC", EXIT_CONFIG)
+    if batch_from and not re.fullmatch(r"[^/]+:\d+", batch_from):
+        fail("--batch-from takes a Kafka cluster, HOST:PORT", EXIT_CONFIG)
     try:
         settings = SimulatorSettings(
             host=host,
@@ -57,8 +69,21 @@ def simulate(
             push_url=push_to,
             push_interval=push_interval,
             telemetry_url=telemetry_to,
+            upload_interval=upload_interval,
+            physics_step=physics_step,
+            faults=_faults(faults),
         )
         with short_collections(lambda: plants):
-            run_on_loop(simulate_until_signal(settings, out, like))
+            run_on_loop(simulate_until_signal(settings, out, like, batch_from))
     except (OSError, RecordingError) as error:
         fail(str(error))
+    except ModuleNotFoundError as missing:
+        fail(f"Kafka's library is not installed ({missing.name}); install sems-gateway[demo]")
+
+
+def _faults(text: str) -> dict[str, object]:
+    try:
+        msgspec.json.decode(text, type=FaultOrder)
+        return msgspec.json.decode(text, type=dict[str, object])
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        fail(f"--faults: {error}", EXIT_CONFIG)

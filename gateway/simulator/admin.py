@@ -30,6 +30,8 @@ class Admin:
     def __init__(self, cloud: Cloud, pusher: Pusher) -> None:
         self._cloud = cloud
         self._pusher = pusher
+        self.truth = Truth(cloud)
+        """What its inverters really do."""
         self._views = Starlette(
             routes=[
                 Route("/sim/state", self._state),
@@ -39,7 +41,7 @@ class Admin:
                 Route("/sim/faults", self._spoil, methods=["POST"]),
                 Route("/sim/pushes", self._pushes),
                 Route("/sim/pushes", self._push, methods=["POST"]),
-                *Truth(cloud).routes,
+                *self.truth.routes,
             ],
             exception_handlers={HTTPException: _error},
         )

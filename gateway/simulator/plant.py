@@ -52,6 +52,14 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     """Setpoints of the plant's data logger."""
 
 
+class _Begun(msgspec.Struct, frozen=True, gc=False):
+    """A step that is under way."""
+
+    time: float
+    state: InitialState
+    flow: PlantFlow
+
+
 class Plant:
     """A plant that remembers. Its time only moves forward."""
 
@@ -67,7 +75,7 @@ class Plant:
         self._batteries = tuple(n for n, device in enumerate(spec.devices) if device.model.battery)
         self._reading: Reading | None = None
         """The last one. Many devices of one plant are asked about at the same time."""
-        self._begun: tuple[float, InitialState, PlantFlow] | None = None
+        self._begun: _Begun | None = None
         """When the step that is under way began, with what, and the power that flows until it ends."""
         self.born = datetime.fromtimestamp(start, spec.zone).date()
         """The local day on which its simulation began."""
@@ -105,9 +113,10 @@ class Plant:
 
     def _under_way(self) -> PlantFlow:
         known = self._begun
-        if known is None or known[0] != self.time or known[1] is not self._state:
-            known = self._begun = self.time, self._state, self._solve(self.time, self._state, self._step)
-        return known[2]
+        if known is None or known.time != self.time or known.state is not self._state:
+            flow = self._solve(self.time, self._state, self._step)
+            known = self._begun = _Begun(self.time, self._state, flow)
+        return known.flow
 
     def read(self, time: float, carried: InitialState) -> Reading:
         """Return the plant at a time at which it carries that."""

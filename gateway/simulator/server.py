@@ -58,6 +58,9 @@ class Simulator:
         self.cloud = Cloud(self.world, self.settings, still, catalogue, recording)
         self.batch = None if batch is None else self._batch_cloud(batch, still)
         self.pusher = Pusher(self.world, self.cloud.tasks, still, self.settings.calls_remembered)
+        self._admin = Admin(self.cloud, self.pusher)
+        self.fleet = self._admin.truth
+        """What its inverters really do, for who runs it in the same process."""
         self._faults: FaultOrder | None = msgspec.convert(self.settings.faults, FaultOrder)
         """What is wrong from the start, until it has begun."""
         self._port = self.settings.port
@@ -89,7 +92,7 @@ class Simulator:
             self.cloud.spoil(self._faults)
             self._faults = None
         self.cloud.open()
-        self._server = HttpServer(Admin(self.cloud, self.pusher).app)
+        self._server = HttpServer(self._admin.app)
         self._task = asyncio.create_task(self._server.run_on(listener), name="simulator")
         await self._server.ready.wait()
         if not self._server.started:

@@ -54,7 +54,7 @@ class Sun(msgspec.Struct, frozen=True, gc=False):
     """Of its rays on the module plane."""
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4096)
 def sun(site: Site, time: float) -> Sun:
     """Return the sun's position (Astronomical Almanac's low-precision formulae, about 0.1°).
 
@@ -91,7 +91,7 @@ def irradiance(position: Sun, clearness: float) -> float:
     return direct * clearness + diffuse
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4096)
 def _ambient(site: Site, air: int, time: float) -> float:
     hemisphere = 1 if site.latitude >= 0 else -1
     season = cos(2 * pi * ((time - _EPOCH_2000) / DAY / _YEAR - 0.56))  # warmest late in July

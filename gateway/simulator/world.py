@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+import msgspec
+
 from gateway.core.clock import Clock
 from gateway.core.model import Alarm, DeviceKind, Sample, Severity, Value
 from gateway.simulator.accessories import values_of
@@ -69,6 +71,12 @@ class Report(NamedTuple):
     values: Values
 
 
+class _Upload(msgspec.Struct, frozen=True, gc=False):
+    time: float
+    """By the physics clock."""
+    reading: Reading
+
+
 class Power(NamedTuple):
     """Power at one time."""
 
@@ -113,8 +121,8 @@ class World:
         self._past = Past(seed)
         self._changes: dict[str, list[Change]] = {}
         """Plant id → what is to be done there yet, in the order of time."""
-        self._uploads: dict[str, tuple[float, Reading]] = {}
-        """Plant id → when the cloud heard of it last, by the physics clock, and what."""
+        self._uploads: dict[str, _Upload] = {}
+        """Plant id → what the cloud heard of it last."""
         self._silent: dict[str, Report | None] = {}
         """Serial number or plant id of what is offline → its last word; None: not looked at yet."""
         self._unheard: dict[str, list[tuple[str, float, datetime]]] = {}
@@ -232,8 +240,8 @@ class World:
         """Return what the cloud knew at a time that a plant has just been brought to."""
         if not self.upload_interval:
             return Report(wall, self._values(spec, serial, plant.at(time)))
-        uploaded, reading = self._uploads[spec.id]
-        return Report(self.physics.wall(uploaded), self._values(spec, serial, reading))
+        upload = self._uploads[spec.id]
+        return Report(self.physics.wall(upload.time), self._values(spec, serial, upload.reading))
 
     def _values(self, spec: PlantSpec, serial: str, reading: Reading) -> Values:
         values = values_of(spec, serial, reading, self.seed)
@@ -338,10 +346,10 @@ class World:
     def _advance(self, spec: PlantSpec, plant: Plant, time: float) -> None:
         if self.upload_interval:
             uploaded = self.uploaded(spec, time)
-            if spec.id not in self._uploads or self._uploads[spec.id][0] < uploaded:
+            if spec.id not in self._uploads or self._uploads[spec.id].time < uploaded:
                 self._obey(plant, uploaded)
                 # What the cloud hears must be looked at before the plant goes on: its time only moves forward.
-                self._uploads[spec.id] = uploaded, plant.at(uploaded)
+                self._uploads[spec.id] = _Upload(uploaded, plant.at(uploaded))
         self._obey(plant, time)
 
     def _obey(self, plant: Plant, time: float) -> None:

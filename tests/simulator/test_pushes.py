@@ -213,7 +213,7 @@ async def test_where_plants_upload_each_is_pushed_when_the_cloud_has_heard_of_it
         "push_url": receiver.url,
         "push_interfaces": ("GetInverterBySN",),
     }
-    async with SimulatedCloud(clock, push_url=receiver.url, **settings) as cloud:
+    async with SimulatedCloud(clock, **settings) as cloud:
         world, pusher = cloud.simulator.world, cloud.simulator.pusher
         done = Counter(world.inverters)
 

@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
+from gateway.cli import app
+from gateway.cli.output import EXIT_CONFIG
 from gateway.core.clock import SystemClock
 from gateway.simulator import Simulator, SimulatorSettings
 from gateway.simulator import plant as plant_module
@@ -154,3 +157,27 @@ def test_the_command_says_where_both_apis_are_and_who_may_enter():
         ]
         plants = httpx.get(f"{url}/sim/state", timeout=120, trust_env=False).json()["plants"]
         assert [len(plant["devices"]) for plant in plants] == [1, 2, 5, 2, 2]
+
+
+def test_the_command_takes_faults_and_uploads_for_a_fleet():
+    faults = '{"shares": {"offline": 0.5}, "device_delay": {"median": 4, "p95": 15}}'
+    options = ("--port", 0, "--plants", 15, "--devices-per-plant", 1, "--upload-interval", 60, "--faults", faults)
+    with sems_gateway("simulate", *options) as process:
+        url = process.line(r"^ready sems=(http://127\.0\.0\.1:\d+) ")[1]
+        shown = httpx.get(f"{url}/sim/fleet", timeout=120, trust_env=False).json()
+    assert (shown["devices"], len(shown["faults"]["offline"]), shown["upload_interval"]) == (20, 10, 60)
+    assert shown["device_delay"] == {"median": 4, "p95": 15, "most": 3600}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("--faults", '{"shares": {"offline": 2}}', "--faults: "),
+        ("--faults", "{", "--faults: "),
+        ("--batch-from", "kafka", "--batch-from takes a Kafka cluster, HOST:PORT"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(option, value, error):
+    done = CliRunner().invoke(app, ["simulate", option, value])
+    assert done.exit_code == EXIT_CONFIG
+    assert error in done.stderr

@@ -97,6 +97,8 @@ async def test_the_power_of_a_fleet_is_asked_for_over_http(clock):
         assert posted["power"][-1] == last["power"][0] == pytest.approx(sum(ac(world, PARK)[s] for s in devices))
         pattern = (await cloud.http.get("/sim/fleet/power", params={"devices": "9050KMTU*"})).json()
         assert 5 <= pattern["devices"] < series["devices"]
+        inside = await cloud.simulator.fleet.power(devices, [now])
+        assert inside.power == last["power"]
         shown = (await cloud.http.get("/sim/fleet/devices", params={"devices": devices[0]})).json()["devices"]
         assert [(one["serial"], one["power"]) for one in shown] == [(devices[0], ac(world, PARK)[devices[0]])]
 
