@@ -28,6 +28,7 @@ help:
 	@echo "make bench-realtime  speed of the Real-Time Data bridge beside a bare httpx loop (half a minute)"
 	@echo "make bench-scale  how a gateway grows: 10, 1,000 and 10,000 devices (some four minutes; needs mosquitto)"
 	@echo "make bench-simulator  what a simulated fleet of 10,000 costs, and its longest turn (some four minutes)"
+	@echo "make fleet   how 10,000 simulated inverters follow a fleet's targets, each second (some four hours)"
 	@echo "make bench-batch  commands through MQTT, Kafka and back (about two minutes; fetches Apache Kafka)"
 	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/reference/dialects.md (some three minutes)"
 	@echo "make loops   the tests whose time is free on asyncio's loop as well (some ten minutes)"
@@ -110,6 +111,11 @@ bench-scale: $(VENV)/dev.stamp
 
 bench-simulator: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/simulator/run.py $(ARGS)
+
+# `make fleet ARGS='--inverters 1000 --kill 10'`; FREQUENZ=PYTHON is one that has frequenz-sdk, in an environment of its own.
+fleet: $(VENV)/dev.stamp $(VENV)/pygal
+	PYTHONPATH=$(VENV)/pygal $(BIN)/python -u benchmarks/fleet/run.py --pictures docs/pictures \
+	  $(if $(FREQUENZ),--frequenz $(FREQUENZ)) $(ARGS)
 
 dialects: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.dialects --seeds 200 --write-docs $(ARGS)
@@ -197,6 +203,10 @@ $(VENV)/tools/bin/uv: | $(VENV)/bin/python
 # In no lock: its wheels of CPython 3.11 are of another version than those of 3.12 and 3.13, and there is none for macOS.
 $(VENV)/atheris: | $(VENV)/dev.stamp
 	$(LOCKED) install --only-binary :all: --target $@ "atheris>=3,<4"
+
+# In no lock: it draws the pictures of `make fleet`, nothing else.
+$(VENV)/pygal: | $(VENV)/dev.stamp
+	$(LOCKED) install --target $@ "pygal>=3.0,<4"
 
 # Clients and brokers that the tests talk to: with root on Debian they are installed, elsewhere the tests say
 # what they skip.
