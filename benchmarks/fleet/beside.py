@@ -1,8 +1,8 @@
 # ruff: noqa: D103, INP001, T201 - part of a script
 """The cases on which others' rules were looked at, and what each gives: ours beside OpenEMS, equal shares and frequenz.
 
-OpenEMS' figures are those of its source; its Java is not run here. frequenz-sdk runs in an environment of its own, for it
-wants other versions than we do: `python3 -m venv /tmp/frequenz; /tmp/frequenz/bin/pip install frequenz-sdk`.
+OpenEMS' figures are those of its source; its Java is not run here. frequenz-sdk runs in an environment of its own, for
+it wants other versions than we do: `python3 -m venv /tmp/frequenz; /tmp/frequenz/bin/pip install frequenz-sdk`.
 """
 
 import json
