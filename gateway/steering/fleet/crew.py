@@ -3,12 +3,36 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
+from typing import Final
+
+import msgspec
 
 from gateway.api.contexts import SteererContext
 from gateway.core.findings import FindingCode
 from gateway.core.model import CommandEvent, CommandState, DeviceState, Origin, Quality, day_of
+from gateway.journal.journal import JournalError
 from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, Mate
 from gateway.steering.fleet.settings import FleetSettings
+
+ASKED_AFTER: Final = 180.0
+"""Seconds after which it is asked what became of a command that has not ended; and again after as long.
+
+A step may never come: what waits for a bridge is bounded, and the oldest is dropped.
+"""
+ASKED_AT_ONCE: Final = 50
+
+
+class Told(msgspec.Struct):
+    """A command to a member that has not ended."""
+
+    mate: Mate
+    ends: Counter[str] | None
+    """Where its end is counted."""
+    asked: datetime
+    """When it was given, or it was asked last what became of it."""
+    sent: bool = False
+    """It has left, and is counted as a write."""
 
 
 class Crew:
@@ -20,8 +44,8 @@ class Crew:
         self._origin = origin
         self.mates: dict[str, Mate] = {}
         """Serial number → member."""
-        self.waiting: dict[str, tuple[Mate, Counter[str] | None]] = {}
-        """Id of a command that has not ended → its member, and where its end is counted."""
+        self.waiting: dict[str, Told] = {}
+        """Id → a command that has not ended."""
         self._day = 0
 
     def clear(self) -> None:
@@ -67,8 +91,10 @@ class Crew:
 
     def step(self, event: CommandEvent) -> None:
         """Take in a step of a command to a member."""
-        mate, ends = self.waiting[event.command.id]
-        if event.state is CommandState.SENT:
+        told = self.waiting[event.command.id]
+        mate, ends = told.mate, told.ends
+        if event.state is CommandState.SENT and not told.sent:
+            told.sent = True
             mate.writes += 1
         if not event.state.final or event.correction:
             return
@@ -90,6 +116,20 @@ class Crew:
                 mate.told, mate.is_free = None, True
         if ends is not None:
             ends[word] += 1
+
+    async def ask_after(self, now: datetime) -> None:
+        """Ask what became of commands whose end is long overdue, some at a time."""
+        overdue = (id_ for id_, told in self.waiting.items() if (now - told.asked).total_seconds() > ASKED_AFTER)
+        for id_ in list(islice(overdue, ASKED_AT_ONCE)):
+            try:
+                steps = await self._context.steps(id_)
+            except JournalError:
+                return
+            for event in steps:
+                if id_ in self.waiting:
+                    self.step(event)
+            if (told := self.waiting.get(id_)) is not None:
+                told.asked = now
 
     def judge(self, mates: Iterable[Mate], now: datetime) -> None:
         """Find out who can't be counted on, by what is measured."""

@@ -41,6 +41,10 @@ class Mate(msgspec.Struct):
     """The setpoints that policy lets the fleet write, with their ranges."""
     weight: float = 1.0
     state: DeviceState | None = None
+    power: float | None = None
+    """What it measured last, W: at its AC terminals, else PV and battery."""
+    good: bool = False
+    """Whether that is of now."""
     told: float | None = None
     """W that it was told last; of one that was let go, what it is thought to give. None where it was told nothing."""
     is_free: bool = True
@@ -79,19 +83,6 @@ class Mate(msgspec.Struct):
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
     @property
-    def power(self) -> float | None:
-        """What it measured last, W: at its AC terminals, else PV and battery."""
-        power = self.value("ac_power")
-        if power is None and (pv := self.value("pv_power")) is not None:
-            power = pv + (self.value("battery_power") or 0.0)
-        return power
-
-    @property
-    def good(self) -> bool:
-        """Whether what it measures is of now."""
-        return self.state is not None and self.state.quality is Quality.GOOD and self.power is not None
-
-    @property
     def shows_it(self) -> bool:
         """Whether what it measures is newer than the end of what it was told last."""
         if self.pending:
@@ -121,7 +112,10 @@ class Mate(msgspec.Struct):
     def look(self, state: DeviceState) -> None:
         """Take in what it measures."""
         self.state = state
-        power = self.power
+        power = self.value("ac_power")
+        if power is None and (pv := self.value("pv_power")) is not None:
+            power = pv + (self.value("battery_power") or 0.0)
+        self.power, self.good = power, state.quality is Quality.GOOD and power is not None
         limit = self.value(LIMIT)
         at_limit = limit is not None and power is not None and power >= (limit / 100 - OFF / 2) * self.rated
         if not self.stores and power is not None and state.time is not None and (limit is None or not at_limit):

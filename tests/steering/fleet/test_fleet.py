@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from gateway.core.mailbox import Mailbox
 from gateway.core.model import CommandState
 from tests.kit.clock import FakeClock, virtual
 from tests.steering.fleet.world import Machine, World
@@ -308,3 +309,25 @@ async def test_a_gateway_that_starts_anew_holds_on_to_the_target_that_was_in_for
         machines[0].sun = 0.0
         await world.wait(60)
         assert world.power == pytest.approx(24_000, rel=0.02)
+
+
+@virtual
+async def test_a_member_whose_end_was_lost_on_its_way_is_steered_again(tmp_path, monkeypatch):
+    """What waits for a bridge is bounded; where more comes at once, steps are dropped."""
+    put, is_full = Mailbox.put_event, True
+
+    def put_or_drop(mailbox, event):
+        if not (is_full and mailbox.name == "fleet:north" and event.command.serial.startswith("PV")):
+            put(mailbox, event)
+
+    monkeypatch.setattr(Mailbox, "put_event", put_or_drop)
+    machines = inverters(6)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        await world.ask(24_000)
+        await world.wait(60)
+        is_full = False
+        machines[0].sun = 0.0
+        await world.wait(300)
+        assert world.power == pytest.approx(24_000, rel=0.02)
+        written = world.fleet.crew.mates
+        assert [written[serial].writes for serial in world.machines] == [m.writes for m in machines]
