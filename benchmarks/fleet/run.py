@@ -354,7 +354,7 @@ async def one(options: argparse.Namespace, row: int, seed: int) -> dict[str, Any
             began, cpu = time.monotonic(), spent(far.pid)
             await gateway.start()
             try:
-                async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=300) as sems:
+                async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=1800) as sems:
                     checker = Checker(options, sems, gateway)
                     found = await checker.run(row)
                 gateway.count()
