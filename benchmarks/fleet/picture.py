@@ -13,17 +13,17 @@ MOST: Final = 10.0
 """%. Errors are drawn up to it: right after a new target they are as large as the step."""
 
 
-def draw(path: Path, title: str, wanted: Sequence[float], given: Sequence[float]) -> None:
+def draw(path: Path, title: str, wanted: Sequence[float], given: Sequence[float], step: float) -> None:
     chart = pygal.XY(
         title=title, show_dots=False, x_title="minutes", y_title="MW; error in % on the right", width=1000, height=480,
         legend_at_bottom=True, js=(), secondary_range=(-MOST, MOST), disable_xml_declaration=True,
-        xrange=(0, len(wanted) / 60), range=(0, 1.1 * max(*wanted, *given) / 1e6),
+        xrange=(0, len(wanted) * step / 60), range=(0, 1.1 * max(*wanted, *given) / 1e6),
         style=pygal.style.CleanStyle(colors=("#555555", "#1f77b4", "#d62728")),
     )  # fmt: skip
-    seconds = range(0, min(len(wanted), len(given)), EVERY)
-    chart.add("target, MW", [(n / 60, wanted[n] / 1e6) for n in seconds])
-    chart.add("power, MW", [(n / 60, given[n] / 1e6) for n in seconds])
-    errors = ((n / 60, (given[n] / wanted[n] - 1) * 100) for n in seconds)
+    seconds = range(0, min(len(wanted), len(given)), max(1, round(EVERY / step)))
+    chart.add("target, MW", [(n * step / 60, wanted[n] / 1e6) for n in seconds])
+    chart.add("power, MW", [(n * step / 60, given[n] / 1e6) for n in seconds])
+    errors = ((n * step / 60, (given[n] / wanted[n] - 1) * 100) for n in seconds)
     chart.add("error, %", [(at, max(-MOST, min(MOST, error))) for at, error in errors], secondary=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(chart.render(is_unicode=True), "utf-8")

@@ -65,6 +65,8 @@ COLUMNS: Final = (
 STEPS: Final = (0.55, 0.30, 0.62, 0.45, 0.20, 0.58)
 """Parts of what the fleet could give."""
 SETTLED: Final = 300
+LOOKED: Final = 30
+"""Seconds before the next target at which the open loops are reckoned: a look costs the cloud seconds of CPU."""
 FINAL: Final = ("succeeded", "failed", "rejected", "expired", "unknown")
 CONFIG: Final = """
 gateway: {{id: fleet, data_dir: data}}
@@ -217,13 +219,13 @@ class Checker:
             steps.append((_seconds((await self.truth())["time"]), target))
             commands.append(await self.set(target))
             until = began + (n + 1) * self.options.hold
-            looked = time.monotonic()
+            looked = False
             while time.monotonic() < until:
                 if kills and time.monotonic() - began >= kills[0]:
                     del kills[0]
                     await self.gateway.kill()
-                if time.monotonic() - looked > 100:
-                    looked = time.monotonic()
+                if not looked and time.monotonic() > until - LOOKED:
+                    looked = True
                     await self.look(target)
                 await asyncio.sleep(0.5)
         last = _seconds((await self.truth())["time"])
@@ -276,27 +278,27 @@ class Checker:
         return len(ends)
 
     async def power(self, devices: Any, start: float, end: float) -> list[float]:
-        question = {"devices": devices, "from": start, "to": end, "step": 1.0}
+        question = {"devices": devices, "from": start, "to": end, "step": self.options.every}
         found: list[float] = (await self.sems.post("/sim/fleet/power", json=question)).json()["power"]
         return found
 
     async def judge(self, steps: Sequence[tuple[float, float]], last: float, late: Sequence[str]) -> dict[str, Any]:
         """Compare what was asked for with what was given, each second."""
-        begun = steps[0][0]
-        self.given = await self.power("all", begun - 1, last)
+        begun, every = steps[0][0], self.options.every
+        self.given = await self.power("all", begun - every, last)
         before, given = self.given[0], self.given[1:]
-        given_late = (await self.power(late, begun - 1, last))[1:] if late else [0.0] * len(given)
-        slow: dict[float, int] = {5.0: 0, 2.0: 0}
+        given_late = (await self.power(late, begun - every, last))[1:] if late else [0.0] * len(given)
+        slow: dict[float, float] = {5.0: 0, 2.0: 0}
         after: list[float] = []
-        beyond = 0.0
+        beyond, settled = 0.0, round(SETTLED / every)
         for (at, target), (until, _) in pairwise([*steps, (last, 0.0)]):
-            part = slice(round(at - begun), round(until - begun))
+            part = slice(round((at - begun) / every), round((until - begun) / every))
             course, others = given[part], given_late[part]
             errors = [abs(power - target) / target * 100 for power in course]
             for limit, slowest in slow.items():
-                outside = [second for second, error in enumerate(errors[:SETTLED]) if error > limit]
-                slow[limit] = max(slowest, outside[-1] + 1 if outside else 0)
-            after += errors[SETTLED:]
+                outside = [n for n, error in enumerate(errors[:settled]) if error > limit]
+                slow[limit] = max(slowest, (outside[-1] + 1) * every if outside else 0)
+            after += errors[settled:]
             sign = 1 if target > before else -1
             over = max(sign * (power - target) for power in course)
             beyond = max(beyond, (over - (max(others) - min(others))) / target * 100)
@@ -368,7 +370,7 @@ async def one(options: argparse.Namespace, row: int, seed: int) -> dict[str, Any
                     from picture import draw  # noqa: PLC0415 - only here its library is needed
 
                     title = f"{options.inverters} inverters, faults of row {row}, seed {seed}"
-                    draw(options.pictures / f"fleet-row{row}.svg", title, checker.wanted, checker.given)
+                    draw(options.pictures / f"fleet-row{row}.svg", title, checker.wanted, checker.given, options.every)
                 return found
             finally:
                 if options.keep:
@@ -385,6 +387,7 @@ def main() -> None:
     parser.add_argument("--rows", default="1,2")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--hold", type=int, default=420, help="seconds for which a target stands, more than 300")
+    parser.add_argument("--every", type=float, default=1, help="seconds between looks at the truth")
     parser.add_argument("--kill", type=int, default=0, help="how often the gateway is killed")
     parser.add_argument("--pictures", type=Path, help="folder for one picture a row, of the last seed")
     parser.add_argument("--frequenz", help="a Python that has frequenz-sdk")

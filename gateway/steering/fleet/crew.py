@@ -108,7 +108,8 @@ class Crew:
                     mate.done()
             case CommandState.FAILED | CommandState.REJECTED:
                 word = "refused"
-                mate.refused(event.time)
+                if not mate.takes_less(event.command.setpoint):
+                    mate.refused(event.time)
             case CommandState.UNKNOWN:
                 word = mate.trouble = "doubtful"
             case _:
@@ -154,6 +155,7 @@ class Crew:
         self._day = day_of(now)
         for mate in self.mates.values():
             mate.writes = mate.contradictions = 0
+            mate.most = None
             mate.trouble = "" if mate.trouble == "contradicted" else mate.trouble
         for written in self._context.writes():
             if written.day == self._day and written.serial in self.mates:

@@ -286,6 +286,8 @@ class Fleet:
             mine = [self._command_of(mate, setpoint, value, now, goal) for setpoint, value in orders.items()]
             if self._expect(mate, mine, goal, now):
                 mate.told, mate.is_free = part.power, part.free or release
+                battery = orders.get(POWER)
+                mate.ordered = float(battery) if isinstance(battery, (int, float)) else 0.0
                 commands += mine
         await self._send(commands)
 

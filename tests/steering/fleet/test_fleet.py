@@ -331,3 +331,28 @@ async def test_a_member_whose_end_was_lost_on_its_way_is_steered_again(tmp_path,
         assert world.power == pytest.approx(24_000, rel=0.02)
         written = world.fleet.crew.mates
         assert [written[serial].writes for serial in world.machines] == [m.writes for m in machines]
+
+
+@virtual
+async def test_a_battery_that_takes_less_than_its_inverter_is_ordered_less(tmp_path):
+    machines = batteries(4)
+    machines[0].most = machines[1].most = 3_000.0
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(24_000))).verified
+        assert world.power == pytest.approx(24_000, rel=0.02)
+        assert all(0 < machine.power <= 3_000 for machine in machines[:2])
+        assert world.state().values["members_out"] == 0
+
+
+@virtual
+async def test_a_battery_that_refuses_whatever_it_is_ordered_is_soon_out(tmp_path):
+    machines = batteries(4)
+    machines[0].refuses = True
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(20_000))).verified
+        await world.wait(120)
+        assert world.power == pytest.approx(20_000, rel=0.02)
+        for target in (8_000, 24_000, 12_000, 28_000, 20_000):
+            assert (await world.end(await world.ask(target))).verified
+        assert world.state().values["members_out"] == 1
+        assert sum(command.serial == "BAT0" for command in world.told) <= 8

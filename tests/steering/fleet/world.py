@@ -31,6 +31,8 @@ class Machine:
         self.set = {"battery_mode": "auto", "battery_power_target": 0.0, "active_power_limit": 100.0, "running": True}
         self.refuses = self.contradicts = self.silent = False
         self.delay = 0.0
+        self.most = rated
+        """W that its battery takes."""
         self.writes = 0
 
     @property
@@ -131,6 +133,9 @@ class World:
         self.told.append(command)
         if machine.refuses:
             raise RefusedError("not in the whitelist")
+        battery = {**in_force, command.setpoint: command.value}.get("battery_power_target")
+        if isinstance(battery, float) and battery > machine.most:
+            raise RefusedError(f"the battery takes at most {machine.most} W")
         if machine.delay:
             await asyncio.sleep(min(machine.delay, timeout - 1))
         machine.writes += 1
