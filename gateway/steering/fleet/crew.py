@@ -21,6 +21,8 @@ ASKED_AFTER: Final = 180.0
 A step may never come: what waits for a bridge is bounded, and the oldest is dropped.
 """
 ASKED_AT_ONCE: Final = 50
+HEARD_WITHIN: Final = 300.0
+"""Seconds after a start within which members that were told something before it have to be heard of."""
 
 
 class Told(msgspec.Struct):
@@ -47,11 +49,32 @@ class Crew:
         self.waiting: dict[str, Told] = {}
         """Id → a command that has not ended."""
         self._day = 0
+        self._awaited: set[str] | None = None
+        """Devices that were written before the start, and are not heard of yet; None: not looked up yet."""
+        self._began: datetime | None = None
 
     def clear(self) -> None:
         """Begin anew: what there is comes again."""
         self.mates.clear()
         self.waiting.clear()
+        self._awaited = self._began = None
+
+    def gathers(self, now: datetime) -> bool:
+        """Return whether members that were told something before the start are still to be heard of.
+
+        What they give is not known, so nothing can be said of the sum of all.
+        """
+        if self._awaited is None:
+            self._awaited, self._began = {written.serial for written in self._context.writes()}, now
+            self._awaited.discard(self._context.name)
+        if self._awaited and self._began is not None:
+            over = (now - self._began).total_seconds() > HEARD_WITHIN
+            self._awaited = set() if over else {serial for serial in self._awaited if not self._is_heard(serial)}
+        return bool(self._awaited)
+
+    def _is_heard(self, serial: str) -> bool:
+        state = self._context.state(serial)
+        return state is not None and bool(state.time and state.device.setpoints and state.device.rated_power)
 
     def look(self, state: DeviceState) -> None:
         """Take in what a device measures, where it is a member, or has become one."""

@@ -191,7 +191,8 @@ class Fleet:
         ask = self.goals.ask(sights, now)
         if self._context.halted is None and sights:
             await self._fall_back(now)
-            await self._carry_out(ask, sights)
+            if not self.crew.gathers(now) or self.goals.fresh:
+                await self._carry_out(ask, sights)
             await self._keep_timers(now)
         await asyncio.sleep(0)
         waiting = Counter(

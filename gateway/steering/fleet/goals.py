@@ -95,6 +95,11 @@ class Goals:
         """Return what is shared out, the decisive one first."""
         return [goal for name in (MODE, TARGET, LIMIT) if (goal := self._goals.get(name)) is not None]
 
+    @property
+    def fresh(self) -> bool:
+        """Whether something has been asked that is not shared out yet."""
+        return any(goal.fresh for goal in self._goals.values())
+
     def newer(self, command: Command) -> None:
         """Take in that another command waits for its turn: the one before ends."""
         goal = self._goals.get(kind(command.setpoint))

@@ -356,3 +356,21 @@ async def test_a_battery_that_refuses_whatever_it_is_ordered_is_soon_out(tmp_pat
             assert (await world.end(await world.ask(target))).verified
         assert world.state().values["members_out"] == 1
         assert sum(command.serial == "BAT0" for command in world.told) <= 8
+
+
+@virtual
+async def test_after_a_start_nobody_makes_up_for_members_that_are_not_heard_of_yet(tmp_path):
+    clock = FakeClock()
+    async with World(tmp_path, clock, inverters(6), ALL) as world:
+        assert (await world.end(await world.ask(24_000))).verified
+        machines = list(world.machines.values())
+    for machine in machines[3:]:
+        machine.silent = True
+    async with World(tmp_path, clock, machines, ALL) as world:
+        await world.wait(60)
+        for machine in machines[3:5]:
+            machine.silent = False
+        await world.wait(60)
+        assert world.told == []
+        await world.wait(300)
+        assert world.told != [], "who is never heard of holds nobody up for ever"
