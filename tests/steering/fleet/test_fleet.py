@@ -374,3 +374,34 @@ async def test_after_a_start_nobody_makes_up_for_members_that_are_not_heard_of_y
         assert world.told == []
         await world.wait(300)
         assert world.told != [], "who is never heard of holds nobody up for ever"
+
+
+@virtual
+async def test_where_many_tell_nothing_the_others_are_not_driven_to_their_bounds(tmp_path):
+    machines = inverters(10)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        world.interval = 20.0
+        await world.wait(15)
+        for machine in machines[:5]:
+            machine.tells_nothing = machine.silent = True
+        id_ = await world.ask(40_000)
+        await world.wait(5)
+        for _ in range(10):
+            await world.wait(5)
+            assert world.power == 40_000
+        for machine in machines[:5]:
+            machine.silent = False
+        assert (await world.end(id_)).verified
+        assert max(machine.writes for machine in machines) == 1
+
+
+@virtual
+async def test_where_one_tells_nothing_and_does_nothing_the_others_make_up_for_it(tmp_path):
+    machines = inverters(20)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        world.interval = 20.0
+        await world.wait(15)
+        machines[0].tells_nothing = machines[0].contradicts = machines[0].silent = True
+        await world.ask(80_000)
+        await world.wait(50)
+        assert world.power == pytest.approx(80_000, rel=0.02)

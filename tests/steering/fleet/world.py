@@ -29,7 +29,7 @@ class Machine:
         self.device = Device(serial=serial, kind=kind, plant=plant, rated_power=rated, setpoints=setpoints)
         self.stores, self.sun, self.soc = stores, sun, soc
         self.set = {"battery_mode": "auto", "battery_power_target": 0.0, "active_power_limit": 100.0, "running": True}
-        self.refuses = self.contradicts = self.silent = False
+        self.refuses = self.contradicts = self.silent = self.tells_nothing = False
         self.delay = 0.0
         self.most = rated
         """W that its battery takes."""
@@ -145,4 +145,6 @@ class World:
         return ""
 
     async def result(self, command, receipt):
+        if self.machines[command.serial].tells_nothing:
+            return Outcome(CommandState.UNKNOWN, "no result came")
         return Outcome(CommandState.SUCCEEDED, "done")
