@@ -1,6 +1,7 @@
 # ruff: noqa: D103, INP001 - part of a script
 """A run as a picture: what was asked for, what was given, and the error."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -14,10 +15,12 @@ MOST: Final = 10.0
 
 
 def draw(path: Path, title: str, wanted: Sequence[float], given: Sequence[float], step: float) -> None:
+    top = math.ceil(1.1 * max(*wanted, *given) / 4e6) * 4
     chart = pygal.XY(
-        title=title, show_dots=False, x_title="minutes", y_title="MW; error in % on the right", width=1000, height=480,
+        title=title, show_dots=False, x_title="minutes", y_title="MW (error: %, on the right)", width=1000, height=480,
         legend_at_bottom=True, js=(), secondary_range=(-MOST, MOST), disable_xml_declaration=True,
-        xrange=(0, len(wanted) * step / 60), range=(0, 1.1 * max(*wanted, *given) / 1e6),
+        xrange=(0, len(wanted) * step / 60), range=(0, top),
+        y_labels=[top * n / 4 for n in range(5)], value_formatter="{:g}".format,
         style=pygal.style.CleanStyle(colors=("#555555", "#1f77b4", "#d62728")),
     )  # fmt: skip
     seconds = range(0, min(len(wanted), len(given)), max(1, round(EVERY / step)))
