@@ -5,13 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # Takes what a lock names and nothing else, from whatever index pip is set up with.
 LOCKED := $(BIN)/python -m pip --quiet --disable-pip-version-check
-# Tests at the same time; 0 runs them in one process, as a debugger wants it. More than there are cores, for many tests
-# wait most of their time: for a gateway to start, a timer to fire, a broker to be back.
-JOBS   ?= 4
+# Tests at the same time; 0 runs them in one process, as a debugger wants it. Three for each of two cores, for many tests
+# wait most of their time: for a gateway to start, a timer to fire, a broker to be back. With four, 40 % of both cores idled.
+JOBS   ?= 6
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-realtime bench-scale bench-simulator fleet dialects loops soak reliability punctual mutants lock sbom fuzz audit clean
+.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale fleet dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -25,12 +25,17 @@ help:
 	@echo "make imports  who may import whom, and the picture of it in docs/development.md"
 	@echo "make bench   speed of Modbus reads beside libmodbus and pymodbus (about a minute; needs libmodbus-dev)"
 	@echo "make bench-mqtt  speed of MQTT beside a bare paho loop and Node-RED (some two minutes; needs mosquitto)"
+	@echo "make bench-page  how long the page takes for a step of a scroll through 2,000 devices (half a minute)"
 	@echo "make bench-realtime  speed of the Real-Time Data bridge beside a bare httpx loop (half a minute)"
 	@echo "make bench-scale  how a gateway grows: 10, 1,000 and 10,000 devices (some four minutes; needs mosquitto)"
 	@echo "make bench-simulator  what a simulated fleet of 10,000 costs, and its longest turn (some four minutes)"
 	@echo "make fleet   how 10,000 simulated inverters follow a fleet's targets, each second (some four hours)"
 	@echo "make bench-batch  commands through MQTT, Kafka and back (about two minutes; fetches Apache Kafka)"
+	@echo "make screenshots  pictures of the page into docs/pictures, from the demo's plants (some six minutes)"
 	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/reference/dialects.md (some three minutes)"
+	@echo "make year    a year of a command a minute on a throttled disk: doors, audit, cut (ten minutes; as root)"
+	@echo "make bytes   how much is written in a day at 5, 50 and 500 devices (some 17 minutes; needs mosquitto)"
+	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/sems.md (some three minutes)"
 	@echo "make loops   the tests whose time is free on asyncio's loop as well (some ten minutes)"
 	@echo "make soak    a million Modbus frames cut anywhere, on each event loop; a push burst and a fleet of 2,000; 30 s without Kafka"
 	@echo "make reliability  kills a gateway under commands from everywhere 200 times and reconciles what is left (some ten minutes)"
@@ -38,6 +43,13 @@ help:
 	@echo "make mutants   breaks every promise in a copy of the tree and sees that a test or a kill run finds it (twenty minutes)"
 	@echo "make acl     the MQTT tests with a gateway that may do only what the ACL of docs/mqtt.md permits (a few minutes)"
 	@echo "make clients  clients and brokers that others wrote, in six languages, against one gateway; a table (some five minutes)"
+	@echo "make deb     Debian packages for the Debian this runs on, into dist/ (a minute)"
+	@echo "make deb-test  installs, starts, upgrades, removes them on a Debian that systemd has booted (root; some three minutes)"
+	@echo "make container  the image, by buildah on a base from Debian's packages: no Docker, no registry (root; two minutes)"
+	@echo "make container-test  runs that image: read-only, not as root, self-test, health check (root; some two minutes)"
+	@echo "make addon   the folder of Home Assistant's add-on, into dist/"
+	@echo "make csip    the bridge csip against envoy, a CSIP-AUS server that others wrote (ENVOY=python; two minutes)"
+	@echo "make csip    the bridge csip against envoy, a CSIP-AUS server that others wrote (ENVOY=python; three minutes)"
 	@echo "make fuzz    broken inputs for every parser that meets the outside, a minute each (SECONDS=…; twenty minutes)"
 	@echo "make lock    renew requirements*.lock, from which all is installed: newest versions, with hashes"
 	@echo "make sbom    bill of materials of what production runs (sbom.cdx.json), and docs/licences.md"
@@ -103,6 +115,9 @@ bench-batch: $(VENV)/dev.stamp programs
 bench-mqtt: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/mqtt/run.py $(ARGS)
 
+bench-page: $(VENV)/dev.stamp programs
+	$(BIN)/python benchmarks/page/run.py $(ARGS)
+
 bench-realtime: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/realtime/run.py $(ARGS)
 
@@ -111,6 +126,11 @@ bench-scale: $(VENV)/dev.stamp
 
 bench-simulator: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/simulator/run.py $(ARGS)
+year: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/year/run.py $(ARGS)
+
+bytes: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/bytes/run.py $(ARGS)
 
 # `make fleet ARGS='--inverters 1000 --kill 10'`; FREQUENZ=PYTHON is one that has frequenz-sdk, in an environment of its own.
 fleet: $(VENV)/dev.stamp $(VENV)/pygal
@@ -119,6 +139,9 @@ fleet: $(VENV)/dev.stamp $(VENV)/pygal
 
 dialects: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.dialects --seeds 200 --write-docs $(ARGS)
+
+screenshots: $(VENV)/dev.stamp programs
+	$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 loops: $(VENV)/dev.stamp
 	SEMS_GATEWAY_BOTH_LOOPS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) -k "virtual" tests/bridges tests/sems tests/learn tests/simulator $(ARGS)
@@ -142,6 +165,7 @@ SCHEDULES ?= 2000
 reliability: $(VENV)/dev.stamp programs
 	$(BIN)/python -m tests.reliability $(ARGS)
 	SEMS_GATEWAY_ALL_FAULTS=1 $(BIN)/python -m pytest -q tests/reliability/test_cloud.py
+	SEMS_GATEWAY_ALL_DAMAGES=1 $(BIN)/python -m pytest -q tests/reliability/test_damaged_files.py
 	SEMS_GATEWAY_SCHEDULES=$(SCHEDULES) $(BIN)/python -m pytest -q -s tests/commands/test_life_machine.py
 	SEMS_GATEWAY_WRITES=$(SCHEDULES) $(BIN)/python -m pytest -q tests/bridges/modbus/test_any_writes.py
 
@@ -172,9 +196,35 @@ acl: $(VENV)/dev.stamp programs
 clients: $(VENV)/dev.stamp programs
 	$(BIN)/python -m tests.clients $(ARGS)
 
+# A CSIP-AUS server that we did not write: bsgip's envoy. `make csip ENVOY=/path/to/python`, one in which it is installed.
+# Debian brings PostgreSQL and nginx.
+csip: $(VENV)/dev.stamp
+	@test -n "$(ENVOY)" || { echo "make csip ENVOY=/path/to/python: one with bsgip's envoy, see docs/csip.md"; exit 1; }
+	@command -v nginx >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && \
+	  apt-get install --yes --quiet --no-install-recommends postgresql nginx-light; }
+	SEMS_GATEWAY_ENVOY=$(ENVOY) $(BIN)/python -m pytest tests/csip/against_envoy.py $(ARGS)
+
 # The oldest and the newest package of Home Assistant against the tables and the rule of sums that our tests have.
 home-assistant: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.home_assistant
+
+# What they need they install themselves, on a Debian with nothing but this checkout.
+.PHONY: addon container container-test deb deb-test
+deb:
+	@deploy/debian/build $(ARGS)
+
+deb-test:
+	@tests/deploy/deb
+
+container:
+	@deploy/container/build
+
+container-test:
+	@tests/deploy/container
+
+# The folder to copy to Home Assistant's `addons`.
+addon: $(VENV)/demo.stamp
+	@deploy/home-assistant/pack
 
 lock: $(VENV)/tools/bin/uv
 	$(LOCK) --upgrade pyproject.toml --extra kafka --output-file requirements.lock

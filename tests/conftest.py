@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import gc
 import os
 import signal
 from contextlib import suppress
@@ -41,6 +42,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # Containers often set it. Each gateway that a test starts would compile all of it again: half a second.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["SEMS_GATEWAY_LOG__FORMAT"] = "json"  # which tests read; tests/run/test_logs.py has the others
 
 # A run in a shell's background ignores SIGINT, and so would every program it starts.
 with suppress(ValueError):
@@ -59,6 +61,17 @@ def kafka(tmp_path_factory):
 def pytest_collection_modifyitems(items):
     """Let the slow ones begin first, so that none is left to one process alone at the end."""
     items.sort(key=lambda item: item.get_closest_marker("system") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Have no garbage collection go through the thousands of tests: they are no garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_asyncio_loop_factories(item):

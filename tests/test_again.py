@@ -25,17 +25,17 @@ def test_that_never_holds():
 """
 
 
-def again(directory, *, count=0, broken=False):
+def again(directory, *options, count=0, broken=False):
     (directory / "test_some.py").write_text(TESTS.format(count=count, broken=broken))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", "tests.again", "-n1", f"--rootdir={directory}"],
+        [sys.executable, "-m", "tests.again", f"--rootdir={directory}", *options],
         cwd=directory, env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
 def test_a_few_that_hold_alone_are_named_and_the_run_passes(tmp_path):
-    done = again(tmp_path, count=2)
+    done = again(tmp_path, "-n1", count=2)  # as `make test` does, beside others
     assert done.returncode == 0
     assert "Please mend them:\n  test_some.py::test_that_fails_beside_others[0]\n  test_some" in done.stdout
     assert (tmp_path / "held").read_text() == "x"

@@ -319,7 +319,8 @@ def test_each_part_of_the_example_configuration_may_be_uncommented(loaded, block
 def test_all_of_them_may_be_at_once(loaded):
     text = COMMENTED.sub(lambda match: uncommented(match[0]), CONFIGURATION)
     found = loaded(instead(COMMENTED.sub(lambda match: uncommented(match[0]), text)))
-    assert {bridge.type for bridge in found.bridges} >= {"open_api", "realtime", "push", "batch", "kafka", "web"}
+    types = {bridge.type for bridge in found.bridges}
+    assert types >= {"open_api", "realtime", "push", "csip", "batch", "kafka", "web"}
     assert found.root.control.allow
 
 

@@ -91,11 +91,53 @@ class Commits:
         return int.from_bytes((directory / "commits").read_bytes())
 
 
+class Meanwhile:
+    """Takes how much CPU a gateway used, with all its threads, while each command was on its way through it.
+
+    On a machine that is busy with other things this is firm where times are not: on a core of one's own it is about
+    what the gateway itself adds to the time of a command.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "meanwhile.json"
+        self._began: dict[str, float] = {}
+        self._took: dict[str, dict[str, float]] = {}
+
+    def watch(self) -> None:
+        """Watch what comes by MQTT, and each step of it that is about to be published."""
+        from gateway.bridges.mqtt.commands import Commands  # noqa: PLC0415
+
+        receive, step = Commands.receive, Commands.step
+
+        def received(commands: Any, message: Any) -> None:
+            self._began[json.loads(message.payload)["id"]] = time.process_time()
+            receive(commands, message)
+
+        def stepped(commands: Any, event: Any) -> None:
+            step(commands, event)
+            if (began := self._began.get(event.command.id)) is not None:
+                self._took.setdefault(event.state, {})[event.command.id] = time.process_time() - began
+
+        Commands.receive = received  # type: ignore[method-assign]
+        Commands.step = stepped  # type: ignore[method-assign]
+
+    def save(self) -> None:
+        """Leave it for another process."""
+        self._file.write_text(json.dumps(self._took))
+
+    @staticmethod
+    def read(directory: Path, run: str) -> str:
+        """Return in words what was left, for the commands of a run."""
+        took = json.loads((directory / "meanwhile.json").read_text())
+        some = {state: [t for known, t in of.items() if known.startswith(f"{run}-")] for state, of in took.items()}
+        return "".join(f"; {state} {cut(of, 50)} / {cut(of, 99)}" for state, of in some.items())
+
+
 # the processes
 
 
-def gateway(directory: Path) -> None:
-    """Run a gateway until it is told to end."""
+def gateway(directory: Path, *, watched: bool) -> None:
+    """Run a gateway until it is told to end; `watched` by `Meanwhile`."""
     import uvloop  # noqa: PLC0415 - each process loads what it needs
 
     from gateway.api.registry import GROUP, Registry  # noqa: PLC0415
@@ -117,10 +159,14 @@ def gateway(directory: Path) -> None:
     }
     config = Config.load(directory / "config.yaml", Registry([EntryPoint(n, v, GROUP) for n, v in types.items()]))
     logs.configure(config.root.log)
+    meanwhile = Meanwhile(directory)
+    if watched:
+        meanwhile.watch()
     profile = directory / "profile"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if not profile.exists():
             runner.run(run_until_signal(Gateway(config)))
+            meanwhile.save()
             return
         import cProfile  # noqa: PLC0415
 
@@ -280,6 +326,8 @@ class Commander:
         self.ends: dict[str, str] = {}
         self.asked: dict[str, float] = {}
         self.took: dict[str, float] = {}
+        self.stages: dict[str, dict[str, float]] = {"accepted": {}, "sent": {}}
+        """Step → command → seconds until that was heard."""
         self.over = threading.Semaphore(0)
         self._ready = threading.Event()
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2)
@@ -298,9 +346,13 @@ class Commander:
             return
         step = msgspec.json.decode(message.payload)
         known = step["id"]
-        if step["state"] in {"accepted", "sent"} or known not in self.asked:
+        if known not in self.asked:
             return
-        self.took[known] = time.perf_counter() - self.asked[known]
+        took = time.perf_counter() - self.asked[known]
+        if step["state"] in self.stages:
+            self.stages[step["state"]][known] = took
+            return
+        self.took[known] = took
         self.ends[known] = step["state"]
         self.over.release()
 
@@ -353,9 +405,9 @@ def sustained(commander: Commander, seconds: float, window: int) -> tuple[float,
     return rate, number + 1, text
 
 
-def latency(commander: Commander, seconds: float, rate: float = RATE) -> tuple[int, str]:
+def latency(commander: Commander, seconds: float, rate: float = RATE, run: str = "") -> tuple[int, str]:
     """Part one: return how many there were in all, and how long they took, in words."""
-    run = f"few{time.time_ns()}"
+    run = run or f"few{time.time_ns()}"
     clock, number = time.perf_counter(), 0
     end = clock + seconds
     while clock < end:
@@ -365,7 +417,19 @@ def latency(commander: Commander, seconds: float, rate: float = RATE) -> tuple[i
         number += 1
     commander.wait_for(run, number)
     took = [t for known, t in list(commander.took.items()) if known.startswith(f"{run}-")]
-    return number, f"{spread(took)}; ends {commander.tally(run)} of {number}"
+    text = f"{spread(took)}; ends {commander.tally(run)} of {number}"
+    stages = {
+        state: [t for known, t in list(of.items()) if known.startswith(f"{run}-")]
+        for state, of in commander.stages.items()
+    }
+    return number, text + "".join(
+        f"; {state} p50 {cut(some, 50)} p99 {cut(some, 99)} ms" for state, some in stages.items()
+    )
+
+
+def cut(took: list[float], percent: int) -> str:
+    """Return a percentile of seconds, as ms."""
+    return f"{statistics.quantiles(took, n=100)[percent - 1] * 1000:.1f}" if len(took) > 1 else "-"
 
 
 def spread(took: list[float]) -> str:
@@ -500,22 +564,26 @@ def others(serials: list[str]) -> list[str]:
 def _measure_fleet(place: Path, port: int, serials: list[str]) -> None:
     """Have one command carried out for the fleet, while others are commanded one by one as before."""
     with ExitStack() as stack:
-        process = child(stack, "gateway", place, ready=False)
+        process = child(stack, "gateway", place, "watched", ready=False)
         commander = Commander(port, others(serials), "sems")
         stack.callback(commander.close)
         _warm_up(commander)
-        _, text = latency(commander, FLEET_SECONDS, OTHERS_RATE)
+        _, text = latency(commander, FLEET_SECONDS, OTHERS_RATE, "before")
         print(f"  others, {OTHERS_RATE:g} a second: {text}")
         cpu = _cpu(process.pid)
         with ThreadPoolExecutor(1) as pool:
             ending = pool.submit(asyncio.run, _command_fleet(place / "data"))
-            _, text = latency(commander, FLEET_SECONDS, OTHERS_RATE)
+            _, text = latency(commander, FLEET_SECONDS, OTHERS_RATE, "beside")
             count, times, ends = ending.result()
         said = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in times.items())
         print(
             f"  fleet of {count}: the last was {said}; ends {ends}; {_cpu(process.pid) - cpu:.1f} s of CPU with these:"
         )
-        print(f"  others, {OTHERS_RATE:g} a second meanwhile: {text}", flush=True)
+        print(f"  others, {OTHERS_RATE:g} a second meanwhile: {text}")
+    for run in ("before", "beside"):
+        print(
+            f"  others {run} it, ms of the gateway's CPU meanwhile, p50 / p99{Meanwhile.read(place, run)}", flush=True
+        )
 
 
 async def _command_fleet(data_dir: Path) -> tuple[int, dict[str, float], dict[str, int]]:
@@ -595,7 +663,7 @@ if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
         match role:
             case "gateway":
-                gateway(Path(arguments[0]))
+                gateway(Path(arguments[0]), watched=len(arguments) > 1)
             case "cloud":
                 cloud(arguments[0], int(arguments[1]))
             case "floor":

@@ -8,8 +8,8 @@ interval. This process reads every inverter by the Real-Time Data API once an in
 `--telemetry`, has them all pushed into a topic. Once a minute it sends a limit for each inverter in batch commands of
 500. Kafka is librdkafka's mock, in this process. Then it asks for the fleet's power over that time, exactly.
 
-The longest turn is the most CPU that the simulator's loop used between two looks 5 ms apart, so a busy machine does not
-count; the clock's time is printed beside it.
+The longest turn is the most CPU that the simulator's loop used between two looks 5 ms apart; the clock's time is
+printed beside it. On a busy machine much is due at once then: `--turns` times each by itself, on asyncio's own loop.
 """
 
 import argparse
@@ -78,6 +78,18 @@ class Turns:
         else:
             self.garbage = max(self.garbage, time.thread_time() - self._began)
 
+    def time_each(self) -> None:
+        """Time every callback of asyncio's own loop by itself."""
+        run = asyncio.Handle._run  # noqa: SLF001
+
+        def timed(handle: asyncio.Handle) -> None:
+            cpu, clock = time.thread_time(), time.perf_counter()
+            run(handle)
+            self.cpu = max(self.cpu, time.thread_time() - cpu)
+            self.clock = max(self.clock, time.perf_counter() - clock)
+
+        asyncio.Handle._run = timed  # type: ignore[method-assign] # noqa: SLF001
+
     async def watch(self) -> None:
         """Look again and again."""
         while True:
@@ -93,11 +105,13 @@ class Turns:
         return {name: round(1000 * seconds, 1) for name, seconds in said.items()}
 
 
-async def serve(given: dict[str, Any], kafka: str) -> None:
+async def serve(given: dict[str, Any], kafka: str, *, single: bool) -> None:
     """Run a simulator until told to end. A line on standard input is answered with the longest turn since the last."""
     configure(LogSettings(level="warning"))
     turns = Turns()
-    watching = asyncio.create_task(turns.watch())
+    if single:
+        turns.time_each()
+    watching = asyncio.create_task(asyncio.sleep(0) if single else turns.watch())
     batch = BatchSettings(connection=KafkaConnection(bootstrap_servers=[kafka]), supplier=SUPPLIER)
     simulator = Simulator(SimulatorSettings(**given), batch=batch)
     await simulator.start()
@@ -191,7 +205,7 @@ async def run(options: argparse.Namespace) -> None:
         }
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, "--serve", json.dumps(given), kafka.server,
+        sys.executable, __file__, *(["--turns"] if options.turns else []), "--serve", json.dumps(given), kafka.server,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -257,11 +271,13 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=1)
     parser.add_argument("--step", type=float, default=60, help="seconds of the physics grid")
     parser.add_argument("--start", default="2026-06-21T09:00:00")
+    parser.add_argument("--turns", action="store_true", help="time each turn by itself, on asyncio's own loop")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         with short_collections(lambda: options.inverters):
-            uvloop.run(serve(json.loads(options.serve[0]), options.serve[1]))
+            run_on = asyncio.run if options.turns else uvloop.run
+            run_on(serve(json.loads(options.serve[0]), options.serve[1], single=options.turns))
     else:
         uvloop.run(run(options))
 

@@ -5,6 +5,7 @@ A bridge that brings data calls `context.announce` and `context.publish`; one th
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from gateway.api.capabilities import HistoryProvider, HistorySink, Sink
@@ -64,8 +65,11 @@ class BridgeSettings(Settings):
     """The root of every bridge's `Settings`: unknown keys are errors."""
 
     @property
-    def roles(self) -> frozenset[str]:
-        """The roles that its origins can have; a rule that names another one is a mistake."""
+    def roles(self) -> frozenset[str] | None:
+        """The roles that its origins can have; a rule that names another one is a mistake.
+
+        None where it is the far side that names them.
+        """
         return frozenset()
 
     @property
@@ -75,6 +79,13 @@ class BridgeSettings(Settings):
 
     def claims(self, gateway_id: str) -> Iterable[Claim]:  # noqa: ARG002 - most need none
         """Return what no other bridge may have. `gateway_id` is `gateway.id`."""
+        return ()
+
+    def conflicts(self, data_dir: Path, name: str) -> Iterable[str]:  # noqa: ARG002 - most keep nothing
+        """Return where these settings and what a bridge of that name keeps in `data_dir` do not fit, each in words.
+
+        Blocks. Raises OSError where that can't be read.
+        """
         return ()
 
 

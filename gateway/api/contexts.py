@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import structlog
 
 from gateway.api.capabilities import HistoryProvider
+from gateway.api.served import CallBudget, RegisterServer
 from gateway.core.balance import Flows, Sheet
 from gateway.core.clock import Clock
 from gateway.core.controller import CallEstimate, Outcome, ResultEffect
@@ -173,6 +174,14 @@ class SinkContext(WritesContext, Protocol):
 
     def history_provider(self, serial: str) -> HistoryProvider | None:
         """Return the bridge that can tell a device's past."""
+        ...
+
+    def register_servers(self) -> Mapping[str, RegisterServer]:
+        """Return the bridges that serve devices as registers, by name."""
+        ...
+
+    def call_budgets(self) -> Mapping[str, CallBudget]:
+        """Return what is left of the calls of each bridge whose calls are limited, by name."""
         ...
 
     @property

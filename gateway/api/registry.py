@@ -130,7 +130,8 @@ class Registry(Generic[T]):
                 raise BrokenPluginError(_failed(entry, what, error)) from error
             raise MissingExtraError(
                 f"{what}: {error.name} is not installed; install sems-gateway[{extra}]: from a checkout, "
-                f"`uv tool install '.[{extra}]'` or `pipx install --force '.[{extra}]'`"
+                f"`uv tool install '.[{extra}]'` or `pipx install --force '.[{extra}]'`; beside the Debian package, "
+                f"sems-gateway-{extra}"
             ) from error
         except Exception as error:
             # Whatever a stranger's module does when it is imported ends no more than itself.

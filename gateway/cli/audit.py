@@ -27,7 +27,7 @@ from gateway.terminal.show import STATE_STYLE
 
 COLUMNS: Final = (
     "time", "serial", "setpoint", "value", "state", "verified", "correction",
-    "reason", "origin", "from", "detail", "id", "seq",
+    "reason", "origin", "from", "detail", "id", "parent", "seq",
 )  # fmt: skip
 ACTION_STYLE: Final = {AuditAction.HALTED: "yellow", AuditAction.DRIFTED: "yellow", AuditAction.RECOVERED: "red"}
 _STYLES: Final[Mapping[str, str]] = {
@@ -35,8 +35,12 @@ _STYLES: Final[Mapping[str, str]] = {
     **{action.value: style for action, style in ACTION_STYLE.items()},
 }
 BREAKS_SHOWN: Final = 10
+DAY: Final = timedelta(days=1)
+_ALL: Final = "`--verify` proves all of it, `--since` shows more."
 _STATE_WIDTH: Final = len("succeeded (unverified)")
 _INDENT: Final = 9
+_BELOW: Final = "  "
+"""Before what a fleet has its members do."""
 _AGO: Final = {"m": "minutes", "h": "hours", "d": "days"}
 _FORMULA: Final = tuple("=+-@\t\r")
 
@@ -57,7 +61,7 @@ class Format(StrEnum):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Which rows to print. All are read: a chain is proved whole."""
+    """Which rows to print."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -65,6 +69,8 @@ class Wanted(msgspec.Struct, frozen=True):
     """A serial number or a pattern."""
     origin: str = "*"
     """A bridge, `bridge/role`, or a pattern of the whole origin."""
+    command: str = ""
+    """The id of a command: its rows, and those of its commands to members."""
 
     def has(self, row: AuditRow) -> bool:
         """Return whether to print a row. One whose time can't be read is printed: it is not what was written."""
@@ -73,6 +79,8 @@ class Wanted(msgspec.Struct, frozen=True):
         except ValueError:
             return True
         if (self.since and moment < self.since) or (self.until and moment >= self.until):
+            return False
+        if self.command and self.command not in (row.id, row.parent):
             return False
         name = row.origin.partition(":")[0]
         origins = row.origin, name, name.partition("/")[0]
@@ -117,6 +125,8 @@ def show(console: Console, rows: Iterable[AuditRow], format_: Format) -> None:
 def verdict(reader: AuditReader) -> str:
     """Return in one line whether the chain holds, how many rows it has, and its head to note elsewhere."""
     rows = f"{reader.rows:,} rows" + (f" after the first {reader.cut.seq:,}, which were cut" if reader.cut.seq else "")
+    if not reader.breaks and reader.start:
+        return f"What was looked at is whole: {rows}, those since row {reader.start:,}; head {reader.head}. {_ALL}"
     if not reader.breaks:
         return f"The audit is whole: {rows}; head {reader.head}"
     places = "1 place" if len(reader.breaks) == 1 else f"{len(reader.breaks):,} places"
@@ -138,7 +148,7 @@ def _fields(row: AuditRow) -> dict[str, object]:
         value = row.value
     fields = (
         row.time, row.serial, row.setpoint, value, row.state, bool(row.verified), bool(row.correction),
-        row.reason, origin, address, row.detail, row.id, row.seq,
+        row.reason, origin, address, row.detail, row.id, row.parent, row.seq,
     )  # fmt: skip
     return {
         name: _clean(field) if isinstance(field, str) else field for name, field in zip(COLUMNS, fields, strict=True)
@@ -160,7 +170,10 @@ def _clean(text: str) -> str:
 
 
 def _table(rows: Iterable[AuditRow], width: int) -> Iterator[str]:
-    """Two lines and more a row: what happened, and below it who asked, why, and the command's id."""
+    """Two lines and more a row: what happened, and below it who asked, why, and the command's id.
+
+    What a fleet has its members do is indented: it lies between the steps of the fleet's own command.
+    """
     day = ""
     for row in rows:
         fields = {name: escaped(str(field)) for name, field in _fields(row).items()}
@@ -170,12 +183,14 @@ def _table(rows: Iterable[AuditRow], width: int) -> Iterator[str]:
             yield f"[bold]{escape(date)}[/] (UTC)"
         what = f"{fields['setpoint']} = {fields['value'].removesuffix('.0')}" if row.setpoint else ""
         about = "  ".join(filter(None, (fields["serial"], what)))
-        yield f"{escape(time[:8])} {_state(row)}" + (f"{_blanks(row)}{escape(about)}" if about else "")
+        below = _BELOW if row.parent else ""
+        yield f"{escape(time[:8])} {below}{_state(row)}" + (f"{_blanks(row)}{escape(about)}" if about else "")
         who = " ".join(filter(None, (fields["origin"], fields["from"])))
         id_ = "" if row.state == AuditAction.CUT else fields["id"]
         why = " · ".join(filter(None, (who, fields["reason"], fields["detail"], id_)))
-        for line in textwrap.wrap(why, max(20, width - _INDENT)):
-            yield f"{'':{_INDENT}}[dim]{escape(line)}[/]"
+        indent = " " * _INDENT + below
+        for line in textwrap.wrap(why, max(20, width - len(indent))):
+            yield f"{indent}[dim]{escape(line)}[/]"
 
 
 def _state(row: AuditRow) -> str:
@@ -198,12 +213,13 @@ def _word(row: AuditRow) -> str:
 def audit(
     config: MaybeConfig = None,
     data_dir: DataDir = None,
-    since: Annotated[str, typer.Option(help="date or RFC 3339 time, UTC; or 30m, 24h, 7d ago")] = "",
+    since: Annotated[str, typer.Option(help="date or RFC 3339 time, UTC; or 30m, 24h, 7d ago; default: 24h")] = "",
     until: Annotated[str, typer.Option(help="the same; up to before it")] = "",
     device: Annotated[str, typer.Option(help="serial number or pattern")] = "*",
     origin: Annotated[str, typer.Option(help="bridge, bridge/role, or a pattern of both with the address")] = "*",
+    command: Annotated[str, typer.Option(metavar="ID", help="only this command, and a fleet's to members")] = "",
     format_: Annotated[Format, typer.Option("--format", "-f", help="how to print it")] = Format.TABLE,
-    verify: Annotated[bool, typer.Option("--verify", help="print only whether it is whole")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="read all of it; print only whether it is whole")] = False,
     noted: Annotated[str, typer.Option(metavar="HEAD", help="a head printed earlier, which must be in it")] = "",
 ) -> None:
     """`sems-gateway audit`."""
@@ -212,10 +228,14 @@ def audit(
         start, end = (moment(text, SystemClock().now()) if text else None for text in (since, until))
     except ValueError as error:
         fail(str(error), EXIT_CONFIG)
-    wanted = Wanted(start, end, device, origin)
+    if not verify and not noted and start is None and not command:
+        start = (end or SystemClock().now()) - DAY
+    wanted = Wanted(start, end, device, origin, command)
     try:
         with AuditReader(target.data_dir / JOURNAL) as reader:
-            rows = (row for row in reader.walk(noted) if not verify and wanted.has(row))
+            rows = (
+                row for row in reader.walk(noted, None if verify or noted else start) if not verify and wanted.has(row)
+            )
             if verify:
                 deque(rows, 0)
             else:

@@ -16,5 +16,5 @@ def check(config: ConfigFile) -> None:
     out.print(f"{config} is in order: {bridges}; {control}", markup=False)
     if short := descriptors.shortage(connections_of(loaded)):
         err.print(f"[yellow]warning:[/] {escape(short)}")
-    for warning in loaded.warnings():
+    for warning in (*loaded.warnings(), *loaded.conflicts()):
         err.print(f"[yellow]warning:[/] {escape(warning)}")

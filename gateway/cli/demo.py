@@ -13,7 +13,10 @@ try:
 except ModuleNotFoundError as missing:
     if missing.name != "confluent_kafka":
         raise
-    fail("the demo has a Kafka cluster too, whose library is not installed; install sems-gateway[demo]")
+    fail(
+        "the demo has a Kafka cluster too, whose library is not installed; install sems-gateway[demo], or beside the "
+        "Debian package sems-gateway-kafka"
+    )
 
 
 def demo(

@@ -52,6 +52,14 @@ COMMANDS: Final = {
         "Stop all control: no new command is taken, none that waits leaves; dead-man's timers go on. Outlives restarts."
     ),
     "resume": "Let commands in again after a halt.",
+    "backup": (
+        "Write configuration and data_dir into one file, also while the gateway runs. Passwords and keys stay out "
+        "unless asked for."
+    ),
+    "restore": (
+        "Put a backup in place, here or on another machine. None of its commands and timers is carried out; control "
+        "stays halted until `resume`."
+    ),
     "interfaces": "Print the interfaces of SEMS, their fields, and how far each line can be relied on.",
     "history": (
         "Write a device's past into a file, within the call budget; the same command goes on where it was stopped."
@@ -64,7 +72,7 @@ COMMANDS: Final = {
     "demo": "See it work: simulator, MQTT broker, Modbus server and gateway, all on this machine.",
 }
 """Command → its help. It is the function of that name in the module of that name."""
-ELSEWHERE: Final = {"resume": "halt"}
+ELSEWHERE: Final = {"resume": "halt", "restore": "backup"}
 """Command → its module, where that has another name."""
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 import typer
@@ -15,7 +15,7 @@ from rich.table import Table
 from gateway.bridges.local import HungUpError, NotRunningError
 from gateway.bridges.local.protocol import Inventory
 from gateway.bridges.modbus import ModbusSettings
-from gateway.bridges.modbus.units import Place, UnitBook, UnitsError, units_path
+from gateway.bridges.modbus.units import SUFFIX, Place, UnitBook, UnitsError, units_path
 from gateway.cli.config import DataDir, MaybeConfig, load, target_of
 from gateway.cli.loop import run_on_loop
 from gateway.cli.output import fail, out
@@ -24,8 +24,6 @@ from gateway.core import good_once
 from gateway.core.bad_json import BAD_JSON
 from gateway.core.model import DeviceState, iso
 from gateway.run.data_dir import DataDirError, HeldError, hold
-
-SUFFIX: Final = units_path(Path(), "").name
 
 
 class UnitRefusedError(Exception):
@@ -80,6 +78,25 @@ def free_unit(data_dir: Path, serial: str, pinned: Iterable[str] = ()) -> list[K
     return had
 
 
+def move_unit(data_dir: Path, serial: str, to: str) -> list[Kept]:
+    """Give the units of a device to another one, while no gateway runs. Returns them. Raises as `free_unit` does."""
+    try:
+        lock = hold(data_dir)
+    except HeldError:
+        raise UnitRefusedError(
+            f"a gateway runs with data_dir {data_dir}, and serves the unit; stop it, move the unit, and start it again"
+        ) from None
+    try:
+        had = _kept_for(data_dir, serial)
+        for one in had:
+            book = _book(data_dir, one.bridge)
+            book.load()
+            book.move(serial, to)
+    finally:
+        os.close(lock)
+    return had
+
+
 def _kept_for(data_dir: Path, serial: str) -> list[Kept]:
     had = [one for one in kept_units(data_dir) if one.serial == serial]
     if not had:
@@ -123,6 +140,14 @@ def units(
     free: Annotated[
         str, typer.Option("--free", metavar="SN", help="give a device's unit back, while no gateway runs")
     ] = "",
+    move: Annotated[
+        tuple[str, str],
+        typer.Option(
+            "--move",
+            metavar="OLD NEW",
+            help="give the unit of a device to the one it was swapped for, while no gateway runs",
+        ),
+    ] = ("", ""),
 ) -> None:
     """`sems-gateway units`."""
     target = target_of(config, data_dir)
@@ -133,6 +158,11 @@ def units(
             had = free_unit(target.data_dir, free, {sn for own in modbus.values() for sn in own.units})
             places = ", ".join(str(one.place.unit) for one in had)
             out.print(f"{free} has no unit any more; it had unit {places}", markup=False)
+            return
+        if move[0]:
+            moved = move_unit(target.data_dir, *move)
+            places = ", ".join(str(one.place.unit) for one in moved)
+            out.print(f"{move[1]} has unit {places} now; {move[0]} has none", markup=False)
             return
         kept = kept_units(target.data_dir)
     except (UnitRefusedError, DataDirError, OSError) as error:

@@ -9,6 +9,7 @@ that still waits is superseded by a newer one for the same setpoint.
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
@@ -19,6 +20,7 @@ from gateway.commands.drift import Drift
 from gateway.commands.executor import CommandExecutor
 from gateway.commands.lane import Entry
 from gateway.commands.memory import SetpointMemory
+from gateway.commands.policy.halt import HaltError
 from gateway.commands.policy.policy import Policy, Refusal, RequestBatch
 from gateway.commands.renew import Renewal
 from gateway.commands.steps import Steps
@@ -28,7 +30,7 @@ from gateway.commands.wear import Wear, spent
 from gateway.core.clock import Clock, Moment
 from gateway.core.controller import CallEstimate, Controller, Outcome, ResultEffect
 from gateway.core.metrics import COMMANDS
-from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason, Snapshot, Value
+from gateway.core.model import GATEWAY, Command, CommandEvent, CommandState, Origin, Reason, Snapshot, Value
 from gateway.core.points import SETPOINTS, BadValueError
 from gateway.core.router import Router
 from gateway.core.verdict import Examiners, Verdict
@@ -55,6 +57,8 @@ class Dispatcher:
         self._submitted: list[tuple[tuple[Command, ...], asyncio.Future[list[CommandEvent]]]] = []
         """What has come in this turn of the loop."""
         self._seen: Moment | None = None
+        self._is_loaded = False
+        """Whether what the journal has was read."""
         self._trusted = False
         self._steps = Steps(router, journal, clock)
         self._timers = Timers(journal, clock, self.trust)
@@ -88,20 +92,41 @@ class Dispatcher:
     async def start(self) -> None:
         """Take up what the journal says was promised. Open commands stay there while all one has is a copy of it."""
         self._executor.start()
+        self._journal.reopened = self._take_up_rest
+        await self._halt_for_loss()
+        try:
+            await self._load()
+        except JournalError as error:
+            if not self._journal.is_copy:
+                raise
+            log.error("what was promised can't be read yet", error=str(error))
+        kept = [] if self._journal.is_copy else await self._journal.open_commands()
+        await self._executor.take_up(kept)
+        self._timers.start()
+
+    async def _load(self) -> None:
+        self._is_loaded = False
         self.trust.begin(await self._journal.last_word())
         await self.memory.load()
         self._renewal.load()
         await self.wear.load()
-        self._journal.reopened = self._take_up_rest
-        kept = [] if self._journal.is_copy else await self._journal.open_commands()
         # A command that ends takes its timer away; so timers are known, and held, before the first one can.
         await self._timers.load()
-        await self._executor.take_up(kept)
-        self._timers.start()
+        self._is_loaded = True
 
     async def _take_up_rest(self) -> None:
         """Take up the open commands of a journal that can be written only now."""
+        await self._halt_for_loss()
+        if not self._is_loaded:
+            await self._load()
+            self._timers.look()
         await self._executor.take_up(await self._journal.open_commands())
+
+    async def _halt_for_loss(self) -> None:
+        """Keep control closed until a person acts, where a promise may be lost: nobody else knows what holds now."""
+        if self._journal.lost:
+            with suppress(HaltError):  # told in the log, and halted it is
+                await self._policy.halting.halt(GATEWAY, f"{self._journal.lost}; look at what is set, then resume")
 
     async def stop(self) -> None:
         """Stop where things stand; the journal knows what goes on at the next start.

@@ -39,8 +39,10 @@ from gateway.core.controller import (
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
 from gateway.core.metrics import COMMAND_SECONDS, COMMANDS
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason
+from gateway.core.places import PLACES, Places
 from gateway.core.points import LEADERS, SETPOINTS
 from gateway.core.router import Router
+from gateway.core.tasks import all_of
 from gateway.core.verdict import Foretold
 from gateway.journal import writes
 from gateway.journal.journal import Journal, JournalError, OpenCommand
@@ -98,6 +100,8 @@ class CommandExecutor:
         self.ends.wake = self.wake
         steps.ended = self._ended
         self._lanes: dict[LaneKey, Lane] = {}
+        self._places = Places(self._start_lane)
+        """For lanes that have only commands of fleets: they begin when there is a place, until something has left."""
         self._stopped = False
 
     def use(self, controllers: Mapping[str, Controller]) -> None:
@@ -114,6 +118,7 @@ class CommandExecutor:
     async def stop(self) -> None:
         """Stop where things stand. What is added from now on stays in the journal."""
         self._stopped = True
+        self._places.close()
         workers = [lane.worker for lane in self._lanes.values() if lane.worker is not None]
         for task in workers:
             task.cancel()
@@ -131,8 +136,18 @@ class CommandExecutor:
         if entry.is_revert and first is not entry and first.outcome is None and first.waiting is not None:
             # Nobody waits for a result while a device stands as its dead man left it.
             first.hear(Outcome(CommandState.UNKNOWN, "no result came before its dead-man's timer ran out"))
-        if lane.worker is None:
-            lane.worker = asyncio.create_task(self._run(entry.lane, lane), name=f"commands {'/'.join(entry.lane)}")
+        if not entry.command.bulk:
+            self._start_lane(entry.lane)
+        elif lane.worker is None and first is entry:
+            self._places.enter(entry.lane)
+
+    def _start_lane(self, key: LaneKey) -> None:
+        """Have a lane's commands carried out, unless that is so already, or there is none any more."""
+        lane = self._lanes.get(key)
+        if lane is None or lane.worker is not None:
+            self._places.leave(key)
+        else:
+            lane.worker = asyncio.create_task(self._run(key, lane), name=f"commands {'/'.join(key)}")
 
     def foretell(self, command: Command) -> Foretold | None:
         """Return what a command would come to that is shared out; None for any other."""
@@ -191,7 +206,7 @@ class CommandExecutor:
         if len(requests) > 1:
             with suppress(JournalError):  # perhaps for a text of one of them, so each by itself then
                 return await self._accept_together(requests)
-        return list(await asyncio.gather(*map(self.accept, requests)))
+        return await all_of(map(self.accept, requests))
 
     async def _accept_together(self, requests: Sequence[Sequence[Entry]]) -> list[list[CommandEvent]]:
         every = [entry for entries in requests for entry in entries]
@@ -301,7 +316,13 @@ class CommandExecutor:
         return await self._steps.owned(self._cancel_all(entries, by))
 
     async def _cancel_all(self, entries: list[Entry], by: Origin) -> int:
-        return sum(await asyncio.gather(*(self._cancel(entry, by) for entry in entries)))
+        count = 0
+        # Few at a time, as they are carried out; but none of the rest leaves meanwhile.
+        with self._places.held():
+            for first in range(0, len(entries), PLACES):
+                some = entries[first : first + PLACES]
+                count += sum(await all_of(self._cancel(entry, by) for entry in some))
+        return count
 
     async def _cancel(self, entry: Entry, by: Origin) -> bool:
         async with entry.moving:
@@ -353,9 +374,11 @@ class CommandExecutor:
                 lane.entries.remove(entry)
                 lane.drop_ended()
         del self._lanes[key]
+        self._places.leave(key)
 
     async def _rest(self, lane: Lane, entry: Entry, seconds: float) -> None:
         """Wait before the next try; not in front of others, for a command that has ended, nor past its expiry."""
+        self._places.leave(entry.lane)
         lane.drop_ended()
         if entry in lane.entries:
             await lane.pause(min(seconds, max(RETRY_FIRST, entry.remaining(self._clock.moment()))))
@@ -448,6 +471,7 @@ class CommandExecutor:
             if entry.old and not entry.is_revert and not self._trust.known:
                 # The machine was started since, and nobody knows yet what time it is.
                 trouble = "it is not known what time it is since the machine was started"
+                self._places.leave(entry.lane)
                 await lane.pause(min(CLOCK_LOOK, max(0.0, entry.remaining(self._clock.moment()))))
                 continue
             if self._is_refresh(entry):
@@ -467,6 +491,7 @@ class CommandExecutor:
                 except NotSentError as error:
                     trouble, retry_after = str(error) or trouble, error.retry_after or 0.0
             else:
+                self._places.leave(entry.lane)
                 await lane.pause(min(max(pause, retry_after), entry.remaining(self._clock.moment())))
                 pause = min(pause * 2, MAX_RETRY_SECONDS)
 
@@ -477,6 +502,7 @@ class CommandExecutor:
             return True
         entry.paced = controller
         turn = controller.turn(entry.command)
+        self._places.leave(entry.lane)  # the controller bounds how many leave
         if not turn.done():
             await lane.pause(entry.remaining(self._clock.moment()), turn)
         return turn.done() and not turn.cancelled()
@@ -550,6 +576,7 @@ class CommandExecutor:
     async def _await_result(self, entry: Entry) -> Outcome:
         """Ask what became of a command until somebody knows or tells, for as long as its controller needs at most."""
         trouble = "no result came in time"
+        self._places.leave(entry.lane)
         try:
             async with asyncio.timeout(
                 self._result_within.get(entry.controller or "", RESULT_TIMEOUT)

@@ -16,8 +16,8 @@ CONTAINER_SECRETS: Final = Path("/run/secrets")
 
 def warnings(file: Path, secrets: Iterable[Path], settings: Iterable[BaseModel]) -> Iterator[str]:
     """Yield a sentence, with its remedy, for each file that others can read: configuration, secrets and keys."""
-    keys = [path for one in settings for path in _keys(one)]
-    for path in dict.fromkeys(one.absolute() for one in (file, *secrets, *keys)):
+    private = [path for one in settings for path in keys(one)]
+    for path in dict.fromkeys(one.absolute() for one in (file, *secrets, *private)):
         try:
             mode = _too_much(path)
         except OSError:  # gone since it was read
@@ -60,7 +60,7 @@ def _passable(directory: Path) -> bool:
     return bool(directory.stat().st_mode & 0o011)
 
 
-def _keys(value: object) -> Iterator[Path]:
+def keys(value: object) -> Iterator[Path]:
     """Yield the private keys that settings name, however deep."""
     if isinstance(value, BaseModel):
         fields = dict(value)
@@ -68,10 +68,10 @@ def _keys(value: object) -> Iterator[Path]:
         if (key := next(named, None)) is not None:
             yield key
         for one in fields.values():
-            yield from _keys(one)
+            yield from keys(one)
     elif isinstance(value, dict):
         for one in value.values():
-            yield from _keys(one)
+            yield from keys(one)
     elif isinstance(value, list | tuple):
         for one in value:
-            yield from _keys(one)
+            yield from keys(one)

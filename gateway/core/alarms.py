@@ -12,6 +12,7 @@ import structlog
 from gateway.core import files
 from gateway.core.bad_json import BAD_JSON
 from gateway.core.clock import Clock
+from gateway.core.kept_file import restored
 from gateway.core.model import Alarm, Severity, Value, iso
 
 FILE: Final = "alarms.json"
@@ -165,7 +166,7 @@ class Alarms:
         """
         self._path = directory / FILE
         try:
-            found = files.read(self._path, _File, FORMAT)
+            found = restored(self._path, _File, log, FORMAT)
         except FileNotFoundError:
             return
         except (OSError, *BAD_JSON) as error:
@@ -221,7 +222,7 @@ class Alarms:
 
 
 def _write(path: Path, file: _File) -> None:
-    files.replace(path, msgspec.json.encode(file) + b"\n")
+    files.keep(path, msgspec.json.encode(file) + b"\n")
 
 
 def _named(alarm: Alarm, serial: str) -> Alarm:

@@ -1,5 +1,8 @@
 """Our own files: for nobody else to read, and replaced whole: after a crash the old one or the new one is there.
 
+What a disk promised it may have lost after a power cut. So a file whose loss would be felt is there twice: beside it is
+what it held before, and that serves where the file itself is damaged or gone.
+
 What another user of the machine can open, he can hold: a lock on it, and we would wait. So every file is made by this
 user alone (0600, in a directory 0700), never through a link that somebody else put there, and no lock is waited for
 without a limit.
@@ -7,14 +10,17 @@ without a limit.
 
 import fcntl
 import os
+import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
+
+from gateway.core.bad_json import BAD_JSON
 
 T = TypeVar("T")
 
@@ -61,14 +67,73 @@ def _owned(descriptor: int, path: Path) -> int:
 
 
 def read(path: Path, type_: type[T], version: int | None) -> T:
-    """Return what a JSON file of ours holds. Raises OSError, FileNotFoundError where there is none, or of BAD_JSON.
+    """Return what a JSON file of ours holds, and where it is damaged or gone, what it held before.
 
-    `version` is the format that its field of this name must say; None for a type that has no such field.
+    `version` is the format that its field of this name must say; None for a type that has no such field. Raises
+    OSError, FileNotFoundError where there is none, or of BAD_JSON.
     """
-    found = msgspec.json.decode(path.read_bytes(), type=type_)
+    return whole(path, lambda data: decoded(data, type_, version)).value
+
+
+def decoded(data: bytes, type_: type[T], version: int | None) -> T:
+    """Return what a JSON file of ours holds. Raises of BAD_JSON."""
+    found = msgspec.json.decode(data, type=type_)
     if (said := getattr(found, "version", None)) != version:
         raise msgspec.ValidationError(f"format {said}, this gateway knows {version}")
     return found
+
+
+class Whole(NamedTuple, Generic[T]):
+    """What a file holds, or held before."""
+
+    value: T
+    trouble: str
+    """Why the file itself does not serve; "" where it does."""
+
+
+def whole(path: Path, decode: Callable[[bytes], T]) -> Whole[T]:
+    """Return what a file holds by `decode`, which raises of BAD_JSON; where it does not, what it held before.
+
+    Raises the trouble of the file itself where both are damaged or gone.
+    """
+    try:
+        return Whole(decode(path.read_bytes()), "")
+    except (FileNotFoundError, *BAD_JSON) as error:
+        try:
+            before = decode(old(path).read_bytes())
+        except (OSError, *BAD_JSON):
+            raise error from None
+        return Whole(before, "it is gone" if isinstance(error, FileNotFoundError) else str(error))
+
+
+def old(path: Path) -> Path:
+    """Return where it stands what a file held before."""
+    return path.with_name(path.name + ".old")
+
+
+def put_aside(path: Path) -> Path:
+    """Give a damaged file another name, so that it never becomes what was there before; return it."""
+    aside = path.with_name(path.name + ".damaged")
+    with suppress(OSError):
+        path.replace(aside)
+    return aside
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Do as `replace`, and let stand beside it what the file held before. Raises OSError."""
+    make_directory(path.parent)
+    with suppress(FileNotFoundError):
+        new = path.with_name(path.name + ".old.new")
+        new.unlink(missing_ok=True)
+        try:
+            os.link(path, new, follow_symlinks=False)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without links: for a moment the old one alone is there, and it serves
+            path.replace(old(path))
+        else:
+            new.replace(old(path))
+    replace(path, data)
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -80,11 +145,35 @@ def replace(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the disk has which files a directory has. Raises OSError."""
+    directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Do as `replace` with what another file has, however much that is. Raises OSError."""
+    make_directory(target.parent)
+    new = target.with_name(target.name + ".new")
+    with os.fdopen(_made_anew(new), "wb") as file, source.open("rb") as had:
+        shutil.copyfileobj(had, file, 1 << 20)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(target)
+    sync_directory(target.parent)
+
+
+def mend(path: Path) -> None:
+    """Put a damaged file aside, and what it held before in its place. What a disk refuses is not done."""
+    put_aside(path)
+    with suppress(OSError):
+        replace(path, old(path).read_bytes())
 
 
 @contextmanager

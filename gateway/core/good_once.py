@@ -88,7 +88,7 @@ def read(directory: Path) -> dict[str, datetime]:
 
 def write(directory: Path, since: dict[str, datetime]) -> None:
     """Replace the file. Raises OSError."""
-    files.replace(directory / FILE, _encoded(since))
+    files.keep(directory / FILE, _encoded(since))
 
 
 def _encoded(since: dict[str, datetime]) -> bytes:

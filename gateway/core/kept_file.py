@@ -12,8 +12,24 @@ from gateway.core.bad_json import BAD_JSON
 T = TypeVar("T")
 
 
+def restored(path: Path, type_: type[T], log: structlog.stdlib.BoundLogger, version: int | None = None) -> T:
+    """Return what a file that is ours to write holds; see `files.read`, which says what it raises too.
+
+    A damaged one is put aside; where what it held before serves, that is logged. Blocks.
+    """
+    try:
+        found = files.whole(path, lambda data: files.decoded(data, type_, version))
+    except BAD_JSON:
+        files.put_aside(path)
+        raise
+    if found.trouble:
+        log.warning("a file was damaged; what it held before serves", file=str(path), error=found.trouble)
+        files.mend(path)
+    return found.value
+
+
 class KeptFile(Generic[T]):
-    """Read at the start, and replaced whole whenever what it keeps has changed."""
+    """Read at the start, and replaced whole whenever what it keeps has changed; what it was stays beside it."""
 
     def __init__(
         self,
@@ -40,7 +56,7 @@ class KeptFile(Generic[T]):
     def read(self) -> T | None:
         """Return what it holds; None where there is none, or a damaged one, which is logged. Blocks."""
         try:
-            return files.read(self.path, self._type, self._version)
+            return restored(self.path, self._type, self._log, self._version)
         except FileNotFoundError:
             return None
         except (OSError, *BAD_JSON) as error:
@@ -56,7 +72,7 @@ class KeptFile(Generic[T]):
         """Do the same; blocks."""
         before, self.works = self.works, True
         try:
-            files.replace(self.path, data)
+            files.keep(self.path, data)
         except OSError as error:
             self.works = False
             if before:

@@ -272,7 +272,9 @@ GATEWAY: Final = Origin("gateway")
 """The gateway itself, in the audit."""
 REVERT: Final = Origin("revert")
 """How people see who sends what a dead-man's timer falls back to. What it may do hangs on `Command.is_revert` alone."""
-RESERVED: Final = frozenset({"cli", "fleet", "limit", GATEWAY, REVERT})
+FLEET: Final = "fleet"
+"""Who commands members: `fleet/<name>:<id of the fleet's own command>`."""
+RESERVED: Final = frozenset({"cli", FLEET, "limit", GATEWAY, REVERT})
 """Names that no bridge of a configuration may have: who commands under them is somebody else."""
 
 
@@ -315,14 +317,24 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     revert_after: float | None = None
     """Dead-man's timer, seconds: not refreshed by then, `revert_value` is sent."""
     revert_value: Value = None
-    parent: str = ""
-    """Id of the command of a fleet of which this one carries out a part."""
     is_revert: bool = False
     """A dead-man's timer sends it: it is not judged again, and no halt holds it back."""
+    bulk: bool = False
+    """One of a command for many devices: it lets others go ahead."""
 
     def __post_init__(self) -> None:
         if type(self.origin) is not Origin:
             msgspec.structs.force_setattr(self, "origin", Origin(self.origin))
+
+    @property
+    def parent(self) -> str:
+        """Id of the command of a fleet of which this one carries out a part; "" for none."""
+        return parent_of(self.origin)
+
+
+def parent_of(origin: Origin) -> str:
+    """Return the id of the command of a fleet on whose behalf somebody asks; "" for none."""
+    return origin.detail if origin.bridge == FLEET else ""
 
 
 def encode_command(command: Command) -> bytes:

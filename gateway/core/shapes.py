@@ -17,7 +17,7 @@ def step(event: CommandEvent) -> dict[str, Any]:
     """Return one step of a command.
 
     `verified` is there of a success: whether the value was read back. `correction` is there, and true, of what became
-    known after the end.
+    known after the end. `parent` is there of a command to a member: the id of the fleet's.
     """
     command = event.command
     body: dict[str, Any] = {
@@ -35,6 +35,8 @@ def step(event: CommandEvent) -> dict[str, Any]:
         body["verified"] = event.verified
     if event.correction:
         body["correction"] = True
+    if command.parent:
+        body["parent"] = command.parent
     return body
 
 

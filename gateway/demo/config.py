@@ -73,6 +73,7 @@ bridges:
   web:
     type: web
     port: {web_port}
+    recent: 300   # the sun moves 30 times as fast here: as many minutes show more than two hours of it
     tokens: {{demo: {{token: {web_token}, write: true}}}}
 
 control:

@@ -13,8 +13,10 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason, Value
+from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason, Value, parent_of
 
+AFTER_RECOVERED: Final = 10
+"""Rows that can be written between a recovery and the halt that comes of it, with many to spare."""
 GENESIS: Final = bytes(32)
 """What stands for the hash before the first row."""
 COLUMNS: Final = "seq, time, state, serial, setpoint, value, reason, origin, detail, id, verified, correction"
@@ -97,6 +99,11 @@ class AuditRow(msgspec.Struct, frozen=True, array_like=True):
     def moment(self) -> datetime:
         """The time as one. Raises ValueError where it is none."""
         return datetime.fromisoformat(self.time)
+
+    @property
+    def parent(self) -> str:
+        """Id of the command of a fleet of which this one carries out a part; "" for none."""
+        return parent_of(Origin(self.origin))
 
     @property
     def plain_value(self) -> Value:
@@ -184,6 +191,30 @@ def head(db: sqlite3.Connection) -> Head:
     """Return the newest row's number and hash, or those of the last row cut where all are."""
     newest = db.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
     return Head(*(newest or db.execute("SELECT seq, hash FROM audit_cut").fetchone()))
+
+
+def ends_whole(db: sqlite3.Connection) -> bool:
+    """Return whether the newest row follows on from the one before it, or from what was cut."""
+    cut = db.execute("SELECT seq, hash FROM audit_cut").fetchone()
+    rows = db.execute(f"SELECT {COLUMNS}, hash FROM audit ORDER BY seq DESC LIMIT 2").fetchall()  # noqa: S608 - constants
+    heads = [*((fields[0], digest) for *fields, digest in rows), *([cut] if cut else [])][:2]
+    if not cut or not all(type(seq) is int and type(digest) is bytes for seq, digest in heads):
+        return False
+    if not rows:
+        return True
+    *fields, digest = rows[0]
+    try:
+        return bool(fields[0] == heads[1][0] + 1 and chained(heads[1][1], AuditRow(*fields)) == digest)
+    except UnicodeEncodeError:
+        return False
+
+
+def is_recovered(db: sqlite3.Connection) -> bool:
+    """Return whether of the newest rows one says that something was lost, and none after it of a halt."""
+    for (state,) in db.execute("SELECT state FROM audit ORDER BY seq DESC LIMIT ?", (AFTER_RECOVERED,)):
+        if state in (AuditAction.RECOVERED, AuditAction.HALTED, AuditAction.RESUMED):
+            return bool(state == AuditAction.RECOVERED)
+    return False
 
 
 def append(db: sqlite3.Connection, last: Head, row: AuditRow) -> Head:

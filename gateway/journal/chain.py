@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -44,6 +45,8 @@ class AuditReader:
         """After the walk: number and hash of the newest row."""
         self.cut = Head(0, audit.GENESIS)
         """After the walk: the last row that retention has cut."""
+        self.start = 0
+        """Number of the row before the first that was looked at; 0 where all were."""
         self._database: sqlite3.Connection | None = None
 
     def __enter__(self) -> Self:
@@ -65,10 +68,11 @@ class AuditReader:
     ) -> None:
         self._close()
 
-    def walk(self, noted: str = "") -> Iterator[AuditRow]:
+    def walk(self, noted: str = "", since: datetime | None = None) -> Iterator[AuditRow]:
         """Return all rows that can be read; what does not fit is in `breaks` afterwards.
 
-        `noted` is a head that was printed earlier, `number:hash` or the hash alone: it must be in the chain.
+        `noted` is a head that was printed earlier, `number:hash` or the hash alone: it must be in the chain. With
+        `since` it begins at the first row of that time, without reading what is before, and proves no more.
         """
         # Before the rows: a gateway that runs may be ahead of it by the time they are read, never behind.
         last_noted = HeadFile(self.path).read()
@@ -79,6 +83,8 @@ class AuditReader:
         cut_told: Head | None = None
         began = False
         try:
+            if since is not None:
+                self.head, began = self._before(audit.stamp(since)), True
             while chunk := self._chunk():
                 cut, rows = chunk
                 if not began or cut.seq > self.head.seq:  # what was to come next was cut while this was read
@@ -102,7 +108,7 @@ class AuditReader:
         self._ends_well(cut_told, awaited, found=found, noted=noted)
 
     def _ends_well(self, cut_told: Head | None, awaited: dict[int, bytes], *, found: bool, noted: str) -> None:
-        if self.cut.seq and cut_told != self.cut:
+        if self.cut.seq and cut_told != self.cut and not self.start:
             self._broken(0, f"rows up to {self.cut.seq} are gone, and no row of the audit says that they were cut")
         for seq in awaited:
             if seq > self.head.seq:
@@ -111,6 +117,29 @@ class AuditReader:
                 )
         if not found:
             self._broken(0, f"the hash that was noted, {noted}, is in none of its rows")
+
+    def _before(self, since: str) -> Head:
+        """Return the row before the first of a time or later. Rows are in order of time, but for clocks set back."""
+        database = self._opened()
+        cut = Head(*database.execute("SELECT seq, hash FROM audit_cut").fetchone())
+        low, high = cut.seq, audit.head(database).seq + 1
+        while low < high:
+            middle = (low + high) // 2
+            row = database.execute("SELECT time FROM audit WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)).fetchone()
+            if row is None or str(row[0]) >= since:
+                high = middle
+            else:
+                low = middle + 1
+        before = database.execute(
+            "SELECT seq, hash FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT 1", (low,)
+        ).fetchone()
+        self.start = before[0] if before else 0
+        return Head(*before) if before else cut
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise JournalError("the command journal is not open")
+        return self._database
 
     def _checked(self, raw: tuple[Any, ...]) -> AuditRow | None:
         """Return a row that follows on from the head, and make it the head."""
@@ -133,18 +162,17 @@ class AuditReader:
 
     def _chunk(self) -> tuple[Head, list[tuple[Any, ...]]]:
         """Read what was cut and the next rows, of one moment."""
-        if self._database is None:
-            raise JournalError("the command journal is not open")
-        self._database.execute("BEGIN")
+        database = self._opened()
+        database.execute("BEGIN")
         try:
-            cut = Head(*self._database.execute("SELECT seq, hash FROM audit_cut").fetchone())
+            cut = Head(*database.execute("SELECT seq, hash FROM audit_cut").fetchone())
             after = max(self.head.seq, cut.seq)
-            rows = self._database.execute(
+            rows = database.execute(
                 f"SELECT {COLUMNS}, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT {CHUNK}",  # noqa: S608 - constants
                 (after,),
             ).fetchall()
         finally:
-            self._database.execute("ROLLBACK")
+            database.execute("ROLLBACK")
         return cut, rows
 
     def _broken(self, seq: int, what: str) -> None:

@@ -84,7 +84,7 @@ def code_of(error: Exception) -> str:
 
 def is_damage(error: Exception) -> bool:
     """Return whether an error says that the file's content is not what was written."""
-    return code_of(error).startswith("SQLITE_CORRUPT")
+    return code_of(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -92,6 +92,7 @@ def connect(path: Path) -> sqlite3.Connection:
     files.create(path)
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY)
     try:
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a file that is new
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA journal_size_limit = 10000000")
@@ -103,7 +104,8 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def read_only(path: Path) -> sqlite3.Connection:
     """Open a file that may be damaged, and change nothing of it. What is no text comes back as what can be shown."""
-    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY)
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    database = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY)
     database.text_factory = lambda text: text.decode("utf-8", "replace")
     return database
 

@@ -6,6 +6,7 @@ on one thread of its own and what reads on another; writes that arrive while a c
 
 import asyncio
 import json
+import math
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,10 @@ T = TypeVar("T")
 
 OWING: Final = 2.0
 """Seconds that what is owing waits for the disk."""
+CHECK_AFTER: Final = 5.0
+"""Seconds from the start until a check begins that takes long: the doors open first."""
+TOLD_EVERY: Final = 10.0
+"""Seconds between two words of how far it has come."""
 REOPEN: Final = 15.0
 """Seconds between tries to open a journal that could not be written at the start."""
 RETRY: Final = 5.0
@@ -96,7 +101,7 @@ class Journal:
         self._failing = False
         self._resting = False
         """Whether rows that nobody waits for wait for the alarm, or for somebody's write, after one failed."""
-        self._next_cut = 0.0
+        self._next_cut = math.inf  # until it is open
         self._committer: asyncio.Task[None] | None = None
         self._timer = Timer(self._awake)
         self._asked: list[tuple[str, asyncio.Future[CommandEvent | None]]] = []
@@ -107,8 +112,15 @@ class Journal:
         """Open or create the file. Raises JournalError saying what to do.
 
         One that is there and can't be written, e.g. because its card has died, is read as far as that goes: what was
-        promised is known then, nothing new is taken, and it is tried again until it can be written.
+        promised is known then, nothing new is taken, and it is tried again until it can be written. So it is with one
+        that is large and was not closed in good order: it is checked while the gateway runs.
         """
+        if await self._on(self._writing, self._store.needs_long_look):
+            await self._on(self._writing, self._store.open_unchecked)
+            self._trouble = "the command journal is being checked, for it was not closed in good order"
+            log.warning("control is closed while the command journal is checked: it was not closed in good order")
+            self._reopening = asyncio.create_task(self._open_again(CHECK_AFTER), name="journal check")
+            return
         try:
             await self._open()
         except DiskError as error:
@@ -116,15 +128,21 @@ class Journal:
                 raise
             self._trouble = str(error)
             log.error("control is closed: the command journal can't be written", error=self._trouble)
-            self._reopening = asyncio.create_task(self._open_again(), name="journal reopening")
+            self._reopening = asyncio.create_task(self._open_again(REOPEN), name="journal reopening")
 
-    async def _open_again(self) -> None:
+    async def _open_again(self, after: float) -> None:
         while self._trouble:
-            await asyncio.sleep(REOPEN)
+            await asyncio.sleep(after)
+            after = REOPEN
+            opening = asyncio.create_task(self._open(), name="journal open")
+            while not (await asyncio.wait({opening}, timeout=TOLD_EVERY))[0]:
+                log.info("the command journal is being checked; control stays closed", progress=self._store.progress)
             try:
-                await self._open()
+                await opening
             except JournalError as error:
-                log.debug("the command journal still can't be written", error=str(error))
+                if self._trouble != str(error):
+                    log.error("the command journal can't be written; control stays closed", error=str(error))
+                self._trouble = str(error)
                 continue
             self._trouble = ""
             log.info("the command journal can be written again; control is open")
@@ -136,11 +154,22 @@ class Journal:
     @property
     def trouble(self) -> str:
         """Why nothing can be written, in words; "" where all is well."""
-        return self._trouble
+        progress = self._store.progress
+        return f"{self._trouble}: {progress}" if self._trouble and self.is_copy and progress else self._trouble
+
+    @property
+    def lost(self) -> str:
+        """What is missing of what was written, or was damaged, as far as it was found; "" where nothing was."""
+        return f"of the command journal, {self._store.lost}" if self._store.lost else ""
+
+    @property
+    def can_be_read(self) -> bool:
+        """Whether what was written can be read. Where it can't, `reopened` is called once it can."""
+        return self._store.can_be_read
 
     @property
     def is_copy(self) -> bool:
-        """Whether it is read from a copy, for the file itself could not be written at the start and still can't be."""
+        """Whether it is only read, for the file could not be opened to be written at the start, and still can't be."""
         return self._reopening is not None and not self._reopening.done()
 
     @property
@@ -156,6 +185,7 @@ class Journal:
 
     async def close(self) -> None:
         """Finish what waits and close the file."""
+        self._store.interrupt()
         if self._reopening is not None:
             self._reopening.cancel()
             await asyncio.gather(self._reopening, return_exceptions=True)
@@ -418,13 +448,15 @@ class Journal:
 
     def _say(self, error: Exception | None) -> None:
         """Log when it begins to fail and when that is over."""
+        if self.is_copy:
+            self._resting = error is not None
+            return
         if error is not None and not self._failing:
             log.error("the command journal can't be written; nothing new is accepted until it can", error=str(error))
         elif error is None and self._failing:
             log.info("the command journal can be written again")
         self._failing = self._resting = error is not None
-        if not self.is_copy:
-            self._trouble = str(error) if error is not None else ""
+        self._trouble = str(error) if error is not None else ""
 
     def _wake_up(self) -> None:
         """Set the alarm for what has to be written later without anybody waiting for it."""

@@ -6,10 +6,12 @@ unknown. Dead-man's timers go on: a revert too many does less harm than one that
 """
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import msgspec
@@ -18,13 +20,16 @@ from gateway.core.controller import Outcome
 from gateway.core.model import GATEWAY, Command, CommandState, Origin, Value, custom, decode_command, encode_command
 from gateway.journal import audit
 from gateway.journal.audit import COLUMNS, AuditAction, AuditRow, Note
-from gateway.journal.file import OF_STEPS, beside, connect, create, read_only
+from gateway.journal.file import OF_STEPS, beside, code_of, connect, create, read_only
 from gateway.journal.sound import fits
 
 WHY: Final = "the journal was damaged, so nobody can say whether this was carried out"
 LATEST: Final = 100_000
 """Rows of the audit that are compared with the commands after a crash. What is open came within them."""
 _RESCUED: Final = ".rescued"
+_REPAIRED: Final = ".repaired"
+PAGE: Final = 4096
+"""Bytes of a page of SQLite's: https://sqlite.org/fileformat.html"""
 _COMMAND: Final = "id, body, state, controller, receipt, serial, outcome"
 _REVERT: Final = "serial, setpoint, value, due"
 _MORE: Final = {"writes": "serial, setpoint, life, day, today"}
@@ -44,7 +49,7 @@ def rescue(path: Path, now: datetime) -> Path:
     """
     aside, new = beside(path, f".damaged-{now:%Y%m%dT%H%M%SZ}"), beside(path, _RESCUED)
     _remove(new)
-    source = read_only(path)
+    source = _source(path)
     try:
         # Reads a file also where it is shorter than its first page says (https://sqlite.org/recovery.html).
         source.execute("PRAGMA writable_schema = ON")
@@ -58,9 +63,59 @@ def rescue(path: Path, now: datetime) -> Path:
             target.close()
     finally:
         source.close()
+        _remove(beside(path, _REPAIRED))
     path.rename(aside)
     finish(path, aside)
     return aside
+
+
+def _source(path: Path) -> sqlite3.Connection:
+    """Open a damaged file to be read; where its first page is no database's, a copy that has one.
+
+    That page holds nothing but which tables there are and where each begins, which is the same in all journals.
+    """
+    source = read_only(path)
+    try:
+        source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        source.close()
+        if not code_of(error).startswith("SQLITE_NOTADB"):
+            return read_only(path)
+    else:
+        return source
+    copy, size = beside(path, _REPAIRED), path.stat().st_size
+    for suffix in ("", "-wal"):
+        if beside(path, suffix).exists():
+            shutil.copyfile(beside(path, suffix), beside(copy, suffix))
+    for vacuums in (True, False):  # journals of earlier versions do not, and have their tables elsewhere
+        page = _first_page(vacuums=vacuums)
+        page[28:32] = (size // PAGE).to_bytes(4, "big")  # how many pages there are
+        with copy.open("r+b") as file:
+            file.write(page)
+        source = read_only(copy)
+        try:
+            source.execute("SELECT seq, hash FROM audit_cut").fetchone()
+            source.execute("SELECT * FROM audit ORDER BY seq LIMIT 1").fetchone()
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            source.close()
+        else:
+            return source
+    return read_only(copy)
+
+
+def _first_page(*, vacuums: bool) -> bytearray:
+    """Return the first page of an empty journal."""
+    with TemporaryDirectory(prefix="sems-journal-") as directory:
+        model = Path(directory) / "model"
+        if not vacuums:
+            database = sqlite3.connect(model)
+            database.execute("PRAGMA auto_vacuum = NONE")
+            database.execute("VACUUM")
+            database.close()
+        database = connect(model)
+        create(database)
+        database.close()
+        return bytearray(model.read_bytes()[:PAGE])
 
 
 def finish(path: Path, aside: Path | None = None) -> None:

@@ -12,12 +12,16 @@ from gateway.core.model import GATEWAY
 from gateway.journal import audit
 from gateway.journal.audit import AuditAction, Head, Note
 
-STEP: Final = 5_000
-"""Rows cut in one transaction: commands wait no longer than that takes."""
+STEP: Final = 300
+"""Rows cut in one transaction: commands wait no longer than that takes, on a slow card too."""
+FREE_PAGES: Final = 2_000
+"""Pages that are left free, for what comes next."""
+GIVEN_BACK: Final = 250
+"""Pages that are given back at a time: a megabyte, which holds no command up."""
 FIRST: Final = 600.0
 """Seconds from the start to the first look: by then a clock without a battery has been set."""
 EVERY: Final = 3600.0
-NEXT: Final = 60.0
+NEXT: Final = 5.0
 """Seconds to the next step where one was not enough. A clock that is wrong for a while costs that much, not all."""
 
 
@@ -83,10 +87,20 @@ def cut(db: sqlite3.Connection, keep: Keep, last: Head) -> tuple[Head, int]:
     return audit.append(db, last, audit.of_note(note)), len(going)
 
 
+def give_back(db: sqlite3.Connection) -> None:
+    """Give some of the pages that are free back to the disk, where there are many. Not within a transaction."""
+    free = db.execute("PRAGMA freelist_count").fetchone()[0]
+    if free > FREE_PAGES:
+        # Each row that it gives is a page.
+        for _ in db.execute(f"PRAGMA incremental_vacuum({GIVEN_BACK})"):
+            pass
+
+
 def _first_of_open(db: sqlite3.Connection) -> int | None:
     """Return the number of the oldest row of a command that has not ended."""
+    # Not by a join: for min(seq) SQLite would walk through all of the audit.
     found: int | None = db.execute(
-        "SELECT min(seq) FROM audit JOIN command ON audit.id = command.id "
-        "WHERE command.state IN ('accepted', 'sent') AND audit.id != '' AND audit.state != 'rejected'"
+        "SELECT min(first) FROM (SELECT (SELECT min(seq) FROM audit WHERE audit.id = command.id AND audit.id != '' "
+        "AND audit.state != 'rejected') AS first FROM command WHERE state IN ('accepted', 'sent'))"
     ).fetchone()[0]
     return found

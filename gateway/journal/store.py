@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
@@ -24,15 +24,22 @@ from gateway.journal.file import (
     expect_format,
     in_words,
     is_damage,
+    of_another_format,
     read_only,
 )
 from gateway.journal.head import HeadFile, missing
 from gateway.journal.rescue import finish, mark_unknown, orphaned, rescue, unsound
-from gateway.journal.retention import Keep, cut
+from gateway.journal.retention import Keep, cut, give_back
 from gateway.journal.sound import unreadable
 from gateway.journal.writes import Write
 
 T = TypeVar("T")
+
+LARGE: Final = 16 * 2**20
+"""Bytes from which on a file is checked while the gateway runs already, not before."""
+LOOK_AFTER: Final = 100_000
+"""Steps of SQLite's between two looks whether a check is to end: some milliseconds."""
+MEBIBYTE: Final = 2**20
 
 log = structlog.get_logger("journal")
 
@@ -53,6 +60,45 @@ class Store:
         """Why it can't."""
         self._file = 0
         """The inode."""
+        self.lost = ""
+        """What `open` found to be missing or damaged, in words; "" where all is as it was written."""
+        self.progress = ""
+        """How far a check has come."""
+        self._interrupted = False
+
+    def needs_long_look(self) -> bool:
+        """Return whether it is large and was not closed in good order, or is damaged: to open it takes long then."""
+        try:
+            large = self.path.stat().st_size >= LARGE
+        except OSError:
+            return False
+        return large and (self._is_unclean() or bool(self._damage(thorough=False)))
+
+    def open_unchecked(self) -> None:
+        """Read it as it stands, as far as that goes, and take no write. Raises JournalError for another format."""
+        self._why = JournalError(f"the command journal {self.path} is being checked")
+        database = None
+        try:
+            # Never to be written: the last one that may be folds the log in, and the file would look as in good order.
+            database = read_only(self.path)
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+        except (sqlite3.Error, UnicodeDecodeError):
+            if database is not None:
+                database.close()
+            return
+        if version != VERSION:
+            database.close()
+            raise of_another_format(self.path, version)
+        self._reader = database
+
+    @property
+    def can_be_read(self) -> bool:
+        """Whether `read` has something to read."""
+        return self._reader is not None
+
+    def interrupt(self) -> None:
+        """Have a check that runs end soon, with an error. May be called beside it."""
+        self._interrupted = True
 
     def open(self, now: datetime) -> Head:
         """Open or create the file; where it is damaged, go on with what can be read of it. Raises JournalError."""
@@ -65,6 +111,8 @@ class Store:
             expect_format(writer, self.path)
             if not rescued:
                 self._look_for_loss(writer, now)
+            if not self.lost and audit.is_recovered(writer):
+                self.lost = "something was lost before, and control was not closed then"
             # What can't be written is found out now, not with the first command.
             writer.execute("BEGIN IMMEDIATE")
             writer.execute(f"PRAGMA user_version = {VERSION}")
@@ -145,7 +193,15 @@ class Store:
             if database.in_transaction:
                 database.execute("ROLLBACK")
         self._noted.write(self._head)
+        if keep is not None:
+            self._give_back(database)
         return removed
+
+    def _give_back(self, database: sqlite3.Connection) -> None:
+        try:
+            give_back(database)
+        except sqlite3.Error as error:  # what was to be written is; the next one tries again
+            log.debug("free pages can't be given back", error=str(error))
 
     def append(self, database: sqlite3.Connection, row: AuditRow) -> None:
         """Write a row of the audit, in the transaction that runs."""
@@ -166,25 +222,46 @@ class Store:
         """
         if not self.path.exists() or not self.path.stat().st_size:
             return False
-        log_file = beside(self.path, "-wal")
-        unclean = log_file.exists() and log_file.stat().st_size > 0
-        try:
-            with closing(read_only(self.path)) as db:
-                damage = _damage(db, thorough=unclean)
-        except UnicodeDecodeError:  # even the text of SQLite's own error quotes what is no text
-            damage = "names of tables are not text"
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            damage = str(error)
+        unclean = self._is_unclean()
+        if unclean and self.path.stat().st_size >= LARGE:
+            self._read_through()
+        damage = self._damage(thorough=unclean)
         if damage:
+            self.progress = "it is damaged; what can be read is copied"
             aside = rescue(self.path, now)
+            self.lost = f"it was damaged ({damage}) and is kept as {aside}"
             log.error(
                 "the command journal was damaged; going on with what could be read of it, open commands end as unknown",
                 damage=damage,
                 kept_as=str(aside),
             )
         return bool(damage)
+
+    def _is_unclean(self) -> bool:
+        log_file = beside(self.path, "-wal")
+        return log_file.exists() and log_file.stat().st_size > 0
+
+    def _damage(self, *, thorough: bool) -> str:
+        """Return what is wrong with the file, "" for nothing. Raises sqlite3.Error where it can't be opened."""
+        try:
+            with closing(read_only(self.path)) as db:
+                db.set_progress_handler(lambda: self._interrupted, LOOK_AFTER)
+                return _damage(db, thorough=thorough)
+        except UnicodeDecodeError:  # even the text of SQLite's own error quotes what is no text
+            return "names of tables are not text"
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            return str(error)
+
+    def _read_through(self) -> None:
+        """Read the file from its beginning to its end: a card gives that fast, and what a check wants next slowly."""
+        size, done = self.path.stat().st_size, 0
+        with self.path.open("rb", buffering=0) as file:
+            while not self._interrupted and (part := len(file.read(MEBIBYTE))):
+                done += part
+                self.progress = f"{100 * done // size} % of {size // MEBIBYTE} MiB read"
+        self.progress = f"{size // MEBIBYTE} MiB are read; tables and indexes are compared"
 
     def _look_for_loss(self, database: sqlite3.Connection, now: datetime) -> None:
         """Carry nothing out that may have been: what was noted after the last commit must be there."""
@@ -194,6 +271,7 @@ class Store:
         database.execute("BEGIN IMMEDIATE")
         count = mark_unknown(database, now, f"of the journal {lost}")
         database.execute("COMMIT")
+        self.lost = f"of it {lost}"
         log.error("the command journal lost something; its open commands end as unknown", lost=lost, commands=count)
 
     def _is_in_place(self) -> bool:
@@ -216,8 +294,12 @@ def _damage(db: sqlite3.Connection, *, thorough: bool) -> str:
         found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
         if found != "ok":
             return found
+    if version == 0 and db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+        return "it says of no format, and has tables"
     if version != VERSION:
         return ""
+    if not audit.ends_whole(db):
+        return "its newest row is not what was written"
     if bad := unsound(db):
         return f"open commands are not what was accepted: {', '.join(bad)}"
     if bad := unreadable(db):

@@ -22,14 +22,14 @@ from gateway.config.document import ConfigError, nearest
 from gateway.core import files
 from gateway.core.clock import Clock, SystemClock
 from gateway.core.controller import Controller
-from gateway.core.model import GATEWAY, Command, DeviceKind
+from gateway.core.model import GATEWAY, Command, CommandEvent, DeviceKind
 from gateway.core.router import Router
 from gateway.core.totals_file import TotalsFile
 from gateway.core.verdict import Verdict
 from gateway.http import descriptors
 from gateway.journal.audit import AuditAction, Note
 from gateway.journal.file import JOURNAL
-from gateway.journal.journal import Journal
+from gateway.journal.journal import Journal, JournalError
 from gateway.run import logs
 from gateway.run.data_dir import close_to_others, hold
 from gateway.run.garbage import short_collections
@@ -40,6 +40,7 @@ from gateway.run.service_manager import ServiceManager
 from gateway.run.settings import CLI_BRIDGE, Config
 from gateway.run.stopping import Parts, on_signal
 from gateway.run.supervisor import Runner, Services, findings_source
+from gateway.run.upgrade import copy_after_upgrade
 
 AGEING: Final = 1.0
 """Seconds between looks for devices that have gone stale."""
@@ -169,7 +170,7 @@ class Gateway:
         await self._journal.open()
         for runner in self.runners.values():
             runner.attach()
-        for event in await self._journal.unpublished():
+        for event in await self._unpublished():
             self.router.command_step(event)
         self._note(AuditAction.STARTED, f"version {__version__}")
         if short := descriptors.shortage(connections_of(self.config)):
@@ -195,8 +196,19 @@ class Gateway:
             runner.is_to_start()
         for runner in self.runners.values():
             runner.start()
+        self._keeping.append(
+            asyncio.create_task(copy_after_upgrade(self.config, self._clock.now()), name="copy after upgrade")
+        )
         self._started = True
         self._began = self._clock.monotonic()
+
+    async def _unpublished(self) -> list[CommandEvent]:
+        try:
+            return await self._journal.unpublished()
+        except JournalError:
+            if not self._journal.is_copy:
+                raise
+            return []  # nobody can say; it is being looked at
 
     async def stop(self) -> None:
         """Stop origins and sources first, then what shows how it ended, then the journal.

@@ -1,9 +1,11 @@
-"""Logging: structlog to standard error, for people on a terminal and as JSON lines elsewhere."""
+"""Logging: structlog to standard error, as lines for people, or as JSON for programs."""
 
 import io
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -80,9 +82,24 @@ def set_level(level: str) -> None:
     _threshold.level = logging.getLevelNamesMapping()[level.upper()]
 
 
+def _in_container() -> bool:
+    """Return whether this is Docker, Podman or their like, whose logs programs read."""
+    return "container" in os.environ or Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
+
+
+def _in_journal() -> bool:
+    """Return whether standard error is the journal of systemd, which notes the time itself: systemd.exec(5)."""
+    try:
+        found = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
 def configure(settings: LogSettings) -> None:
     """Set up logging for the process."""
-    console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+    console = settings.format == "console" or (settings.format == "auto" and not _in_container())
+    in_journal = console and _in_journal()
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time")
         if console
@@ -96,7 +113,7 @@ def configure(settings: LogSettings) -> None:
             structlog.processors.add_log_level,
             _threshold,
             structlog.contextvars.merge_contextvars,
-            structlog.processors.TimeStamper(fmt=time_format, utc=not console, key="time"),
+            *([] if in_journal else [structlog.processors.TimeStamper(fmt=time_format, utc=not console, key="time")]),
             structlog.processors.format_exc_info,
             _clean,
             renderer,

@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.api.bridge import Bridge
 from gateway.api.registry import PluginError, Registry
-from gateway.run.settings import Root
+from gateway.run.settings import STEERERS, Root
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -37,6 +37,12 @@ def json_schema(registry: Registry[type[Bridge]]) -> dict[str, Any]:
         },
         "minProperties": 1,
     }
+    for section, (_, steerer) in STEERERS.items():
+        own = steerer.Settings.model_json_schema(ref_template=f"#/$defs/{section}/$defs/{{model}}")
+        own.pop("title", None)
+        definitions[section] = own
+        schema["properties"][section] |= {"additionalProperties": {"$ref": f"#/$defs/{section}"}}
+        schema["properties"][section]["type"] = ["object", "null"]  # null: all of it is commented out
     return {"$schema": DIALECT, "title": "sems-gateway configuration"} | {
         key: value for key, value in schema.items() if key != "title"
     }

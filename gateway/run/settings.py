@@ -3,7 +3,7 @@
 Every error says the file, the line, what is wrong there and what to write instead.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -23,7 +23,7 @@ from gateway.core.controller import Controller
 from gateway.core.model import RESERVED, Origin
 from gateway.core.text import escaped
 from gateway.journal.retention import AuditSettings
-from gateway.run import doubts
+from gateway.run import doubts, steered
 from gateway.steering.fleet import settings as fleet
 from gateway.steering.fleet.fleet import Fleet
 from gateway.steering.limits import limit
@@ -56,7 +56,7 @@ class LogSettings(Settings):
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe to log")
     format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="auto: console on a terminal, JSON lines elsewhere"
+        default="auto", description="auto: lines for people, in a container JSON lines"
     )
 
 
@@ -115,6 +115,15 @@ class Config(msgspec.Struct, frozen=True):
         readable = private_files.warnings(self.file, self.secret_files, [bridge.settings for bridge in self.bridges])
         return [*(doubt.said(self.file) for doubt in self.doubts), *map(escaped, readable)]
 
+    def conflicts(self) -> Iterator[str]:
+        """Yield where bridges and what `data_dir` keeps of them do not fit, and what to do about it. Blocks."""
+        for bridge in self.bridges:
+            try:
+                found = list(bridge.settings.conflicts(self.data_dir, bridge.name))
+            except OSError as error:
+                found = [str(error)]
+            yield from (escaped(f"bridge {bridge.name}: {one}") for one in found)
+
     @property
     def data_dir(self) -> Path:
         """Where the gateway keeps its own files; absolute."""
@@ -133,6 +142,7 @@ class Config(msgspec.Struct, frozen=True):
         problems = doubts.unknown_variables(set_by, Root.model_fields)
         problems += doubts.unreplaced(document, raw)
         root: Root | None = None
+        steering: steered.Steering | None = None
         try:
             root = Root.model_validate(raw, context={DIRECTORY: file.parent})
         except ValidationError as error:
@@ -143,11 +153,16 @@ class Config(msgspec.Struct, frozen=True):
         if root is not None:
             problems += _unknown_names(document, root, bridges)
             problems += _no_controllers(document, root, bridges)
+            steering = _steering(root, bridges)
+            problems += steering.wrong(document, list(root.fleets))
             problems += doubts.double_claims(document, root.gateway.id, [(b.name, b.settings) for b in bridges])
-        if problems or root is None:
+        if problems or root is None or steering is None:
             raise ConfigError(file, [doubts.blamed(problem, document, set_by) for problem in problems])
         lines = (document.line(("control", "allow", number)) for number in range(len(root.control.allow)))
         found = [*_closed_control(document, root), *doubts.doubtful(document, [(b.name, b.settings) for b in bridges])]
+        if root.fleets or root.limits:
+            data_dir = (file.parent / root.gateway.data_dir).resolve()
+            found += steering.doubts(document, steered.seen_in(data_dir))
         told = tuple(doubts.blamed(doubt, document, set_by) for doubt in found)
         return cls(file, root, tuple(bridges), tuple(lines), tuple(secret_files), told)
 
@@ -223,6 +238,13 @@ def _steerers(
                 problems += [document.problem(path, steerer.Settings, e) for e in error.errors(include_url=False)]
 
 
+def _steering(root: Root, bridges: Iterable[BridgeConfig]) -> steered.Steering:
+    """Return the fleets and limits that are in order."""
+    fleets = {b.name.removeprefix(fleet.PREFIX): s for b in bridges if isinstance(s := b.settings, fleet.FleetSettings)}
+    limits = {b.name.removeprefix(limit.PREFIX): s for b in bridges if isinstance(s := b.settings, limit.LimitSettings)}
+    return steered.Steering(fleets, limits, root.control)
+
+
 def _ill_named(name: str) -> str:
     """Return what is wrong with the name of a bridge; "" for nothing."""
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
@@ -252,7 +274,10 @@ def _unknown_names(document: "Document", root: Root, bridges: Iterable[BridgeCon
 
 
 def _known(root: Root, bridges: Iterable[BridgeConfig]) -> dict[str, frozenset[str] | None]:
-    """Return the roles of every bridge; None for one whose own settings are wrong, of which the user is told."""
+    """Return the roles of every bridge; None where they are not known.
+
+    So it is where the far side names them, and where the bridge's own settings are wrong, of which the user is told.
+    """
     roles = {bridge.name: bridge.settings.roles for bridge in bridges}
     steering = {prefix.rstrip(":"): frozenset(getattr(root, section)) for section, (prefix, _) in STEERERS.items()}
     return {name: roles.get(name) for name in root.bridges} | {CLI_BRIDGE: frozenset()} | steering

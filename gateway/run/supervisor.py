@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from gateway.api.bridge import Bridge, BridgeSettings, HistoryProvider, HistorySink, Sink
+from gateway.api.served import Budgeted, CallBudget, RegisterServer
 from gateway.commands.dispatch import Dispatcher
 from gateway.commands.policy.policy import Policy
 from gateway.config.document import ConfigError
@@ -327,6 +328,16 @@ class Runner:
     def history_provider(self, serial: str) -> HistoryProvider | None:
         """See `Context.historian`."""
         return next((h for h in self._services.historians.values() if h.keeps(serial)), None)
+
+    def register_servers(self) -> Mapping[str, RegisterServer]:
+        """See `Context.register_servers`."""
+        bridges = ((name, runner.bridge) for name, runner in self._services.runners.items())
+        return {name: bridge for name, bridge in bridges if isinstance(bridge, RegisterServer)}
+
+    def call_budgets(self) -> Mapping[str, CallBudget]:
+        """See `Context.call_budgets`."""
+        bridges = ((name, runner.bridge) for name, runner in self._services.runners.items())
+        return {name: bridge.call_budget() for name, bridge in bridges if isinstance(bridge, Budgeted)}
 
     async def submit(self, *commands: Command) -> list[CommandEvent]:
         """See `Context.submit`."""

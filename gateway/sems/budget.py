@@ -24,6 +24,7 @@ from weakref import WeakValueDictionary
 import msgspec
 import structlog
 
+from gateway.api.served import CallBudget
 from gateway.core.clock import Clock
 from gateway.sems.errors import BudgetSpentError, RateLimitedError
 from gateway.sems.ledger import LEASE_SECONDS, Ledger, Spent
@@ -148,6 +149,17 @@ class Budget:
     def used(self) -> int:
         """Calls made within the last hour; what other processes have leased is among them."""
         return self._count(self._clock.monotonic())
+
+    def status(self) -> CallBudget:
+        """Return how it stands, for who looks at it."""
+        return CallBudget(
+            account=str(self._ledger.path) if self._ledger is not None else self._user,
+            per_hour=self.per_hour,
+            used=self.used,
+            planned=math.ceil(self.planned),
+            left=self.room(Priority.REVERT),
+            held=max(0.0, self._held_until - self._clock.monotonic()),
+        )
 
     def wait(self, priority: Priority = Priority.POLLING) -> float:
         """Return the seconds until a call may be made; 0 when it may be made now."""

@@ -22,6 +22,7 @@ import structlog
 from gateway.core import files
 from gateway.core.bad_json import BAD_JSON
 from gateway.core.clock import boot_id
+from gateway.core.kept_file import restored
 from gateway.sems.ahead import Ahead
 
 _log = structlog.get_logger("sems")
@@ -93,13 +94,13 @@ class Ledger:
             calls = max(0, min(most, left))
             fresh[user] = [*own, (now + LEASE_SECONDS, calls)] if calls else list(own)
             ahead = Ahead(self._boot, now, wall, held) if held > 0 else None
-            files.replace(self.path, msgspec.json.encode(_Book(self._boot, now, fresh, ahead)))
+            files.keep(self.path, msgspec.json.encode(_Book(self._boot, now, fresh, ahead)))
         return Leased(calls, others, held)
 
     def _read(self, now: float) -> _Book:
         nothing = _Book(self._boot, now, {})
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=_Book)
+            return restored(self.path, _Book, _log)
         except FileNotFoundError:
             return nothing
         except BAD_JSON as error:

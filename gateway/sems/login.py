@@ -17,6 +17,7 @@ from gateway.core import files
 from gateway.core.bad_json import BAD_JSON
 from gateway.core.clock import Clock
 from gateway.core.errors import UnsureError
+from gateway.core.kept_file import restored
 from gateway.core.model import iso
 from gateway.sems.budget import HOUR, Priority
 from gateway.sems.catalogue import Catalogue, Json, Use
@@ -137,7 +138,7 @@ class Login:
         self._expires = -math.inf
         self._no_login_before = -math.inf
         self._logins: deque[float] = deque(maxlen=MAX_LOGINS_AN_HOUR)
-        self._stored = b""
+        self._stored: _Kept | None = None
         """What is in the file, as far as we know; another session of the account may have written since."""
         self._turn = _turn(store)
         self._task: asyncio.Task[AccessToken] | None = None
@@ -316,21 +317,19 @@ class Login:
             no_login_before=self._wall(self._no_login_before),
             reject=self._rejected,
         )
-        raw = msgspec.json.encode(kept)
         try:
-            files.replace(self._store, raw)
-            self._stored = raw
+            files.keep(self._store, msgspec.json.encode(kept))
+            self._stored = kept
         except OSError as error:
             self._log.warning("the token can't be kept over a restart", file=str(self._store), error=str(error))
 
     def _read_store(self) -> _Kept | None:
         """Return what was kept with these credentials, unless it is what is known already."""
         try:
-            raw = self._store.read_bytes()
-            if raw == self._stored:
+            kept = restored(self._store, _Kept, self._log)
+            if kept == self._stored:
                 return None
-            self._stored = raw
-            kept = msgspec.json.decode(raw, type=_Kept)
+            self._stored = kept
         except FileNotFoundError:
             return None
         except (OSError, *BAD_JSON) as error:

@@ -38,7 +38,7 @@ _ERRORS: Final[tuple[tuple[type[BaseException], str, str], ...]] = (
 
 def unreachable(url: str, error: BaseException, now: datetime) -> UnreachableError:
     """Return what is to be raised where no connection came about."""
-    cause, what, advice = _meaning(error)
+    cause, what, advice = meaning(error)
     said = plain(str(cause), MAX_REASON) or type(cause).__name__
     because = ": it ".join(filter(None, ("can't be reached", what)))
     found = UnreachableError(f"SEMS at {url} {because} ({said})")
@@ -46,21 +46,22 @@ def unreachable(url: str, error: BaseException, now: datetime) -> UnreachableErr
     return found
 
 
-def _meaning(error: BaseException) -> tuple[BaseException, str, str]:
-    causes = list(_causes(error))
+def meaning(error: BaseException) -> tuple[BaseException, str, str]:
+    """Return why no connection came about: the cause, what the far side does ("" where unknown), and advice."""
+    chain = list(causes(error))
     if isinstance(error, TimeoutError):  # ours; what it cut off is no reason
         return error, *_ERRORS[-1][1:]
-    for cause in causes:
+    for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause, *_CERTIFICATES.get(cause.verify_code, _CERTIFICATE)
     for kind, what, advice in _ERRORS:
-        for cause in causes:
+        for cause in chain:
             if isinstance(cause, kind):
                 return cause, what, advice
     return error, "", UnreachableError.advice
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what it came from. httpx's own text says least."""
     seen: BaseException | None = error
     while seen is not None:

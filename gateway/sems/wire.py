@@ -108,7 +108,7 @@ def client(trust: SSLContext, kept: int = MAX_KEPT) -> httpx.AsyncClient:
         max_connections=MAX_CONNECTIONS, max_keepalive_connections=kept, keepalive_expiry=MAX_IDLE_SECONDS
     )
     return httpx.AsyncClient(
-        transport=_Transport(verify=trust, trust_env=False, limits=limits),
+        transport=Transport(verify=trust, trust_env=False, limits=limits),
         headers={"Accept-Encoding": "gzip"},
         timeout=TIMEOUT,
         follow_redirects=False,
@@ -157,7 +157,7 @@ async def _pieces(name: str, raw: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-class _Transport(httpx.AsyncHTTPTransport):
+class Transport(httpx.AsyncHTTPTransport):
     """httpx's own, over connections whose bytes are counted."""
 
     def __init__(self, *, verify: SSLContext, trust_env: bool, limits: httpx.Limits) -> None:
@@ -215,7 +215,12 @@ class _Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        return _Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        try:
+            return _Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        except BaseException:
+            # httpcore leaves one to the collector that is cancelled in its handshake.
+            await self._stream.aclose()
+            raise
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

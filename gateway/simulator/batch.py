@@ -26,6 +26,8 @@ EXPIRED: Final = "R0410"
 """Code for a command that came too late. [assumed]"""
 LARGEST: Final = 16 * 1024 * 1024
 RESULT_WITHIN: Final = 60.0
+AT_ONCE: Final = 100
+"""Items that are taken in one turn; a command for a whole fleet is many messages of hundreds."""
 GATHERED: Final = 0.25
 """Seconds after one result in which others of the same request go with it."""
 
@@ -120,13 +122,10 @@ class BatchCloud:
     async def _read(self) -> None:
         async for batch in self._consumer.batches():
             for message in batch:
-                with self._clock.held():
-                    self._take(message)
-                # One message has hundreds of devices; a command for a whole fleet is many messages.
-                await asyncio.sleep(0)
+                await self._take(message)
             self._consumer.commit(batch)
 
-    def _take(self, message: Received) -> None:
+    async def _take(self, message: Received) -> None:
         interface, results = self._topics[message.topic]
         try:
             fields = parse_body(interface, message.value or b"")
@@ -135,7 +134,11 @@ class BatchCloud:
             request, expires = fields.get(named["receipt"]), fields.get(named["expires"])
             if not isinstance(request, str) or not isinstance(expires, int):
                 raise RefusedError(SemsError.DISOBEYED, "no request or no expiry")
-            orders = [self._order(interface, item, expires) for item in items]
+            orders: list[_Order] = []
+            for first in range(0, len(items), AT_ONCE):
+                with self._clock.held():
+                    orders += [self._order(interface, item, expires) for item in items[first : first + AT_ONCE]]
+                await asyncio.sleep(0)
         except RefusedError as error:
             log.warning("commands make no sense", topic=message.topic, detail=error.text)
             return

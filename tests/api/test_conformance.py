@@ -3,14 +3,17 @@
 import json
 import struct
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from gateway.api.registry import installed
-from gateway.api.testing import POINT, Arrival, Conformance, eventually
+from gateway.api.testing import DEVICE, POINT, Arrival, Conformance, eventually
 from gateway.bridges.batch import BatchBridge
+from gateway.bridges.csip import CsipBridge
 from gateway.bridges.kafka import KafkaBridge
 from gateway.bridges.local import LocalBridge, LocalClient
 from gateway.bridges.local.protocol import Send
@@ -22,8 +25,10 @@ from gateway.bridges.push import PushBridge
 from gateway.bridges.realtime import RealtimeBridge
 from gateway.bridges.web import WebBridge
 from gateway.simulator import Simulator, SimulatorSettings
+from tests.bridges.csip.server import running as csip_server
 from tests.bridges.modbus.client import ModbusError, RawClient, write_many
 from tests.bridges.mqtt.peer import peer
+from tests.kit.certificates import Authority
 from tests.kit.clock import NOON
 from tests.kit.kafka import mock_kafka
 from tests.kit.mosquitto import mosquitto, need
@@ -222,6 +227,31 @@ class TestRealtime(InSems):
         "whitelist": ["9010KETU218W0001"],
         "calls_per_hour": 10_000_000,
     }
+
+
+class TestCsip(Conformance):
+    bridge = CsipBridge
+
+    @pytest.fixture(autouse=True)
+    def _directory(self, tmp_path):
+        self.tls = {"ca": (authority := Authority(tmp_path)).pem, "key_password": SECRET}
+        self.tls["certificate"], self.tls["key"] = authority.sign("device")
+        self.directory = tmp_path
+
+    @asynccontextmanager
+    async def far_side(self):
+        with TemporaryDirectory(dir=self.directory) as directory:
+            async with csip_server(Path(directory)) as (self.server, reached):
+                yield {"device": DEVICE.serial, "poll_least": 1} | reached
+
+    def settings_at(self, port):
+        return {"url": f"https://127.0.0.1:{port}/dcap", "tls": self.tls, "device": DEVICE.serial}
+
+    async def ask(self, bridge, serial, setpoint, value):
+        percent = round(value * 100)
+        self.server.control(f"E{percent}", 0, 60, f"<opModMaxLimW>{percent}</opModMaxLimW>")
+        await eventually(lambda: bridge._steering.refused or bridge._memory.held, "it is judged")
+        return serial == DEVICE.serial and setpoint == "active_power_limit"
 
 
 class TestPush(Conformance):

@@ -15,6 +15,7 @@ from gateway.cli import audit as show_audit
 from gateway.core.controller import Outcome
 from gateway.core.model import CommandState, Reason
 from gateway.journal.audit import AuditAction
+from gateway.journal.chain import AuditReader
 from gateway.journal.journal import Journal
 from tests.kit.bench import Bench, until
 from tests.kit.clock import NOON
@@ -61,7 +62,24 @@ async def journal(config):
 
 
 def audit(config, *options):
-    return CliRunner().invoke(app, ["audit", str(config), *options])
+    since = () if {"--since", "--verify"} & set(options) else ("--since", "2000-01-01")
+    return CliRunner().invoke(app, ["audit", str(config), *since, *options])
+
+
+async def test_without_more_words_it_is_the_last_day_and_what_is_before_is_not_read(config, journal, monkeypatch):
+    now = datetime.now(UTC)
+    for hours in (30, 25, 23, 1):
+        await journal.note(note(action=AuditAction.DRIFTED, time=now - timedelta(hours=hours), detail=f"{hours} h"))
+    read = []
+    checked = AuditReader._checked
+    monkeypatch.setattr(AuditReader, "_checked", lambda self, raw: read.append(raw[0]) or checked(self, raw))
+    done = CliRunner().invoke(app, ["audit", str(config), "--format", "json"])
+    assert [row["detail"] for row in json.loads(done.stdout)] == ["23 h", "1 h"]
+    assert len(read) == 2
+    assert "`--verify` proves all of it" in done.stderr
+    monkeypatch.undo()
+    rows = (await journal.head()).seq
+    assert f"The audit is whole: {rows} rows" in audit(config, "--verify").stdout
 
 
 async def test_the_table_says_what_happened_and_who_asked_within_80_columns(config, journal, monkeypatch):
@@ -87,7 +105,7 @@ async def test_csv_and_json_hold_every_column(config, journal):
     assert rows[1] | {"time": ""} == {
         "time": "", "serial": "9010KETU218W0001", "setpoint": "active_power_limit", "value": "50.0",
         "state": "accepted", "verified": "false", "correction": "false", "reason": "", "origin": "mqtt/ops",
-        "from": "alice@10.0.0.7", "detail": "", "id": "id-1", "seq": "2",
+        "from": "alice@10.0.0.7", "detail": "", "id": "id-1", "parent": "", "seq": "2",
     }  # fmt: skip
     assert rows[4]["value"] == "'=1+1", "a spreadsheet must not reckon what a stranger wrote"
     assert rows[5]["value"] == "-12000.0"

@@ -17,7 +17,7 @@ bridges:
 """
 BRIDGES = {
     "mqtt": ("{type: mqtt, host: 127.0.0.1}", {"httpx", "paho"}),
-    "modbus": ("{type: modbus, port: 0}", {"httpx", "pymodbus", "cryptography"}),
+    "modbus": ("{type: modbus, port: 0}", {"httpx"}),
     "web": ("{type: web, port: 0}", {"httpx", "starlette", "uvicorn"}),
 }
 

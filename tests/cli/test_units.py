@@ -63,3 +63,32 @@ def test_while_a_gateway_runs_or_for_a_device_without_a_unit_it_is_refused_in_wo
     assert refused.exit_code == 1
     assert "stop it" in " ".join(refused.output.split())
     assert places(directory) == before
+
+
+def test_a_unit_moves_to_the_inverter_it_was_swapped_for(directory):
+    done = units(directory, "--move", "first", "new")
+    assert done.exit_code == 0, done.output
+    assert "new has unit 1 now; first has none" in done.output
+    assert places(directory) == {"new": Place(0, 1), "ghost": Place(0, 2), "third": Place(0, 3)}
+    assert "no unit is kept for nobody" in units(directory, "--move", "nobody", "new").output
+    lock = directories.hold(directory)
+    try:
+        refused = units(directory, "--move", "new", "first")
+    finally:
+        os.close(lock)
+    assert refused.exit_code == 1
+    assert "stop it" in " ".join(refused.output.split())
+
+
+def test_check_says_that_a_pin_takes_the_unit_of_another_device(directory):
+    """Y5: it was in order for `check`, and the whole bridge was down."""
+    config = directory / "config.yaml"
+    config.write_text(
+        "gateway: {data_dir: .}\nbridges:\n  sems: {type: open_api, account: a, password: b}\n"
+        "  scada: {type: modbus, port: 0, units: {swapped: 1}}\n"
+    )
+    done = CliRunner().invoke(app, ["check", str(config)])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert "bridge scada: unit 1 is pinned to swapped" in said
+    assert "but first has had it" in said

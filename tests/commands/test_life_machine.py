@@ -164,22 +164,23 @@ class Gateway(RuleBasedStateMachine):
         ttl=st.sampled_from([5.0, 5.0, 60.0, 300.0]),
         revert_after=st.sampled_from([None, None, 10.0, 100.0]),
         origin=st.sampled_from(["test", "test", "test", "test", "stranger"]),
+        bulk=st.booleans(),
         pause=st.sampled_from([0.0, 0.001, 0.5]),
         disk=st.sampled_from([None] * 5 + LIKELY),
         calls=st.sampled_from([None] * 10 + HOW_SENT),
     )  # fmt: skip
-    def submit(self, serial, wishes, ttl, revert_after, origin, pause, disk, calls):
+    def submit(self, serial, wishes, ttl, revert_after, origin, bulk, pause, disk, calls):
         if disk is not None:
             self.disk_does(disk)
         if calls is not None:
             self.calls_go([calls])
-        self.run(self._submit(serial, wishes, ttl, revert_after, origin, pause))
+        self.run(self._submit(serial, wishes, ttl, revert_after, origin, pause, bulk))
 
-    async def _submit(self, serial, wishes, ttl, revert_after, origin, pause):
+    async def _submit(self, serial, wishes, ttl, revert_after, origin, pause, bulk):
         now = self.clock.now()
         commands = [
             Command(id=new_command_id(), serial=serial, setpoint=setpoint, value=value, origin=origin, created=now,
-                    expires=now + timedelta(seconds=ttl), revert_after=revert_after)
+                    expires=now + timedelta(seconds=ttl), revert_after=revert_after, bulk=bulk)
             for setpoint, value in wishes
         ]  # fmt: skip
         tried["commands"] += len(commands)
@@ -618,6 +619,7 @@ def test_a_disk_that_is_slow_lets_nothing_out_after_its_expiry():
         ttl=5.0,
         revert_after=None,
         origin="test",
+        bulk=False,
         pause=0.5,
         disk=["", "slow"],
         calls=None,

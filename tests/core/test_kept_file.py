@@ -61,3 +61,34 @@ async def test_a_disk_that_takes_nothing_is_logged_once_until_it_takes_something
             assert file.works is works
     assert events(logs) == [("not stored", "warning")] * 2
     assert "No space left" in logs[0]["error"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\0" * 40, b'{"version":1,"names":["b"]}\0\0\0'])
+async def test_where_a_file_is_damaged_or_gone_what_it_held_before_serves_and_is_told_once(tmp_path, content):
+    file = kept(tmp_path / "kept.json")
+    for name in "ab":
+        await file.write(msgspec.json.encode(Kept(1, [name])))
+    file.path.unlink()
+    if content is not None:
+        file.path.write_bytes(content)
+    with capture_logs() as logs:
+        assert kept(file.path).read() == kept(file.path).read() == Kept(1, ["a"])
+    assert events(logs) == [("a file was damaged; what it held before serves", "warning")]
+    aside = file.path.with_name("kept.json.damaged")
+    assert (aside.read_bytes() if aside.exists() else None) == content
+    await file.write(msgspec.json.encode(Kept(1, ["c"])))
+    file.path.write_bytes(b"")
+    assert kept(file.path).read() == Kept(1, ["a"]), "never what was damaged"
+
+
+async def test_without_hard_links_what_a_file_held_before_stays_too(tmp_path, monkeypatch):
+    def link(*_, **__):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", link)
+    file = kept(tmp_path / "kept.json")
+    for name in "ab":
+        await file.write(msgspec.json.encode(Kept(1, [name])))
+    assert file.read() == Kept(1, ["b"])
+    file.path.unlink()
+    assert file.read() == Kept(1, ["a"])

@@ -1,6 +1,5 @@
 """What Prometheus scrapes keeps its names, types and labels: dashboards and alerts of plants hang on them."""
 
-import gc
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -15,10 +14,9 @@ from gateway.core.metrics import Metrics, counter, gauge
 
 def test_names_types_and_labels_stay() -> None:
     """All that is declared anywhere is in the list, and the other way round."""
-    for module in walk_packages(gateway.__path__, "gateway."):
-        if "__main__" not in module.name:
-            import_module(module.name)
-    tables = [found for found in gc.get_objects() if isinstance(found, Metrics) and found not in (SHOWN, WHOLE, LATE)]
+    modules = [import_module(m.name) for m in walk_packages(gateway.__path__, "gateway.") if "__main__" not in m.name]
+    objects = {id(value): value for module in modules for value in vars(module).values()}.values()
+    tables = [found for found in objects if isinstance(found, Metrics)]
     declared = {
         f"{family.name} {family.type} {','.join(family._labelnames)}".strip()
         for table in tables
@@ -27,7 +25,7 @@ def test_names_types_and_labels_stay() -> None:
     # Those of prometheus_client itself; a child has its labels' values, and is no metric of its own.
     declared |= {
         f"{found._name} {found._type} {','.join(found._labelnames)}".strip()
-        for found in gc.get_objects()
+        for found in objects
         if isinstance(found, MetricWrapperBase) and found._name.startswith("sems_gateway") and not found._labelvalues
     }
     assert declared == set(Path(__file__).with_name("metrics.txt").read_text(encoding="utf-8").splitlines())

@@ -1,6 +1,5 @@
 """Pages of docs/reference that are made from the code: settings, commands, points, the HTTP API."""
 
-import gc
 import json
 from importlib import import_module
 from pkgutil import walk_packages
@@ -19,6 +18,8 @@ from gateway.run.schema import json_schema
 ELSEWHERE = {"file": "PATH", "env": "NAME"}
 """Where a secret may stand instead."""
 SECTIONS = ("gateway", "log", "control", "audit")
+NAMED = ("fleets", "limits")
+"""Sections that have a name for each entry."""
 
 
 def cell(text):
@@ -118,6 +119,7 @@ class Settings:
 def settings():
     made = Settings()
     parts = [made.of(f"`{name}:`", made.resolved(made.schema["properties"][name])) for name in SECTIONS]
+    parts += [made.of(f"`{name}:`, each name", made.schema["$defs"][name]) for name in NAMED]
     types = made.schema["properties"]["bridges"]["additionalProperties"]["properties"]["type"]["enum"]
     parts += [made.of(f"`type: {type_}`", made.schema["$defs"][type_]) for type_ in types]
     return "\n\n".join(parts)
@@ -164,10 +166,8 @@ def http_api():
 
 
 def metrics():
-    for module in walk_packages(gateway.__path__, "gateway."):
-        if "__main__" not in module.name:
-            import_module(module.name)
-    objects = gc.get_objects()
+    modules = [import_module(m.name) for m in walk_packages(gateway.__path__, "gateway.") if "__main__" not in m.name]
+    objects = [value for module in modules for value in vars(module).values()]
     found = {family.name: family for one in objects if isinstance(one, Metrics) for family in one.describe()}
     # Those of prometheus_client itself; a child has its labels' values, and is no metric of its own.
     found |= {one._name: one for one in objects if isinstance(one, MetricWrapperBase) and not one._labelvalues}

@@ -99,12 +99,15 @@ async def test_a_write_that_fails_fails_all_of_its_commit_and_the_next_one_works
     assert len(await journal.history(command.id)) == 1
 
 
-async def test_a_file_that_is_no_journal_says_what_to_do(tmp_path):
+async def test_a_file_that_is_no_journal_is_put_aside_and_that_is_a_loss(tmp_path):
     path = tmp_path / "journal.sqlite"
     path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
-    with pytest.raises(JournalError, match="move the file away"):
-        await Journal(path).open()
-    assert path.read_bytes().startswith(b"not a database")
+    journal = Journal(path)
+    await journal.open()
+    assert "it was damaged" in journal.lost
+    await journal.close()
+    (aside,) = tmp_path.glob("journal.sqlite.damaged-*")
+    assert aside.read_bytes().startswith(b"not a database")
 
 
 async def test_a_directory_that_cannot_be_made_says_so(tmp_path):

@@ -4,6 +4,8 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import threading
+from contextlib import closing
 from datetime import timedelta
 
 import msgspec
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from gateway.core.controller import Outcome
 from gateway.core.model import CommandState, encode_command
 from gateway.journal import rescue as journal_rescue
+from gateway.journal import store as journal_store
 from gateway.journal import writes
 from gateway.journal.chain import AuditReader
 from gateway.journal.journal import Journal, JournalError, Revert
@@ -319,3 +322,169 @@ async def test_commands_in_doubt_end_as_unknown_are_told_and_are_not_sent(tmp_pa
         for command in (waiting, under_way):
             assert (await bench.journal.last_event(command.id)).state is CommandState.UNKNOWN
             assert told[command.id] == (CommandState.UNKNOWN, WHY)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("pattern", [b"\0", b"x"])
+async def test_of_a_journal_without_its_first_page_all_other_pages_go_on(path, make, tmp_path, pattern, log):
+    journal, accepted, sent, _ = await written(path, make, many=200)
+    if log:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA wal_checkpoint")
+        await journal.record(event(make()))
+        copy = await killed(path, journal, tmp_path / "killed")
+    else:
+        await journal.close()
+        copy = path
+    steps_before = len(rows(path))
+    with copy.open("r+b") as file:
+        file.write(pattern * 4096)
+    journal = Journal(copy)
+    await journal.open()
+    # Where the log of changes has that page too, nothing is lost.
+    assert "is kept as" in journal.lost or log
+    outcome = DOUBT if journal.lost else None
+    await journal.close()
+    kept, timers, steps = await opened(copy)
+    assert kept.items() >= {accepted.id: outcome, sent.id: outcome}.items()
+    assert timers == [REVERT]
+    assert len(steps) >= steps_before
+    assert whole(copy)
+    assert not list(copy.parent.glob("*.repaired*"))
+
+
+@pytest.fixture
+def large(monkeypatch):
+    monkeypatch.setattr(journal_store, "LARGE", 1)
+
+
+async def check_behind(journal):
+    """Wait until a check that runs behind is over."""
+    await until(lambda: not journal.is_copy)
+
+
+@virtual
+async def test_a_large_journal_that_was_not_closed_is_read_at_once_and_written_once_it_was_checked(
+    path, make, tmp_path, large
+):
+    journal, accepted, sent, _ = await written(path, make)
+    copy = await killed(path, journal, tmp_path / "killed")
+    journal = Journal(copy)
+    await journal.open()
+    assert "being checked" in journal.trouble
+    assert journal.can_be_read
+    assert await journal.reverts() == [REVERT]
+    assert {one.command.id for one in await journal.open_commands()} == {accepted.id, sent.id}
+    with pytest.raises(JournalError, match="being checked"):
+        await journal.record(event(make()))
+    taken_up = []
+
+    async def reopened():
+        taken_up.append(journal.trouble)
+
+    journal.reopened = reopened
+    await check_behind(journal)
+    assert taken_up == [""]
+    assert journal.lost == ""
+    await journal.record(event(make()))
+    await journal.close()
+
+
+@virtual
+async def test_a_large_journal_that_turns_out_to_be_damaged_is_rescued_behind_and_control_stays_closed(tmp_path, large):
+    clock = FakeClock()
+    async with Bench(tmp_path, clock=clock) as bench:
+        bench.announce()
+        bench.controller.gate.clear()
+        waiting = bench.command("running", True, ttl=3600)
+        await bench.dispatcher.submit(waiting)
+        await until(lambda: bench.controller.sent, "it is under way")
+        for _ in range(200):
+            await bench.journal.record(event(bench.command()))
+    path = tmp_path / "journal.sqlite"
+    content = bytearray(path.read_bytes())
+    content[20_000:40_000] = bytes(20_000)
+    path.write_bytes(content)
+    path.with_name("journal.sqlite-wal").write_bytes(b"torn")
+    async with Bench(tmp_path, clock=clock) as bench:
+        bench.announce()
+        assert bench.router.states
+        (refused,) = await bench.dispatcher.submit(bench.command(ttl=3600))
+        assert refused.state is CommandState.REJECTED
+        await check_behind(bench.journal)
+        await until(lambda: bench.halting.current is not None, "control is halted")
+        assert "is kept as" in bench.halting.current.reason
+        assert bench.controller.sent == []
+    async with Bench(tmp_path, clock=clock) as bench:
+        assert bench.halting.current is not None, "until a person resumes"
+
+
+async def test_a_crash_between_a_rescue_and_its_halt_halts_at_the_next_start(path, make):
+    journal, *_ = await written(path, make)
+    await journal.close()
+    path.write_bytes(path.read_bytes()[:-9000])
+    for _ in range(2):
+        journal = Journal(path)
+        await journal.open()
+        assert journal.lost
+        await journal.close()
+    journal = Journal(path)
+    await journal.open()
+    await journal.note(note())
+    await journal.close()
+    journal = Journal(path)
+    await journal.open()
+    assert journal.lost == ""
+    await journal.close()
+
+
+async def test_a_check_that_runs_holds_no_stop_up(path, make, tmp_path, large, monkeypatch):
+    journal, *_ = await written(path, make, many=400)
+    copy = await killed(path, journal, tmp_path / "killed")
+    monkeypatch.setattr("gateway.journal.journal.CHECK_AFTER", 0.0)
+    monkeypatch.setattr(journal_store, "LOOK_AFTER", 1)
+    began, gate = threading.Event(), threading.Event()
+    read_through = journal_store.Store._read_through
+
+    def slow(store):
+        began.set()
+        gate.wait()
+        read_through(store)
+
+    monkeypatch.setattr(journal_store.Store, "_read_through", slow)
+    journal = Journal(copy)
+    await journal.open()
+    await asyncio.to_thread(began.wait)
+    closing_ = asyncio.create_task(journal.close())
+    await asyncio.sleep(0)
+    gate.set()
+    await closing_
+    assert Journal(copy)._store.needs_long_look(), "it was interrupted"
+
+
+@pytest.mark.parametrize("where", [0.2, 0.4, 0.6, 0.8, 0.95])
+async def test_zeros_to_the_end_of_a_journal_that_was_closed_are_damage(path, make, where):
+    journal, *_ = await written(path, make, many=50)
+    await journal.close()
+    size = path.stat().st_size
+    content = path.read_bytes()[: int(size * where)]
+    path.write_bytes(content + bytes(size - len(content)))
+    journal = Journal(path)
+    await journal.open()
+    assert journal.lost
+    await journal.record(event(make()))
+    await journal.close()
+    assert whole(path)
+
+
+async def test_a_newest_row_that_is_not_what_was_written_is_damage(path, make):
+    journal, *_ = await written(path, make)
+    await journal.close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TRIGGER audit_stands")
+        database.execute("UPDATE audit SET hash = zeroblob(32) WHERE seq = (SELECT max(seq) FROM audit)")
+        database.commit()
+    journal = Journal(path)
+    await journal.open()
+    assert "newest row" in journal.lost
+    await journal.close()

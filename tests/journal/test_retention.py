@@ -1,6 +1,8 @@
 """The audit is cut at its old end, never through a command that has not ended, and proves itself afterwards."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -142,3 +144,29 @@ def test_settings_say_how_long():
     assert Keep.of(AuditSettings(), day(400)) == Keep(NOON, 5_000_000, day(400))
     with pytest.raises(ValidationError):
         AuditSettings(keep_days=0)
+
+
+async def test_what_was_cut_is_given_back_to_the_disk_in_slices(journal, make, monkeypatch):
+    monkeypatch.setattr(retention, "FREE_PAGES", 5)
+    monkeypatch.setattr(retention, "GIVEN_BACK", 10)
+    for _ in range(20):
+        await journal.record(*(event(make(), CommandState.ACCEPTED, "x" * 500, time=day(0)) for _ in range(50)))
+    for step in range(6):
+        await journal.note(note(time=day(step)))
+    with closing(sqlite3.connect(journal.path)) as database:
+        database.execute("UPDATE command SET state = 'expired'")
+        database.commit()
+    before = pages(journal.path)
+    while cut(journal, day(90)):
+        pass
+    while (at := pages(journal.path))[1] > 5:
+        cut(journal, day(0))
+        assert at[0] - pages(journal.path)[0] <= 10
+    assert pages(journal.path)[0] < before[0] / 2
+    assert proved(journal).breaks == []
+
+
+def pages(path):
+    """Return how many pages there are, and how many of them are free."""
+    with closing(sqlite3.connect(path)) as database:
+        return tuple(database.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count"))

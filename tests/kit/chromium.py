@@ -1,6 +1,7 @@
 """A real browser without a window, which reaches nothing but this machine."""
 
 import asyncio
+import base64
 import fcntl
 import json
 import os
@@ -48,19 +49,16 @@ async def browsing(url, directory, names):
         await _end(process)
 
 
-class Tab:
-    """One page that is driven from outside, by the DevTools protocol over a pipe: it needs no port and no package."""
+class Browser:
+    """A browser that is driven from outside, by the DevTools protocol over a pipe: it needs no port and no package."""
 
     def __init__(self, reader, writer):
         self._reader = reader
         self._writer = writer
         self._answers = {}
         self._last = 0
-        self._session = None
-        self.console = []
-        """What it wrote to its console as an error or a warning, exceptions among it: `(source, text)`."""
-        self.requests = []
-        """The URLs that it asked for."""
+        self.tabs = {}
+        """Session → its tab."""
 
     async def read(self):
         """Take in what the browser says, until it ends."""
@@ -69,12 +67,55 @@ class Tab:
                 message = json.loads(raw[:-1])
                 if "id" in message:
                     self._answers.pop(message["id"]).set_result(message)
-                else:
-                    self._note(message["method"], message["params"])
+                elif tab := self.tabs.get(message.get("sessionId")):
+                    tab.note(message["method"], message["params"])
         for answer in self._answers.values():
             answer.cancel()
 
-    def _note(self, method, params):
+    async def call(self, method, session=None, **params):
+        """Call a method of the protocol. Fails the test where that fails."""
+        self._last += 1
+        self._answers[self._last] = answer = asyncio.get_running_loop().create_future()
+        message = {"id": self._last, "method": method, "params": params}
+        if session:
+            message["sessionId"] = session
+        self._writer.write(json.dumps(message).encode() + b"\0")
+        async with asyncio.timeout(PATIENCE):
+            found = await answer
+        assert "error" not in found, found
+        return found["result"]
+
+    @asynccontextmanager
+    async def tab(self, url, **looks):
+        """Give a `Tab` that shows a page, with a storage of its own. `looks` are those of `Tab.look`."""
+        context = (await self.call("Target.createBrowserContext"))["browserContextId"]
+        target = await self.call("Target.createTarget", url="about:blank", browserContextId=context)
+        session = (await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True))["sessionId"]
+        tab = self.tabs[session] = Tab(self, session)
+        try:
+            for domain in ("Runtime", "Log", "Network", "Page"):
+                await tab.call(f"{domain}.enable")
+            await tab.look(**looks)
+            await tab.open(url)
+            yield tab
+        finally:
+            del self.tabs[session]
+            await self.call("Target.disposeBrowserContext", browserContextId=context)
+
+
+class Tab:
+    """One page."""
+
+    def __init__(self, browser, session):
+        self._browser = browser
+        self._session = session
+        self.console = []
+        """What it wrote to its console as an error or a warning, exceptions among it: `(source, text)`."""
+        self.requests = []
+        """The URLs that it asked for."""
+
+    def note(self, method, params):
+        """Take in what the browser says of it."""
         if method == "Runtime.exceptionThrown":
             self.console.append(("exception", json.dumps(params["exceptionDetails"])))
         elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
@@ -85,29 +126,29 @@ class Tab:
             self.requests.append(params["request"]["url"])
 
     async def call(self, method, **params):
-        """Call a method of the protocol. Fails the test where that fails."""
-        self._last += 1
-        self._answers[self._last] = answer = asyncio.get_running_loop().create_future()
-        message = {"id": self._last, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        self._writer.write(json.dumps(message).encode() + b"\0")
-        async with asyncio.timeout(PATIENCE):
-            found = await answer
-        assert "error" not in found, found
-        return found["result"]
+        """Call a method of the protocol, of this page."""
+        return await self._browser.call(method, self._session, **params)
+
+    async def look(self, *, width=1280, height=800, scheme="light", still=True):
+        """Have the page shown so large, and light or dark; `still`: without movement."""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce" if still else ""}
+        await self.call(
+            "Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in features.items()]
+        )
 
     async def open(self, url):
         """Show a page."""
-        target = await self.call("Target.createTarget", url="about:blank")
-        attached = await self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-        self._session = attached["sessionId"]
-        for domain in ("Runtime", "Log", "Network", "Page"):
-            await self.call(f"{domain}.enable")
         await self.call("Page.navigate", url=url)
         async with asyncio.timeout(PATIENCE):
             while not await self.run("document.readyState === 'complete' && location.href !== 'about:blank'"):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.02)
+
+    async def picture(self):
+        """Return what is shown, as PNG."""
+        return base64.b64decode((await self.call("Page.captureScreenshot", format="png"))["data"])
 
     async def run(self, script):
         """Return what an expression of JavaScript comes to, as JSON has it."""
@@ -120,15 +161,31 @@ class Tab:
         try:
             async with asyncio.timeout(PATIENCE):
                 while not (found := await self.run(script)):
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.02)
         except TimeoutError:
             raise AssertionError(f"never true: {script}\n{await self.run('document.body.innerText')}") from None
         return found
 
-    async def key(self, key, code):
-        """Press a key that has no text."""
-        for type_ in ("rawKeyDown", "keyUp"):
-            await self.call("Input.dispatchKeyEvent", type=type_, key=key, code=key, windowsVirtualKeyCode=code)
+    async def key(self, key, *, shift=False):
+        """Press a key by the name that it has in JavaScript."""
+        code, typed = KEYS.get(key, (0, ""))
+        more = {"text": typed} if typed else {}
+        for type_ in ("keyDown" if typed else "rawKeyDown", "keyUp"):
+            await self.call(
+                "Input.dispatchKeyEvent", type=type_, key=key, code=key, windowsVirtualKeyCode=code,
+                modifiers=8 if shift else 0, **(more if type_ == "keyDown" else {}),
+            )  # fmt: skip
+
+    async def type(self, words):
+        """Type into what has the focus."""
+        await self.call("Input.insertText", text=words)
+
+
+KEYS = {
+    "Tab": (9, ""), "Enter": (13, "\r"), "Escape": (27, ""), " ": (32, " "), "PageDown": (34, ""), "End": (35, ""),
+    "Home": (36, ""), "ArrowUp": (38, ""), "ArrowDown": (40, ""),
+}  # fmt: skip
+"""Name → its code on Windows, by which the browser knows it, and what it types."""
 
 
 _PIPED = """
@@ -141,8 +198,8 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 @asynccontextmanager
-async def driven(url, directory):
-    """Give a `Tab` that shows a page."""
+async def driven(directory):
+    """Give a `Browser`."""
     program = need_chromium()
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
@@ -164,11 +221,10 @@ async def driven(url, directory):
     reader = asyncio.StreamReader(limit=64 * 1024 * 1024)
     read, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours_in, "rb"))
     writer, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(ours_out, "wb"))
-    tab = Tab(reader, writer)
-    reading = asyncio.create_task(tab.read())
+    browser = Browser(reader, writer)
+    reading = asyncio.create_task(browser.read())
     try:
-        await tab.open(url)
-        yield tab
+        yield browser
     finally:
         await _end(process)
         reading.cancel()

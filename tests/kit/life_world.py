@@ -10,6 +10,7 @@ from gateway.commands.policy.policy import ControlSettings, Policy, Rule
 from gateway.core.controller import Outcome
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
 from gateway.core.model import CommandState, Device, DeviceKind, Range
+from gateway.core.places import Places
 from gateway.core.router import Router
 from gateway.journal.journal import Journal, JournalError, _history
 
@@ -235,6 +236,9 @@ class Core:
         self.policy = Policy(control, clock, self.router.state)
         self.journal = MortalJournal(directory / "journal.sqlite", self)
         self.dispatcher = Dispatcher(self.router, self.policy, self.journal, clock)
+        # One at a time, so that commands of fleets wait for each other.
+        executor = self.dispatcher._executor
+        executor._places = Places(executor._start_lane, 1)
         self.dispatcher.use({"a": Cloud("a", self), "b": Cloud("b", self)})
         self.began_at, self.began_wall = clock.monotonic(), clock.now()
         self.ended_at = math.inf

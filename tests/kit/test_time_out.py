@@ -61,7 +61,8 @@ def test_after_them():
 
 
 def run(directory, *options):
-    command = [sys.executable, "-m", "pytest", "-p", "tests.kit.time_out", "-p", "no:cacheprovider", "--timeout=1"]
+    """Two seconds are for a busy machine: what hangs has to have begun by then."""
+    command = [sys.executable, "-m", "pytest", "-p", "tests.kit.time_out", "-p", "no:cacheprovider", "--timeout=2"]
     environment = {**os.environ, "PYTEST_TIMEOUT_AGAIN": "0.5"}
     return subprocess.run(
         [*command, *options, f"--rootdir={directory}", directory],
@@ -74,7 +75,7 @@ def test_a_test_that_hangs_fails_with_its_stacks_and_the_next_one_runs(tmp_path)
     done = run(tmp_path)
     assert "2 failed, 1 passed" in done.stdout
     assert "in wait_for_nothing" in done.stdout
-    assert "takes longer than 1 s" in done.stdout
+    assert "takes longer than 2 s" in done.stdout
 
 
 def test_what_failed_and_does_not_end_is_ended_and_the_next_one_runs(tmp_path):
@@ -82,7 +83,7 @@ def test_what_failed_and_does_not_end_is_ended_and_the_next_one_runs(tmp_path):
     done = run(tmp_path, "--numprocesses=1")
     assert "crashed while running 'test_endless.py::test_fails_and_does_not_end'" in done.stdout
     assert "1 passed" in done.stdout
-    assert "takes longer than 1 s" in done.stdout
+    assert "takes longer than 2 s" in done.stdout
     assert "in wait_whatever_happens" in done.stderr
 
 

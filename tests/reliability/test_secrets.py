@@ -197,7 +197,7 @@ def test_no_secret_is_in_any_log_page_metric_topic_error_or_file(scene, evidence
     assert '"level": "debug"' in gateway.text
     for file in (file for file in scene.data_dir.rglob("*") if file.is_file()):
         kept = file.read_bytes()
-        if file.name.endswith("-session.json"):
+        if file.name.endswith(("-session.json", "-session.json.old")):
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
             for token in session_tokens:  # This is where it is kept, and nowhere else.
                 kept = kept.replace(token.encode(), b"")

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from tests.kit.process import eventually
+from tests.kit.process import eventually, finished
 from tests.reliability import streams
 from tests.reliability.checker import reconcile
 from tests.reliability.crashes import come_to_rest
@@ -37,6 +37,10 @@ def test_a_gateway_whose_journal_is_cut_off_goes_on_and_does_nothing_late_or_sta
         torn = rig.data_dir / file
         with torn.open("r+b") as content:
             content.truncate(int(torn.stat().st_size * random.Random(file).uniform(least, 1.0)))
+        rig.start()
+        rig.wait_until_ready()
+        halted = finished("resume", rig.config)
+        assert halted.returncode == 0, halted.stderr
         come_to_rest(rig, sources[0].values)
         verdict = reconcile(rig.records())
     assert not verdict.kinds - FORGOTTEN, "\n".join(map(str, verdict.faults))

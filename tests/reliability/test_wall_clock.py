@@ -110,7 +110,8 @@ def test_a_jump_back_revives_no_command_and_puts_off_no_timer(rig, clock):
 
 @pytest.mark.parametrize("set_when", ["before its end", "never"])
 def test_a_box_without_a_clock_sends_nothing_old_after_a_power_cut(tmp_path, clock, set_when):
-    rig = Rig(tmp_path, environment=clock.environment, log="info")
+    hasty = {} if set_when == "before its end" else {"gateway.commands.timers.UNKNOWN_TIME": UNKNOWN_TIME / 3}
+    rig = Rig(tmp_path, environment=clock.environment, log="info", hasty=hasty)
     with rig.surroundings():
         rig.start()
         rig.wait_until_ready()

@@ -67,6 +67,12 @@ def test_short_forms_are_known(marked, setting):
         ("password: b", "password: {fill: b}", ["bridges.sems.password"]),
         ("bridges:", "log: {level: loud}\nbridges:", ["log.level"]),
         ("bridges:", "bridgess:", ["", ""]),
+        (
+            "bridges:",
+            "fleets: {north: {members: {kinds: [plant]}, share: half}}\nbridges:",
+            ["fleets.north.members.kinds", "fleets.north.share"],
+        ),
+        ("bridges:", "limits: {grid: {device: SN1, failsave: 0}}\nbridges:", ["limits.grid", "limits.grid"]),
     ],
 )
 def test_mistakes_are_marked_where_they_stand(marked, old, new, where):

@@ -152,6 +152,16 @@ def test_data_are_as_old_as_the_upload_and_uploads_are_spread():
     after = world.report(serial)
     assert after.values["ac_power"] == 0
     assert (after.time - before.time).total_seconds() == pytest.approx(300, abs=0.001)
+    # Nor does a look that is the first since its upload show a command that came after it.
+    other, clock_then = MADE_UP[9].devices[0].serial, clock.now()
+    clock.advance(299)
+    asked = world.physics.now()
+    world.command(other, {"running": False}, asked)
+    clock.advance(0.5)
+    told = world.report(other)
+    assert clock_then < told.time
+    assert told.time.timestamp() < asked
+    assert told.values["ac_power"] > 0
 
 
 def test_the_same_clouds_pass_over_all_plants_of_a_region():
@@ -218,17 +228,19 @@ async def test_ten_thousand_inverters_start_without_a_look_at_any_and_a_call_cos
         await simulator.stop()
 
 
-def test_a_day_at_speed_is_exact_too():
+@pytest.mark.parametrize("kind", ["inverter", "storage"])
+def test_a_day_at_speed_is_exact_too(kind):
     clock = HandClock()
     world = World(MADE_UP, clock, seed=1, speed=288, upload_interval=1.0, step=300.0)
     world.start()
-    plant = MADE_UP[4]
-    serial = plant.devices[0].serial
+    plant, serial = next((p, d.serial) for p in MADE_UP[3:] for d in p.devices if d.model.kind == kind)
+    order = {"battery_mode": "discharge", "battery_power_target": 900.0} if kind == "storage" else {}
     seen = []
     for n in range(300):
         clock.advance(1)
         if n % 40 == 5:
-            world.command(serial, {"active_power_limit": 10.0 + n % 90}, world.physics.now() - 20)
+            limit = {"active_power_limit": 10.0 + n % 90}
+            world.command(serial, limit | (order if n % 80 == 5 else {}), world.physics.now() - 20)
         report = world.report(serial)
         assert 0 <= (clock.now() - report.time).total_seconds() < 1.0001
         seen.append((world.physics.now(), ac(world, plant)[serial]))
@@ -245,11 +257,15 @@ def test_only_what_is_old_is_forgotten(monkeypatch):
     world.start()
     for plant in (HOUSE, BAKERY):
         begun, serial, seen = world.physics.now(), plant.devices[0].serial, []
-        for _ in range(60):
+        for minute in range(60):
             clock.advance(60)
+            if minute % 3 == 0:
+                world.command(serial, {"active_power_limit": 3.0 + minute / 10}, world.physics.now())
             seen.append((world.physics.now(), ac(world, plant)[serial]))
-        times = [time for time, _ in seen[-9:]]
-        given = [power.given for power in world.power(plant.id, [serial], times)]
-        assert given == pytest.approx([power for _, power in seen[-9:]], abs=1e-6)
+            oldest = world._plants[plant.id]._trace._times[0]
+            known = [(time, power) for time, power in seen if time >= oldest]
+            given = [power.given for power in world.power(plant.id, [serial], [time for time, _ in known])]
+            assert given == pytest.approx([power for _, power in known], abs=1e-6)
+            assert len(known) >= min(minute, 5)
         with pytest.raises(LookupError):
             world.power(plant.id, [serial], [begun])

@@ -34,18 +34,18 @@ def test_a_bridge_that_needs_it_says_what_to_install(tmp_path, without):
     config.write_text(f"bridges:\n{BATCH}")
     done = finished("check", config, env=without, fresh=True)
     assert done.returncode == 2
-    assert (
-        "bridge type 'batch' can't be used: confluent_kafka is not installed; install sems-gateway[kafka]"
-        in done.stderr
-    )
+    assert "'batch'" in done.stderr
+    assert "install sems-gateway[kafka]" in done.stderr
     assert "config.yaml:2: bridges.b.type" in done.stderr
     listed = finished("plugins", env=without, fresh=True)
-    assert "sems-gateway[kafka]" in listed.stdout + listed.stderr
+    assert all(name in listed.stdout + listed.stderr for name in ("sems-gateway[kafka]", "sems-gateway-kafka"))
 
 
 def test_the_demo_says_what_to_install(without):
     done = finished("demo", env=without, fresh=True)
-    assert (done.returncode, "sems-gateway[demo]" in done.stderr) == (1, True), done.stderr
+    assert done.returncode == 1
+    # What one who has neither pip nor a checkout installs is named too.
+    assert all(name in done.stderr.replace("\n", " ") for name in ("sems-gateway[demo]", "sems-gateway-kafka"))
 
 
 def test_a_gateway_and_the_simulator_work(tmp_path, without):

@@ -3,6 +3,8 @@
 import json
 import signal
 import socket
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -199,9 +201,10 @@ def test_a_second_gateway_on_the_same_data_is_refused(shared):
     assert "another process holds" in done.stderr
 
 
-def test_a_journal_that_cannot_be_used_stops_the_start_with_a_remedy(plant):
+def test_a_journal_of_another_format_stops_the_start_with_a_remedy(plant):
     (plant.directory / "data").mkdir()
-    (plant.directory / "data" / "journal.sqlite").write_text("not a database" * 1000)
+    with closing(sqlite3.connect(plant.directory / "data" / "journal.sqlite")) as db:
+        db.execute("PRAGMA user_version = 99")
     done = finished("run", plant.config)
     assert done.returncode == 1
     assert "move the file away" in done.stderr

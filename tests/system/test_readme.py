@@ -54,13 +54,23 @@ def make_test(**_):
     assert " -m tests.again " in ok(shell("make -n test", cwd=ROOT)).stdout
 
 
-def install(tmp_path, readme_plant, **_):
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
     """As uv and pipx do, but by pip, into a directory of its own, without dependencies, which are here already."""
-    target = tmp_path / "installed"
+    target = tmp_path_factory.mktemp("installed")
     ok(shell(f"{sys.executable} -m pip install --quiet --no-deps --target {target} .", cwd=ROOT))
-    env = os.environ | {"PYTHONPATH": str(target)}
+    return target
+
+
+def install(request, tmp_path, readme_plant, **_):
+    env = os.environ | {"PYTHONPATH": str(request.getfixturevalue("installed"))}
     done = ok(shell(f"{sys.executable} -m gateway check {readme_plant}", cwd=tmp_path, env=env))
     assert "is in order" in done.stdout
+
+
+def install_with_an_extra(request, **_):
+    """What is installed is the same; the extra adds what it names."""
+    target = request.getfixturevalue("installed")
     assert (target / "gateway" / "sems" / "catalogues" / "open_api.yaml").exists()
     (metadata,) = target.glob("*.dist-info/METADATA")
     assert "Provides-Extra: kafka" in metadata.read_text()
@@ -180,7 +190,7 @@ RUN = {
     "make demo": make_demo,
     "make test": make_test,
     "uv tool install .": install,
-    "uv tool install '.[kafka]'": install,
+    "uv tool install '.[kafka]'": install_with_an_extra,
     "sems-gateway init config.yaml": init,
     "sems-gateway check config.yaml": check,
     "sems-gateway plan config.yaml": plan,
@@ -201,8 +211,8 @@ RUN = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme(command, shared, tmp_path, readme_plant):
-    RUN[command](shared=shared, tmp_path=tmp_path, readme_plant=readme_plant)
+def test_a_command_of_the_readme(command, request, shared, tmp_path, readme_plant):
+    RUN[command](request=request, shared=shared, tmp_path=tmp_path, readme_plant=readme_plant)
 
 
 def test_the_readmes_control_section_is_valid(readme_plant):

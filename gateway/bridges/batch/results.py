@@ -9,6 +9,9 @@ from gateway.bridges.batch.interfaces import Interfaces
 from gateway.bridges.batch.message import BadResultError, Item, Result, decode
 from gateway.bridges.batch.tally import Tally
 from gateway.core.controller import ResultEffect
+from gateway.core.model import Command
+from gateway.core.places import Places
+from gateway.core.tasks import all_of
 from gateway.journal.journal import JournalError
 from gateway.kafka import Consumer, Received
 from gateway.sems.catalogue import SemsError
@@ -21,6 +24,8 @@ RETRY: Final = 1.0
 """Seconds until the journal is tried again."""
 MAX_OPEN_COMMANDS: Final = 100_000
 """Commands under way that are known without asking the journal."""
+MAX_HELD_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of messages that are being taken in; more are not read."""
 SLICE: Final = 100
 """Messages that are read before others have their turn."""
 SPLIT: Final = "split"
@@ -42,17 +47,21 @@ class Results:
         self._consumer = consumer
         self._interfaces = interfaces
         self._tally = tally
-        self._open: dict[tuple[str, str], str] = {}
+        self._open: dict[tuple[str, str], Command] = {}
         """Request and serial, in capitals → command."""
         self._requests: dict[str, set[str]] = {}
         """Request → serials without a result."""
         self._unknown_fields = UnknownFields(context)
+        self._places = Places(self._admit)
+        """For those of fleets, and those that were sent before a restart."""
+        self._held = 0
+        self._room = asyncio.Event()
 
     def expect(self, request: str, items: Iterable[Item]) -> None:
         """Know the commands of a request that is about to leave, without asking the journal."""
         commands = [item.command for item in items]
         for command in commands:
-            self._open[request, command.serial.upper()] = command.id
+            self._open[request, command.serial.upper()] = command
         self._requests[request] = {command.serial.upper() for command in commands}
         while len(self._open) > MAX_OPEN_COMMANDS:
             self._drop(*next(iter(self._open)))
@@ -69,10 +78,29 @@ class Results:
         self._tally.waiting = len(self._open)
 
     async def run(self) -> None:
-        """Read for ever."""
-        async for batch in self._consumer.batches():
-            await self.take(batch)
+        """Read for ever. What is told of one device does not wait until all is taken in that is told of a fleet."""
+        taking: asyncio.Queue[tuple[list[Received], asyncio.Task[None]]] = asyncio.Queue()
+        self._held = 0
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._commit(taking), name="commit of results")
+                async for batch in self._consumer.batches():
+                    self._held += _size(batch)
+                    taking.put_nowait((batch, group.create_task(self.take(batch), name="batch of results")))
+                    while self._held > MAX_HELD_BYTES:
+                        self._room.clear()
+                        await self._room.wait()
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _commit(self, taking: "asyncio.Queue[tuple[list[Received], asyncio.Task[None]]]") -> None:
+        """Commit what is taken in, in order: an offset says that all before it need not be read again."""
+        while True:
+            batch, task = await taking.get()
+            await task
             self._consumer.commit(batch)
+            self._held -= _size(batch)
+            self._room.set()
 
     async def take(self, batch: Iterable[Received]) -> None:
         """Take messages in; all they told is journaled when this returns."""
@@ -82,10 +110,13 @@ class Results:
             if not number % SLICE:
                 await asyncio.sleep(0)
         by_command: dict[str, list[Result]] = {}
+        alone: set[str] = set()
         unknown: dict[str, list[Result]] = {}
         for result in results:
             if known := self._open.get((result.request, result.serial)):
-                by_command.setdefault(known, []).append(result)
+                by_command.setdefault(known.id, []).append(result)
+                if not known.bulk:
+                    alone.add(known.id)
             else:
                 unknown.setdefault(result.request, []).append(result)
         # Those of other gateways are most of these: the journal is asked about all of them at once.
@@ -97,7 +128,9 @@ class Results:
                     by_command.setdefault(command, []).append(result)
                 else:
                     self._tally.results[MEANING[ResultEffect.UNMATCHED]] += 1
-        await asyncio.gather(*(self._tell(command, results) for command, results in by_command.items()))
+        first = sorted(by_command, key=lambda id_: id_ not in alone)
+        telling = [(self._tell if id_ in alone else self._tell_in_turn)(id_, by_command[id_]) for id_ in first]
+        await all_of(telling)
 
     def _said(self, message: Received) -> list[Result]:
         """Return what a message says; nothing where it makes no sense."""
@@ -128,6 +161,21 @@ class Results:
             open_ -= answered
             if answered and open_:
                 self._tally.results[SPLIT] += 1
+
+    async def _tell_in_turn(self, command: str, results: list[Result]) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._places.enter(turn)
+        try:
+            await turn
+            await self._tell(command, results)
+        finally:
+            self._places.leave(turn)
+
+    def _admit(self, turn: "asyncio.Future[None]") -> None:
+        if turn.done():  # stopped meanwhile
+            self._places.leave(turn)
+        else:
+            turn.set_result(None)
 
     async def _tell(self, command: str, results: list[Result]) -> None:
         for result in results:
@@ -178,3 +226,7 @@ class Results:
             serials.discard(serial)
             if not serials:
                 del self._requests[request]
+
+
+def _size(batch: Iterable[Received]) -> int:
+    return sum(1_000 + len(message.value or b"") for message in batch)

@@ -6,8 +6,8 @@ stays in order, whoever reads, and the dispatcher has only one command for a dev
 
 Time: where no message of the interface is on its way, one leaves at once. Otherwise what comes is gathered: until the
 others have arrived or nothing more has come for a tenth of `linger_ms`, and for `linger_ms` at the longest; in a flood
-also once they have arrived, until less comes. What could not be confirmed in time is taken back, so that it can't leave
-later; it also carries its expiry.
+also once they have arrived, until less comes. What is of no fleet waits for no command of one. What could not be
+confirmed in time is taken back, so that it can't leave later; it also carries its expiry.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from gateway.bridges.batch.tally import Tally
 from gateway.core.clock import set_within
 from gateway.core.errors import GatewayError, NotSentError, RefusedError, UnsureError
 from gateway.core.model import new_command_id
+from gateway.core.tasks import all_of
 from gateway.journal.journal import JournalError
 from gateway.kafka import Producer, TooLargeError
 
@@ -75,10 +76,14 @@ class Sender:
         self._tally = tally
         self._waiting: list[Waiting] = []
         self._arrival = asyncio.Event()
+        self._waiting_alone = 0
+        """Commands among those that wait which are of no fleet."""
         self._under_way = 0
         """Messages that are not known to be in the topic."""
+        self._under_way_alone = 0
+        """Those of them that have commands which are of no fleet."""
         self._alone = asyncio.Event()
-        """Set when the last of them is."""
+        """Set when the last of them is, or a command comes that need not wait as those before it do."""
         self._too_large = math.inf
         """Bytes of the smallest message of several commands that the topic did not take."""
 
@@ -90,6 +95,10 @@ class Sender:
         deadline = self._context.clock.monotonic() + timeout
         waiting = Waiting(item, deadline, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
+        if not item.command.bulk:
+            self._waiting_alone += 1
+            if self._waiting_alone == 1 and not self._under_way_alone:
+                self._alone.set()
         self._arrival.set()
         return await waiting.sent
 
@@ -100,7 +109,7 @@ class Sender:
                 self._arrival.clear()
                 await self._arrival.wait()
             await self._linger()
-            taken, self._waiting = self._waiting, []
+            taken, self._waiting, self._waiting_alone = self._waiting, [], 0
             try:
                 await self._leave(taken)
             except BaseException:
@@ -113,7 +122,7 @@ class Sender:
         """Send nothing more."""
         for waiting in self._waiting:
             _fail(waiting, NotSentError("the bridge was stopped before it was sent"))
-        self._waiting = []
+        self._waiting, self._waiting_alone = [], 0
 
     async def _linger(self) -> None:
         """Wait while more comes, as long as one is on its way, or in a flood: who is alone waits for nobody.
@@ -122,16 +131,16 @@ class Sender:
         """
         most = self._settings.linger_ms / 1000
         end = self._now() + most
-        came = 0
+        came = came_alone = 0
         while (
-            (self._under_way or came >= FLOOD)
+            (self._under_way_alone or came_alone >= FLOOD if self._waiting_alone else self._under_way or came >= FLOOD)
             and len(self._waiting) < self._settings.items_most
             and (left := end - self._now()) > 0
         ):
-            before = len(self._waiting)
+            before, before_alone = len(self._waiting), self._waiting_alone
             self._alone.clear()
             await set_within(self._alone, min(most * QUIET, left))
-            came = len(self._waiting) - before
+            came, came_alone = len(self._waiting) - before, self._waiting_alone - before_alone
             if not came:
                 return
 
@@ -149,22 +158,25 @@ class Sender:
     async def _hand_over(self, grouped_: Sequence[list[Waiting]], partitions: int) -> None:
         groups = [(new_command_id(), group) for group in grouped_]
         try:
-            await asyncio.gather(*(self._context.keep_receipt(request, *_ids(group)) for request, group in groups))
+            await all_of(self._context.keep_receipt(request, *_ids(group)) for request, group in groups)
         except JournalError as error:
             for waiting in (waiting for group in grouped_ for waiting in group):
                 _fail(waiting, NotSentError(str(error)))
             return
         for request, group in groups:
             # Tasks begin in the order of their making, and hand over before they wait for anything.
+            alone = any(not waiting.item.command.bulk for waiting in group)
             self._under_way += 1
-            self._context.spawn(self._bring(request, group, partitions), f"commands {request}")
+            self._under_way_alone += alone
+            self._context.spawn(self._bring(request, group, partitions, alone), f"commands {request}")
 
-    async def _bring(self, request: str, group: list[Waiting], partitions: int) -> None:
+    async def _bring(self, request: str, group: list[Waiting], partitions: int, alone: bool) -> None:
         try:
             await self._deliver(request, group, partitions)
         finally:
             self._under_way -= 1
-            if not self._under_way:
+            self._under_way_alone -= alone
+            if not self._under_way or (alone and not self._under_way_alone):
                 self._alone.set()
 
     async def _deliver(self, request: str, group: list[Waiting], partitions: int) -> None:

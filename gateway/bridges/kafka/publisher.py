@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -11,9 +10,8 @@ from gateway.api.contexts import SinkContext
 from gateway.bridges.kafka import schema
 from gateway.bridges.kafka.settings import PublishSettings
 from gateway.bridges.kafka.skipped import Skipped
-from gateway.core import files
-from gateway.core.bad_json import BAD_JSON
 from gateway.core.errors import NotSentError, RefusedError
+from gateway.core.kept_file import KeptFile
 from gateway.core.mailbox import Updates
 from gateway.core.model import Alarm, Device
 from gateway.kafka import Delivered, NewTopic, Producer
@@ -44,7 +42,13 @@ class Publisher:
         self._skipped = skipped
         self._known: dict[str, Device] = {}
         """Serial → what the topic says of it."""
-        self._store = context.data_dir / f"{context.name}-partitions.json"
+        self._file = KeptFile(
+            context.data_dir / f"{context.name}-partitions.json",
+            list[int],
+            context.log,
+            unreadable="the number of partitions can't be read",
+            unwritable="the number of partitions can't be kept",
+        )
         self._partitions = 0
         """Of the topic `devices`, when it was last written to; 0 where that is not known."""
 
@@ -76,7 +80,7 @@ class Publisher:
     def anew(self) -> None:
         """Say again what devices are: the topic may have been emptied."""
         self._known.clear()
-        self._partitions = _read(self._store)
+        self._partitions = sum((self._file.read() or [])[:1])
 
     async def deliver(self, updates: Updates, producer: Producer) -> None:
         """Write it all, and return when the cluster has it."""
@@ -105,10 +109,7 @@ class Publisher:
                 now=now,
             )
             self._known.clear()
-        try:
-            await asyncio.to_thread(files.replace, self._store, msgspec.json.encode(now))
-        except OSError as error:
-            self._context.log.warning("the number of partitions can't be kept", error=str(error))
+        await self._file.write(msgspec.json.encode([now]))
         return before
 
     def _taken_back(self, updates: Updates, before: int) -> Iterator[_Outgoing]:
@@ -175,14 +176,6 @@ class Publisher:
             left = again
             if left:
                 await asyncio.sleep(AGAIN)
-
-
-def _read(store: Path) -> int:
-    """Return the number that was kept; 0 where none was, or it can't be read."""
-    try:
-        return msgspec.json.decode(store.read_bytes(), type=int)
-    except (OSError, *BAD_JSON):
-        return 0
 
 
 def _posted(producer: Producer, message: _Outgoing) -> "asyncio.Future[Delivered]":

@@ -86,6 +86,8 @@ class EventMessage(Message, frozen=True, kw_only=True):
     detail: str = ""
     verified: bool = False
     correction: bool = False
+    parent: str = ""
+    """Of a command to a member of a fleet: the id of the fleet's."""
 
 
 M = TypeVar("M", bound=Message)
@@ -174,6 +176,7 @@ def of_event(gateway: str, event: CommandEvent) -> EventMessage:
         detail=event.detail,
         verified=event.verified,
         correction=event.correction,
+        parent=command.parent,
     )
 
 

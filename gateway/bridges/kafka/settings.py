@@ -138,6 +138,11 @@ class KafkaSettings(BridgeSettings):
     publish: PublishSettings | None = Field(default=None, description="{} to write to topics of one's own")
     join: JoinSettings | None = Field(default=None, description="{} to serve what another gateway publishes")
 
+    @property
+    def roles(self) -> frozenset[str] | None:
+        """See `BridgeSettings.roles`: who asks over a topic says by which bridge of its own."""
+        return None if self.publish is not None and self.publish.commands else frozenset()
+
     @model_validator(mode="after")
     def _does_something(self) -> Self:
         if self.telemetry is None and self.publish is None and self.join is None:

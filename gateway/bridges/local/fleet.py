@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -25,10 +25,11 @@ from gateway.bridges.local.protocol import (
 from gateway.core.bad_json import BAD_JSON
 from gateway.core.clock import set_within
 from gateway.core.model import Command, CommandEvent, CommandState, DeviceState, Origin, new_command_id, plain
+from gateway.core.places import PLACES
 from gateway.core.points import SETPOINTS
 
-COMMANDS_A_COMMIT: Final = 200
-"""Commands that are submitted together: the journal writes them in one go."""
+T = TypeVar("T")
+
 TTL_MARGIN: Final = 1.5
 MAX_TTL_SECONDS: Final = 86_400.0
 """Seconds."""
@@ -106,12 +107,13 @@ class FleetCommand:
 
     async def _submit_all(self, plan: FleetPlan, follow: Follow) -> None:
         began, count = self._context.clock.monotonic(), len(plan.serials)
-        for first in range(0, count, COMMANDS_A_COMMIT):
+        # Few together, so that what others submit meanwhile does not wait for all; the journal writes them in one go.
+        for first in range(0, count, PLACES):
             due = began + self._request.spread * first / count
             await set_within(self._stopped, due - self._context.clock.monotonic())
             if self._stopped.is_set():
                 return
-            commands = [self._command(serial, plan.ttl) for serial in plan.serials[first : first + COMMANDS_A_COMMIT]]
+            commands = [self._command(serial, plan.ttl) for serial in plan.serials[first : first + PLACES]]
             ids = [command.id for command in commands]
             self.ids += ids
             follow(ids, self._heard)
@@ -168,6 +170,7 @@ class FleetCommand:
             expires=now + timedelta(seconds=ttl),
             revert_after=self._request.revert_after,
             revert_value=self._request.revert_value,
+            bulk=True,
         )
 
 
@@ -185,13 +188,15 @@ async def serve_fleet(
         ended: set[str] = set()
         submitted = False
         while not submitted or len(ended) < len(fleet.ids):
-            event = await fleet.steps.get()
-            if event is None:
-                submitted = True
-            elif event.command.id not in ended:
-                if event.state.final:
-                    ended.add(event.command.id)
-                await _say(writer, Step(event))
+            said: list[Reply] = []
+            for event in await _all_of(fleet.steps):
+                if event is None:
+                    submitted = True
+                elif event.command.id not in ended:
+                    if event.state.final:
+                        ended.add(event.command.id)
+                    said.append(Step(event))
+            await _say(writer, *said)
         async with fleet.cancelling:
             listening.cancel()
 
@@ -213,8 +218,16 @@ async def _hear(reader: asyncio.StreamReader) -> Answer | None:
         return None
 
 
-async def _say(writer: asyncio.StreamWriter, reply: Reply) -> None:
-    writer.write(msgspec.json.encode(reply, enc_hook=plain) + b"\n")
+async def _all_of(queue: asyncio.Queue[T]) -> list[T]:
+    """Wait for something in a queue, and return all that is there."""
+    found = [await queue.get()]
+    while not queue.empty():
+        found.append(queue.get_nowait())
+    return found
+
+
+async def _say(writer: asyncio.StreamWriter, *replies: Reply) -> None:
+    writer.write(b"".join(msgspec.json.encode(reply, enc_hook=plain) + b"\n" for reply in replies))
     await writer.drain()
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from operator import itemgetter
 from typing import ClassVar, Final
 
 from gateway.api.bridge import BridgeSettings, Context
-from gateway.bridges.modbus import directory
+from gateway.api.served import ServedMap, ServedRegister
+from gateway.bridges.modbus import directory, served
 from gateway.bridges.modbus.counts import Counts
 from gateway.bridges.modbus.directory import Entry, Ports
 from gateway.bridges.modbus.fields import COUNTER, CommandStatus, device_fields, soonest, unix
@@ -24,12 +26,13 @@ from gateway.bridges.modbus.server import Listener
 from gateway.bridges.modbus.settings import MAX_PORTS, ModbusSettings
 from gateway.bridges.modbus.settling import Settling
 from gateway.bridges.modbus.udp import OWN_ADDRESSES, UdpListener, only_goodwe
-from gateway.bridges.modbus.units import LAST_UNIT, Place, UnitBook, units_path
+from gateway.bridges.modbus.units import LAST_UNIT, Place, UnitBook, adopt, units_path
 from gateway.bridges.modbus.writes import Writer
 from gateway.config.host import at
+from gateway.core.errors import GatewayError
 from gateway.core.findings import FindingCode
 from gateway.core.mailbox import Updates
-from gateway.core.model import DeviceKind, DeviceState, Quality, Value
+from gateway.core.model import GATEWAY, DeviceKind, DeviceState, Quality, Value
 
 GIVE_PAUSE, MAX_GIVE_PAUSE = 1.0, 32.0
 """Seconds between two times that new devices get units and the units' file is written; doubled while more keep coming,
@@ -98,6 +101,31 @@ class ModbusBridge:
             f"{at(self._settings.host, self.port)} ({count} {'unit' if count == 1 else 'units'})" if self.port else ""
         )
 
+    def register_maps(self, serial: str) -> Sequence[ServedMap]:
+        """See `RegisterServer`."""
+        found = self._served(serial)
+        if found is None:
+            return ()
+        port, place, unit = found
+        return [served.map_of(image, port, place.unit) for image in unit.images]
+
+    def served_registers(self, serial: str, map_: str) -> Sequence[ServedRegister]:
+        """See `RegisterServer`."""
+        found = self._served(serial)
+        state = self._devices[serial].state if found is not None else None
+        if found is None or state is None:
+            return ()
+        image = next((image for image in found[2].images if image.layout.map.name == map_), None)
+        return () if image is None else served.registers_of(image, state.quality)
+
+    def _served(self, serial: str) -> tuple[int, Place, Unit] | None:
+        """Return the port, the place and the registers of a device; None where it is not served."""
+        listeners, place = self._listeners, self._units.get(serial)
+        if listeners is None or place is None:
+            return None
+        unit = listeners.tables[place.nth].get(place.unit)
+        return None if unit is None or unit.serial != serial else (listeners.port(place.nth), place, unit)
+
     @property
     def udp_ports(self) -> list[int]:
         """The UDP ports it listens on, in the order of the configuration."""
@@ -126,14 +154,20 @@ class ModbusBridge:
     async def start(self) -> None:
         """Listen. Raises OSError where a port is taken, or a file can't be used: units, certificates."""
         # On a thread, for there may be thousands.
-        kept = await asyncio.to_thread(self._units.load)
+        context, settings = self._context, self._settings
+        path = units_path(context.data_dir, context.name)
+        await asyncio.to_thread(adopt, path, {bridge.name for bridge in context.bridges()}, context.log)
+        if lost := await asyncio.to_thread(self._units.restore, context.log):
+            # What a SCADA sets would reach another device than it means.
+            with suppress(GatewayError):  # told in the log, and halted it is
+                await context.halt(GATEWAY, lost)
+        kept = self._units.serials
         self._left_out.clear()
         self._wanting.clear()
         self._wanted.clear()
         self._no_port = ""
         for device in self._devices.values():
             device.state = None
-        context, settings = self._context, self._settings
         if not self._families:
             # A tenth of a second of computing, which would hold up everything else.
             self._families = await asyncio.to_thread(build, settings.maps, settings.word_order)

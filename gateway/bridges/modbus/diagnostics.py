@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-from pymodbus.pdu.mei_message import ReadDeviceInformationResponse
-
 import gateway
 from gateway.bridges.modbus.codes import ExceptionCode, ExceptionResponseError
 
@@ -68,5 +66,7 @@ def _identify(itself: Identity, pdu: bytes) -> bytes:
     last = LAST_OBJECT.get(code, first)
     if first not in itself or first > last:
         first = 0  # who asks from an object that there is not gets all
+    from pymodbus.pdu.mei_message import ReadDeviceInformationResponse  # noqa: PLC0415 - all that needs pymodbus
+
     objects = {id_: text for id_, text in itself.items() if first <= id_ <= last}
     return pdu[:1] + ReadDeviceInformationResponse(code, objects).encode()

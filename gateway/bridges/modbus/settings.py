@@ -16,7 +16,7 @@ from gateway.api.bridge import EVERYWHERE, BridgeSettings, Claim, tcp_ports
 from gateway.bridges.modbus import tls
 from gateway.bridges.modbus.codec import WordOrder
 from gateway.bridges.modbus.maps.chosen import Choice, build
-from gateway.bridges.modbus.units import LAST_UNIT, Place
+from gateway.bridges.modbus.units import LAST_UNIT, Place, UnitBook, units_path
 from gateway.config.host import Host
 from gateway.config.local_file import LocalFile, beside
 from gateway.config.network import Network
@@ -191,6 +191,12 @@ class ModbusSettings(Access, BridgeSettings):
         for n, one in enumerate(self.udp):
             if one.port:
                 yield Claim(f"udp[{n}].port", f"UDP port {one.port}", one.host or self.host)
+
+    def conflicts(self, data_dir: Path, name: str) -> Iterable[str]:
+        """See `BridgeSettings.conflicts`: units that are pinned to another device than has them."""
+        book = UnitBook(units_path(data_dir, name), self.pins, self.ports or MAX_PORTS)
+        book.load()
+        return book.conflicts
 
     @property
     def roles(self) -> frozenset[str]:

@@ -4,11 +4,12 @@ import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cryptography import x509
+if TYPE_CHECKING:
+    from cryptography import x509
 
-ROLE: Final = x509.ObjectIdentifier("1.3.6.1.4.1.50316.802.1")
+ROLE: Final = "1.3.6.1.4.1.50316.802.1"
 """The X.509v3 extension with the role, an ASN.1 UTF8String (specification, §8.3 and annex A)."""
 UTF8_STRING: Final = 0x0C
 LONGEST_ROLE: Final = 64
@@ -66,8 +67,11 @@ def warnings(files: TlsFiles, now: datetime) -> Iterator[str]:
 
 def role(certificate: bytes) -> str:
     """Return the role that a client's certificate (DER) gives it; "" where it gives none, or not in good form."""
+    from cryptography import x509  # noqa: PLC0415 - large, and only needed where there is TLS; `warnings` has loaded it
+
     try:
-        found = x509.load_der_x509_certificate(certificate).extensions.get_extension_for_oid(ROLE)
+        extensions = x509.load_der_x509_certificate(certificate).extensions
+        found = extensions.get_extension_for_oid(x509.ObjectIdentifier(ROLE))
         value = found.value
         text = _utf8_string(value.value) if isinstance(value, x509.UnrecognizedExtension) else ""
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
@@ -108,7 +112,9 @@ def _read(files: TlsFiles, setting: str) -> bytes:
         ) from error
 
 
-def _certificates(files: TlsFiles) -> list[x509.Certificate]:
+def _certificates(files: TlsFiles) -> "list[x509.Certificate]":
+    from cryptography import x509  # noqa: PLC0415 - as above
+
     return x509.load_pem_x509_certificates(_read(files, "certificate"))
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import structlog
-from pymodbus.framer.rtu import FramerRTU
 
 from gateway.bridges.modbus import requests
 from gateway.bridges.modbus.codes import ExceptionCode, ExceptionResponseError
@@ -226,4 +225,6 @@ def _model(unit: Unit) -> bytes | None:
 
 def _crc(data: bytes) -> bytes:
     """Return the CRC of Modbus RTU, as it is sent."""
+    from pymodbus.framer.rtu import FramerRTU  # noqa: PLC0415 - only needed where there is UDP
+
     return FramerRTU.compute_CRC(data).to_bytes(2, "big")

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
+import structlog
 
 from gateway.core import files
 from gateway.core.bad_json import BAD_JSON
@@ -15,6 +17,8 @@ from gateway.core.text import identifier
 LAST_UNIT: Final = 247
 """Modbus Messaging on TCP/IP V1.0b, §4.4.2: 1 to 247 are devices, 0 and 255 the gateway itself."""
 FORMAT: Final = 1
+SUFFIX: Final = "-units.json"
+_OLDER: Final = "a file was damaged; what it held before serves"
 
 
 class UnitsError(OSError):
@@ -49,21 +53,64 @@ class UnitBook:
         """How many ports there are. A place on one beyond them is kept, and not served."""
         self._places: dict[str, Place] = {}
         self._saved: dict[str, Place] = {}
+        self._displaced: dict[str, Place] = {}
+        """What others had before a pin took it. They stay in the file, and are not served."""
 
     def load(self) -> Mapping[str, Place]:
         """Read the file, apply the pins, return serial → place. Writes nothing.
 
-        Raises UnitsError where the file is damaged, or a pin wants the place of another device.
+        Raises UnitsError where the file is damaged, and what it held before too.
         """
-        kept = self._read()
-        self._saved = dict(kept)
-        self._places = kept | dict(self._pins)
-        owners: dict[Place, str] = {}
-        for serial, place in self._places.items():
-            other = owners.setdefault(place, serial)
-            if other != serial:
-                raise self._conflict(serial, other, place)
+        self._take(self._read())
         return self._places
+
+    def restore(self, log: structlog.stdlib.BoundLogger) -> str:
+        """Do as `load` for the bridge that serves them, and log what is wrong with the file, or with a pin.
+
+        Returns why units may not be those they were; "" where they are. Raises OSError.
+        """
+        lost = ""
+        kept: Mapping[str, Place] = {}
+        try:
+            found = files.whole(self._path, self._decode)
+        except FileNotFoundError:
+            pass
+        except BAD_JSON as error:
+            aside = files.put_aside(self._path)
+            lost = f"{self._path}, which keeps the unit of each device, can't be read ({error}); it is kept as {aside}"
+            log.error("units are given anew", why=lost)
+        else:
+            kept = found.value
+            if found.trouble:
+                log.warning(_OLDER, file=str(self._path), error=found.trouble)
+                files.mend(self._path)
+        self._take(kept)
+        for why in self.conflicts:
+            log.error("a device has no unit", why=why)
+        return lost
+
+    @property
+    def serials(self) -> Collection[str]:
+        """All devices that have a place."""
+        return self._places.keys()
+
+    @property
+    def conflicts(self) -> list[str]:
+        """Which devices have lost their place to a pin, and what to do."""
+        owners = {place: serial for serial, place in self._pins.items()}
+        return [
+            f"unit {place.unit} is pinned to {owners[place]} (`units:`), but {serial} has had it since before, and is "
+            f"not served now; pin {serial} to another unit too, choose a free unit for {owners[place]}, or give up "
+            f"that of {serial}: `sems-gateway units CONFIG --free {serial}`"
+            for serial, place in self._displaced.items()
+        ]
+
+    def _take(self, kept: Mapping[str, Place]) -> None:
+        taken = set(self._pins.values())
+        rest = {serial: place for serial, place in kept.items() if serial not in self._pins}
+        self._displaced = {serial: place for serial, place in rest.items() if place in taken}
+        self._saved = dict(kept)
+        self._places = {s: place for s, place in rest.items() if s not in self._displaced} | dict(self._pins)
 
     def ports_for(self, serials: Iterable[str]) -> int:
         """Return how many ports it takes for all of these to have a place, beside what is kept; at least one."""
@@ -88,6 +135,9 @@ class UnitBook:
         free = (place for place in everything if place not in taken)
         left_out = []
         for serial in serials:
+            if serial in self._displaced:
+                left_out.append(serial)
+                continue
             if serial in places:
                 if self.get(serial) is None:
                     left_out.append(serial)
@@ -97,17 +147,38 @@ class UnitBook:
                 left_out.append(serial)
             else:
                 places[serial] = place
-        if places != self._saved:
-            await asyncio.to_thread(self._write, dict(places))
+        if (to_save := self._to_save(places)) != self._saved:
+            await asyncio.to_thread(self._write, to_save)
             # Not before: a unit that is shown must be the same after a power cut.
-            self._places, self._saved = places, dict(places)
+            self._places, self._saved = places, to_save
         return left_out
 
     def free(self, serial: str) -> None:
         """Give the place of a device back, and store that. Raises OSError; then it keeps it."""
         left = {other: place for other, place in self._places.items() if other != serial}
-        self._write(left)
-        self._places, self._saved = left, dict(left)
+        displaced = {other: place for other, place in self._displaced.items() if other != serial}
+        self._places, self._displaced, before = left, displaced, (self._places, self._displaced)
+        try:
+            self._write(to_save := self._to_save(left))
+        except OSError:
+            self._places, self._displaced = before
+            raise
+        self._saved = to_save
+
+    def move(self, serial: str, to: str) -> None:
+        """Give the place of a device to another, e.g. to the inverter it was swapped for. Raises OSError.
+
+        The other one gives up what it had.
+        """
+        places = {other: place for other, place in self._saved.items() if other not in (serial, to)}
+        places[to] = self._saved[serial]
+        self._write(places)
+        self._take(places)
+
+    def _to_save(self, places: Mapping[str, Place]) -> dict[str, Place]:
+        """Return what the file is to hold: of a place that a pin took from another, the other one's."""
+        taken = set(self._displaced.values())
+        return {serial: place for serial, place in places.items() if place not in taken} | self._displaced
 
     def get(self, serial: str) -> Place | None:
         """Return the place of a device; None where it has none, or one on a port that is not there any more."""
@@ -116,22 +187,30 @@ class UnitBook:
 
     def _read(self) -> dict[str, Place]:
         try:
-            found = files.read(self._path, _File, FORMAT)
+            return files.whole(self._path, self._decode).value
         except FileNotFoundError:
             return {}
         except BAD_JSON as error:
-            raise self._damaged(str(error)) from error
+            raise UnitsError(
+                f"{self._path}, which keeps the unit of each device, can't be read ({error}); put back a copy of it; "
+                "the gateway begins anew without it, and keeps control closed until `sems-gateway resume`"
+            ) from error
+
+    @staticmethod
+    def _decode(data: bytes) -> dict[str, Place]:
+        """Return what a file says. Raises of BAD_JSON."""
+        found = files.decoded(data, _File, FORMAT)
         # What names no device was not written by us, and is passed over.
         units = {serial: unit for serial, unit in found.units.items() if identifier(serial) == serial}
         for serial, unit in units.items():
             if not 1 <= unit <= LAST_UNIT:
-                raise self._damaged(f"unit {unit} of {serial} is not from 1 to {LAST_UNIT}")
+                raise msgspec.ValidationError(f"unit {unit} of {serial} is not from 1 to {LAST_UNIT}")
         for serial, nth in found.ports.items():
             if nth < 0 or serial not in found.units:
-                raise self._damaged(f"{serial} has a port and no unit, or no such port")
+                raise msgspec.ValidationError(f"{serial} has a port and no unit, or no such port")
         places = {serial: Place(found.ports.get(serial, 0), unit) for serial, unit in units.items()}
         if len(set(places.values())) < len(places):
-            raise self._damaged("two devices have the same unit")
+            raise msgspec.ValidationError("two devices have the same unit")
         return places
 
     def _write(self, places: Mapping[str, Place]) -> None:
@@ -141,21 +220,29 @@ class UnitBook:
         ports = {serial: place.nth for serial, place in in_order if place.nth}
         text = msgspec.json.format(msgspec.json.encode(_File(FORMAT, units, ports)), indent=2)
         files.replace(self._path, text + b"\n")
+        # The other copy has the newest units too: a SCADA sets values by them.
+        files.replace(files.old(self._path), text + b"\n")
 
-    def _damaged(self, why: str) -> UnitsError:
-        return UnitsError(
-            f"{self._path}, which keeps the unit of each device, can't be read ({why}); put back a copy of it, "
-            "or move it away: then units are given anew, and pins (`units:`) keep those that must not change"
-        )
 
-    def _conflict(self, serial: str, other: str, place: Place) -> UnitsError:
-        pinned, kept = (serial, other) if serial in self._pins else (other, serial)
-        return UnitsError(
-            f"unit {place.unit} is pinned to {pinned} (`units:`), but {kept} has had it since before; pin {kept} "
-            f"to another unit too, or choose a free unit for {pinned}"
-        )
+def adopt(path: Path, known: Collection[str], log: structlog.stdlib.BoundLogger) -> None:
+    """Take over the units of a bridge that there is no more, where this one has none: perhaps it had another name.
+
+    `known` are the names of all bridges. Which of several it was, nobody can say; that is logged. Raises OSError.
+    """
+    if path.exists() or files.old(path).exists():
+        return
+    others = {found.name.removesuffix(SUFFIX): found for found in sorted(path.parent.glob(f"*{SUFFIX}"))}
+    gone = {name: found for name, found in others.items() if name not in known}
+    if len(gone) > 1:
+        log.warning("units are given anew; rename the file of which this bridge is to have them", of=sorted(gone))
+    elif gone:
+        ((name, found),) = gone.items()
+        found.rename(path)
+        with suppress(FileNotFoundError):
+            files.old(found).rename(files.old(path))
+        log.warning("took over the units of another bridge, which is not configured any more", bridge_before=name)
 
 
 def units_path(data_dir: Path, bridge: str) -> Path:
     """Return where the bridge of this name keeps its assignments."""
-    return data_dir / f"{bridge}-units.json"
+    return data_dir / f"{bridge}{SUFFIX}"

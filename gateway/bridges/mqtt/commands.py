@@ -16,6 +16,7 @@ from gateway.bridges.mqtt.replies import Replies, Reply, put_answer
 from gateway.bridges.mqtt.topics import RESULT, SetTopic, Topics, unescape
 from gateway.commands.requests import NAME_LIMIT, Request, RequestError, parse
 from gateway.core.model import Command, CommandEvent, Origin, Reason, new_command_id
+from gateway.core.tasks import all_of
 from gateway.core.text import escaped
 
 REQUEST_BACKLOG: Final = 20_000
@@ -104,7 +105,7 @@ class Commands:
             while self._waiting:
                 # Else a flood would have its own answers dropped.
                 await self._outbox.room_for_results()
-                await asyncio.gather(*map(self._take, self._next()))
+                await all_of(map(self._take, self._next()))
 
     def _next(self) -> list[_Asked]:
         """Return what may be submitted at once and still stays in order: for one setpoint each, and each id once."""
@@ -138,7 +139,7 @@ class Commands:
         """Publish a step of a command, whoever asked for it."""
         key = event.command.id, event.command.created
         reply = self._replies.pop(key, None) if event.state.final else self._replies.get(key)
-        self._answer(self._topics.root(event.command.serial), payloads.step(event), reply)
+        self._answer(self._topics.root(event.command.serial), payloads.step(event), reply, bulk=event.command.bulk)
 
     async def _submit(self, asked: _Asked) -> None:
         commands = self._commands(asked)
@@ -215,9 +216,9 @@ class Commands:
         )
         self._answer(topic.root, body, reply)
 
-    def _answer(self, root: str, body: bytes, reply: Reply | None) -> None:
-        qos, retain = self._sending.qos, self._sending.retain
-        put_answer(self._outbox, Message(topic=f"{root}/{RESULT}", payload=body, qos=qos, retain=retain), reply)
+    def _answer(self, root: str, body: bytes, reply: Reply | None, *, bulk: bool = False) -> None:
+        message = Message(topic=f"{root}/{RESULT}", payload=body, qos=self._sending.qos, retain=self._sending.retain)
+        put_answer(self._outbox, message, reply, bulk=bulk)
 
     def _ignore_retained(self, topic: str) -> None:
         if topic in self._told or len(self._told) >= MAX_LOGGED:

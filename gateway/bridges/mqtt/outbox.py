@@ -1,7 +1,7 @@
 """What waits to be published. Bounded: one state per device, and a backlog of results and alarms."""
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -19,6 +19,9 @@ class Outbox:
         self.results: deque[Message] = deque()
         self.kept: deque[Message] = deque()
         """Results from before this connection, and those that must not overtake them."""
+        self._bulk: deque[Message] = deque()
+        """Steps of the commands of fleets, and what must not overtake them: they go when nothing else does."""
+        self._bulk_topics: Counter[str] = Counter()
         self._kept_topics: set[str] = set()
         self._first = 0
         """States of the beginning that are to be shown before what was kept."""
@@ -48,15 +51,33 @@ class Outbox:
         self.info_changed = self.info_changed or updates.halt
         self._news.set()
 
-    def put_result(self, message: Message) -> None:
-        """Queue an answer or an alarm. Past the backlog the oldest is dropped and counted."""
+    def put_result(self, message: Message, *, bulk: bool = False) -> None:
+        """Queue an answer or an alarm; those that are `bulk` let others go ahead, but for their topic's own.
+
+        Past the backlog the oldest is dropped and counted, of those that are bulk first.
+        """
         if self.waiting >= RESULT_BACKLOG:
-            (self.kept or self.results).popleft()
+            if self._bulk:
+                self._next_bulk()
+            else:
+                (self.kept or self.results).popleft()
             self.dropped_results += 1
             self.health_changed = True
-        behind = bool(self.kept) and message.topic in self._kept_topics
-        (self.kept if behind else self.results).append(message)
+        if self.kept and message.topic in self._kept_topics:
+            self.kept.append(message)
+        elif bulk or message.topic in self._bulk_topics:
+            self._bulk.append(message)
+            self._bulk_topics[message.topic] += 1
+        else:
+            self.results.append(message)
         self._news.set()
+
+    def _next_bulk(self) -> Message:
+        message = self._bulk.popleft()
+        self._bulk_topics[message.topic] -= 1
+        if not self._bulk_topics[message.topic]:
+            del self._bulk_topics[message.topic]
+        return message
 
     def open(self, states: Iterable[DeviceState]) -> None:
         """Begin anew with what is known: the broker is there. What was kept waits until that is shown."""
@@ -83,12 +104,14 @@ class Outbox:
         self._keep(unconfirmed)
 
     def _keep(self, unconfirmed: Iterable[Message]) -> None:
-        kept = [*unconfirmed, *self.kept, *self.results]
+        kept = [*unconfirmed, *self.kept, *self.results, *self._bulk]
         surplus = max(0, len(kept) - RESULT_BACKLOG)
         self.dropped_results += surplus
         self.kept = deque(kept[surplus:])
         self._kept_topics = {message.topic for message in self.kept}
         self.results.clear()
+        self._bulk.clear()
+        self._bulk_topics.clear()
 
     def state_shown(self) -> None:
         """Take in that one more of the states was published."""
@@ -101,7 +124,9 @@ class Outbox:
         """
         if self.kept and not (self._first and self.states):
             return self.kept.popleft()
-        return self.results.popleft() if self.results else None
+        if self.results:
+            return self.results.popleft()
+        return self._next_bulk() if self._bulk else None
 
     def put_back(self, message: Message) -> None:
         """Take back what `next_result` gave and was not sent."""
@@ -110,11 +135,14 @@ class Outbox:
     @property
     def waiting(self) -> int:
         """How many results and alarms wait."""
-        return len(self.results) + len(self.kept)
+        return len(self.results) + len(self.kept) + len(self._bulk)
 
     async def room_for_results(self) -> None:
-        """Wait while many answers are about to be sent; not while the broker is away, for that may take long."""
-        while self._open and self.waiting > RESULT_BACKLOG // 4:
+        """Wait while many answers are about to be sent; not while the broker is away, for that may take long.
+
+        Those of fleets do not count: others go ahead of them.
+        """
+        while self._open and self.waiting - len(self._bulk) > RESULT_BACKLOG // 4:
             self._room.clear()
             await self._room.wait()
 
@@ -125,7 +153,7 @@ class Outbox:
     @property
     def filled(self) -> bool:
         """Whether anything waits."""
-        return bool(self.results or self.kept or self.states or self.removed or self.health_changed)
+        return bool(self.results or self.kept or self._bulk or self.states or self.removed or self.health_changed)
 
     def wake(self) -> None:
         """End a `wait`, for the connection is gone."""

@@ -32,9 +32,9 @@ class Reply(msgspec.Struct, frozen=True):
     correlation: bytes | None
 
 
-def put_answer(outbox: Outbox, message: Message, reply: Reply | None) -> None:
-    """Queue an answer for the topic that everybody sees, and for the requester's own."""
-    outbox.put_result(message)
+def put_answer(outbox: Outbox, message: Message, reply: Reply | None, *, bulk: bool = False) -> None:
+    """Queue an answer for the topic that everybody sees, and for the requester's own; see `Outbox.put_result`."""
+    outbox.put_result(message, bulk=bulk)
     if reply is not None:
         outbox.put_result(replace(message, topic=reply.topic, correlation=reply.correlation, retain=False))
 

@@ -116,6 +116,11 @@ class Memory:
         """Return what is retained at a topic and below it."""
         return self._sets[self._topics.get(head, 0)]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is retained anywhere."""
+        return not self._topics
+
     def heads(self) -> list[str]:
         """Return the topics at or below which something is retained."""
         return list(self._topics)
@@ -249,7 +254,7 @@ class Retained:
         self._all_up_since = None
         self._said_offline = self._looked_for_gone = False
         await self._queue_misplaced()
-        if self._memory.heads():
+        if not self._memory.is_empty:
             # Else the loop would wait for news first.
             self._outbox.wake()
 
@@ -415,7 +420,7 @@ class Retained:
             self._outbox.wake()
             return
         waits = [] if self._save_at is None else [self._save_at - now]
-        if self._memory.heads():
+        if not self._memory.is_empty:
             waits += [] if self._said_offline else [OFFLINE_AFTER / 5]
             waits += [] if self._looked_for_gone else [GONE_AFTER / 10]
         if waits:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import ClassVar, Final
 
 from gateway.api.bridge import BridgeSettings, Context
+from gateway.api.served import CallBudget
 from gateway.bridges.open_api.control import Control
 from gateway.bridges.open_api.discovery import PlantDiscovery
 from gateway.bridges.open_api.gaps.filler import METRICS as GAPS
@@ -88,6 +89,10 @@ class OpenApiBridge:
     def probe(self) -> AsyncIterator[Probe]:
         """See `Probing`."""
         return probe_cloud(self._settings.host, self._context.clock)
+
+    def call_budget(self) -> CallBudget:
+        """See `Budgeted`."""
+        return self._session.budget.status()
 
     @property
     def where(self) -> str:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import ClassVar, Final
 
 from gateway.api.bridge import BridgeSettings, Context
+from gateway.api.served import CallBudget
 from gateway.bridges.realtime.licence import Licence
 from gateway.bridges.realtime.listing import Listing
 from gateway.bridges.realtime.poller import NumberPoller
@@ -54,6 +55,10 @@ class RealtimeBridge:
     def probe(self) -> AsyncIterator[Probe]:
         """See `Probing`."""
         return probe_cloud(self._settings.host, self._context.clock)
+
+    def call_budget(self) -> CallBudget:
+        """See `Budgeted`."""
+        return self._session.budget.status()
 
     @property
     def where(self) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from gateway.api.served import Reading
 from gateway.bridges.web.problems import KINDS
 from gateway.commands.requests import ID_LIMIT, REVERT_LIMIT, TEXT_LIMIT, TTL_LIMIT
 from gateway.core.model import CommandState, DeviceKind, Quality, Reason, Value
@@ -104,6 +105,77 @@ class DeviceDetail(Device):
     setpoints: dict[str, Setpoint]
 
 
+class RegisterMap(_Answer):
+    """A register map under which the device is served."""
+
+    bridge: str
+    map: str
+    port: int
+    unit: int
+    word_order: str
+    registers: Annotated[int, msgspec.Meta(description="values that it has")]
+
+
+class Register(_Answer):
+    """A value of a map, as a client reads it."""
+
+    address: Annotated[int, msgspec.Meta(description="0-based, as on the wire")]
+    holding: Annotated[int, msgspec.Meta(description="the same in the 4xxxx notation")]
+    count: Annotated[int, msgspec.Meta(description="registers that it takes")]
+    type: str
+    point: str
+    unit: str
+    access: str
+    description: str
+    raw: Annotated[list[int] | None, msgspec.Meta(description="the registers; null: a read is refused")]
+    value: Annotated[Value, msgspec.Meta(description="in `unit`; null: not there, or a read is refused")]
+    state: Annotated[Reading, msgspec.Meta(description="whether the value is of now")]
+
+
+class Registers(_Answer):
+    """What is served of a device by one map; `maps` has all that there are, and is empty where nothing serves it."""
+
+    serial: str
+    quality: Quality
+    time: Annotated[datetime | None, msgspec.Meta(description="when its newest data were measured")]
+    maps: list[RegisterMap]
+    bridge: str | None
+    map: str | None
+    registers: list[Register]
+
+
+class Curve(_Answer):
+    """The main power of a device."""
+
+    point: str
+    values: Annotated[list[float | None], msgspec.Meta(description="oldest first; null: there were no good data")]
+
+
+class Recent(_Answer):
+    """The last hours of devices; one that is not known, or has no power, is left out."""
+
+    step: Annotated[float, msgspec.Meta(description="seconds from one value to the next")]
+    end: Annotated[datetime | None, msgspec.Meta(description="when the last value was noted; null: none was yet")]
+    curves: dict[str, Curve]
+
+
+class Budget(_Answer):
+    """What is left of the calls of one SEMS account."""
+
+    bridges: Annotated[list[str], msgspec.Meta(description="those that share the account")]
+    per_hour: Annotated[int, msgspec.Meta(description="calls that the account may make in any hour")]
+    used: Annotated[int, msgspec.Meta(description="calls of the last hour")]
+    left: Annotated[int, msgspec.Meta(description="calls that may be made now")]
+    planned: Annotated[int, msgspec.Meta(description="calls an hour that polling plans")]
+    held: Annotated[float, msgspec.Meta(description="seconds for which SEMS lets nobody call")]
+
+
+class Budgets(_Answer):
+    """Of every account."""
+
+    budgets: list[Budget]
+
+
 class Step(_Answer):
     """Where a command stands."""
 
@@ -118,6 +190,7 @@ class Step(_Answer):
     time: datetime
     verified: Annotated[bool, msgspec.Meta(description="of a success: whether the value was read back")] = False
     correction: Annotated[bool, msgspec.Meta(description="true of what became known after the end")] = False
+    parent: Annotated[str, msgspec.Meta(description="of a fleet's command to a member: the fleet's own")] = ""
 
 
 class Taken(_Answer):
@@ -153,6 +226,7 @@ class Command(_Answer):
     final: bool
     verified: bool | None
     steps: list[PastStep]
+    parent: Annotated[str, msgspec.Meta(description="of a fleet's command to a member: the fleet's own")] = ""
 
 
 class Finding(_Answer):

@@ -10,11 +10,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.api.bridge import Context
-from gateway.bridges.web import inventory, openapi, problems
+from gateway.bridges.web import inventory, openapi, problems, served
 from gateway.bridges.web.access_policy import AccessPolicy
 from gateway.bridges.web.commands import Commands, body_of, reason_in
 from gateway.bridges.web.events import HEADERS, Streams
+from gateway.bridges.web.openapi import CURVES
 from gateway.bridges.web.problems import ProblemError
+from gateway.bridges.web.recent import Recent
 from gateway.bridges.web.replies import json_response
 from gateway.commands.policy.halt import HaltError
 from gateway.core.model import Reason
@@ -29,13 +31,16 @@ _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed"}
 class Api:
     """Lets in who may, and answers everybody."""
 
-    def __init__(self, context: Context, door: AccessPolicy, commands: Commands, streams: Streams) -> None:
+    def __init__(
+        self, context: Context, door: AccessPolicy, commands: Commands, streams: Streams, recent: Recent
+    ) -> None:
         self._context = context
         self._access = door
         self._commands = commands
         self._document: dict[str, Any] | None = None
         """The OpenAPI document, from the first time on that somebody wants it."""
         self._streams = streams
+        self._recent = recent
 
     def app(self, *others: Route) -> Starlette:
         """Return the application, `others` of the bridge's paths included."""
@@ -46,7 +51,10 @@ class Api:
                 self._route("/devices", self._devices, "GET"),
                 self._route("/devices/{serial:path}/set", self._set, "POST"),
                 self._route("/devices/{serial:path}/explain", self._explain, "POST"),
+                self._route("/devices/{serial:path}/registers", self._registers, "GET"),
                 self._route("/devices/{serial:path}", self._device, "GET"),
+                self._route("/recent", self._recent_of, "GET"),
+                self._route("/budgets", self._budgets, "GET"),
                 self._route("/commands/{id:path}", self._command, "GET", "DELETE"),
                 self._route("/events", self._events, "GET"),
                 self._route("/bridges", self._bridges, "GET"),
@@ -90,6 +98,21 @@ class Api:
     async def _device(self, request: Request) -> Response:
         caller = self._access.reader(request)
         return inventory.device(self._context, caller, request.path_params["serial"])
+
+    async def _registers(self, request: Request) -> Response:
+        self._access.reader(request)
+        return served.registers(self._context, request)
+
+    async def _recent_of(self, request: Request) -> Response:
+        self._access.reader(request)
+        serials = request.query_params.getlist("serial")
+        if not 1 <= len(serials) <= CURVES:
+            raise ProblemError(Reason.BAD_REQUEST, f"serial is to be there once to {CURVES} times")
+        return json_response(self._recent.shape(serials))
+
+    async def _budgets(self, request: Request) -> Response:
+        self._access.reader(request)
+        return served.budgets(self._context)
 
     async def _set(self, request: Request) -> Response:
         caller = self._access.writer(request)

@@ -18,6 +18,7 @@ from gateway.bridges.web.commands import Commands, takes
 from gateway.bridges.web.events import Streams
 from gateway.bridges.web.metrics import METRICS, POINT_METRICS, Shown
 from gateway.bridges.web.problems import ProblemError
+from gateway.bridges.web.recent import Recent
 from gateway.bridges.web.settings import WebSettings
 from gateway.config.host import at
 from gateway.core import shapes
@@ -54,7 +55,8 @@ class WebBridge:
         self._access = AccessPolicy(settings, context, self._refused)
         self._commands = Commands(context, settings.ttl)
         self._streams = Streams(context)
-        self._api = Api(context, self._access, self._commands, self._streams)
+        self._recent = Recent(context, settings.recent)
+        self._api = Api(context, self._access, self._commands, self._streams, self._recent)
         self._scraping = asyncio.Lock()
         """Held by one scrape at a time: others wait, and take no thread meanwhile."""
         self.port = 0
@@ -94,6 +96,7 @@ class WebBridge:
             proxies=settings.trusted_proxies,
         )
         self._context.spawn(self.http.run_on(listener), "http")
+        self._context.spawn(self._recent.run(), "recent")
         self._context.log.info("listening", host=settings.host, port=self.port, tls=tls is not None)
         if tls is None and not is_loopback(settings.host):
             self._context.log.warning("tokens go over the network in clear text; set tls, or use a proxy")

@@ -226,7 +226,7 @@ def _told(steps: list[CommandEvent]) -> dict[str, Any]:
         "final": last.state.final,
         "verified": last.verified if last.state is CommandState.SUCCEEDED else None,
         "steps": [{key: value for key, value in shapes.step(event).items() if key in _OF_A_STEP} for event in steps],
-    }
+    } | ({"parent": command.parent} if command.parent else {})
 
 
 _OF_A_STEP: Final = ("state", "reason", "detail", "time", "verified", "correction")

@@ -21,6 +21,7 @@ from gateway.bridges.web.problems import ProblemError
 from gateway.core import shapes
 from gateway.core.mailbox import Updates
 from gateway.core.model import Alarm, CommandEvent, DeviceState, iso
+from gateway.core.points import POINTS
 
 MAX_READERS: Final = 32
 """Streams of a bridge at a time."""
@@ -32,6 +33,7 @@ DEVICES_AT_ONCE: Final = 100
 """In one event: some 100 KB, and a millisecond to encode."""
 BACKLOG: Final = 1_000
 """Steps of commands and alarms that wait for a reader."""
+UNITS: Final = {point.id: point.unit for point in POINTS.values() if point.unit}
 HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -93,9 +95,8 @@ class Streams:
     async def follow(self, reader: Reader, caller: Caller) -> AsyncIterator[bytes]:
         """Give all there is, then what changes, until the reader is too far behind."""
         context = self._context
-        yield _event(
-            "begin", {"gateway": context.gateway_id, "bridge": context.name, "write": caller.write} | self._beat()
-        )
+        about = {"gateway": context.gateway_id, "bridge": context.name, "write": caller.write, "units": UNITS}
+        yield _event("begin", about | self._beat())
         yield _event("halt", halt(context))
         yield self._bridges()
         yield _event("alarms", {"alarms": [shapes.alarm(each) for each in context.active_alarms()]})

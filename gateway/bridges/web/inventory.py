@@ -7,12 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.bridge import Context
+from gateway.api.contexts import StatesContext
 from gateway.bridges.web.access_policy import Caller
 from gateway.bridges.web.openapi import OFFSET_LIMIT, PAGE, PAGE_LIMIT
 from gateway.bridges.web.problems import ProblemError
 from gateway.bridges.web.replies import json_response
 from gateway.core import shapes
-from gateway.core.model import DeviceKind, Range, Reason, iso
+from gateway.core.model import DeviceKind, DeviceState, Range, Reason, iso
 
 NAME_LIMIT: Final = 64
 
@@ -34,11 +35,17 @@ def devices(context: Context, request: Request) -> Response:
     return json_response({"total": len(found), "offset": offset, "devices": page})
 
 
-def device(context: Context, caller: Caller, serial: str) -> Response:
-    """Answer what is known of one device, and what this caller may set."""
+def known(context: StatesContext, serial: str) -> DeviceState:
+    """Return the state of a device. Raises ProblemError where there is none such."""
     state = context.state(serial)
     if state is None:
         raise ProblemError(Reason.UNKNOWN_DEVICE, f"no device {serial[:NAME_LIMIT]!r} is known")
+    return state
+
+
+def device(context: Context, caller: Caller, serial: str) -> Response:
+    """Answer what is known of one device, and what this caller may set."""
+    state = known(context, serial)
     permitted: Mapping[str, Range] = context.permitted(state.device, caller.origin) if caller.write else {}
     return json_response(
         shapes.device(state)

@@ -22,6 +22,8 @@ WAIT_LIMIT: Final = 300.0
 PAGE: Final = 1_000
 PAGE_LIMIT: Final = 5_000
 """Devices in one answer."""
+CURVES: Final = 100
+"""Devices whose last hours are in one answer."""
 OFFSET_LIMIT: Final = 1_000_000_000
 
 _REF: Final = "#/components/schemas/{name}"
@@ -57,6 +59,14 @@ _WAIT: Final = _query(
     "wait", "seconds that the answer may be held back until the end", type="number", minimum=0, maximum=WAIT_LIMIT
 )
 
+_RECENT_SERIALS: Final = {
+    "name": "serial",
+    "in": "query",
+    "required": True,
+    "description": "of which devices; once for each",
+    "schema": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": CURVES},
+}
+
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", PATH): Operation(id="openapi", text="This document", answers={200: dict[str, Any]}),
     ("GET", "/api/v1/devices"): Operation(
@@ -76,6 +86,16 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         text="A device, its values, and what this token may set",
         answers={200: answers.DeviceDetail},
         problems=(Reason.UNKNOWN_DEVICE,),
+    ),
+    ("GET", "/api/v1/devices/{serial}/registers"): Operation(
+        id="registers",
+        text="A device's registers of one map, as Modbus clients read them now",
+        answers={200: answers.Registers},
+        problems=(Reason.UNKNOWN_DEVICE, Reason.BAD_REQUEST),
+        query=(
+            _query("bridge", "the Modbus bridge; else the first that serves the device", type="string"),
+            _query("map", "one of `maps`; else the first", type="string"),
+        ),
     ),
     ("POST", "/api/v1/devices/{serial}/set"): Operation(
         id="set",
@@ -116,6 +136,16 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         problems=("unknown_command", "not_cancellable", Reason.NOT_PERMITTED, Reason.NOT_STORED),
     ),
     ("GET", "/api/v1/bridges"): Operation(id="bridges", text="How every bridge does", answers={200: answers.Bridges}),
+    ("GET", "/api/v1/recent"): Operation(
+        id="recent",
+        text="The main power of devices over the last hours, as kept in memory since the start",
+        answers={200: answers.Recent},
+        problems=(Reason.BAD_REQUEST,),
+        query=(_RECENT_SERIALS,),
+    ),
+    ("GET", "/api/v1/budgets"): Operation(
+        id="budgets", text="What is left of the calls of each SEMS account", answers={200: answers.Budgets}
+    ),
     ("GET", "/api/v1/halt"): Operation(id="halted", text="Whether control is halted", answers={200: answers.Halted}),
     ("POST", "/api/v1/halt"): Operation(
         id="halt",

@@ -58,6 +58,12 @@ class WebSettings(BridgeSettings):
         default=64, ge=1, le=100_000, description="of one address (an IPv6 /64), unless a trusted proxy's"
     )
 
+    recent: float = Field(
+        default=14_400,
+        ge=120,
+        le=604_800,
+        description="seconds that the page's curves go back; 120 values of each device are kept in memory",
+    )
     metrics_points: list[str] = Field(
         default=[], description="points that /metrics shows of each device while its data are good; none: no points"
     )

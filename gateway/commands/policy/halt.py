@@ -5,7 +5,6 @@ whatever the disk says; to resume takes effect only once the disk has it, so wha
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
@@ -163,8 +162,7 @@ class Halting:
         troubles = []
         try:
             if self._path is not None:
-                data = msgspec.json.encode(_File(FORMAT, halted.by, halted.reason, halted.since))
-                await asyncio.to_thread(files.replace, self._path, data)
+                await asyncio.to_thread(write, self._path, halted)
         except OSError as error:
             troubles.append(f"{self._path} can't be written ({error.strerror or error}), so a restart would resume it")
         try:
@@ -185,6 +183,11 @@ class Halting:
             watcher()
 
 
+def write(path: Path, halted: Halt) -> None:
+    """Write down that control is halted, for the gateway that runs with this file, now or next. Raises OSError."""
+    files.replace(path, msgspec.json.encode(_File(FORMAT, str(halted.by), halted.reason, halted.since)))
+
+
 def told(halted: Halt) -> dict[str, str]:
     """Return a halt as texts for the log and for JSON."""
     return {"by": halted.by, "reason": halted.reason, "since": iso(halted.since)}
@@ -203,8 +206,4 @@ def _halted(halted: Halt) -> Note:
 def _remove(path: Path) -> None:
     """Delete the file and wait for the disk. Raises OSError."""
     path.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    files.sync_directory(path.parent)

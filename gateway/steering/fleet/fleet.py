@@ -20,7 +20,7 @@ from gateway.core.clock import set_within
 from gateway.core.controller import Outcome
 from gateway.core.errors import NotSentError
 from gateway.core.mailbox import Updates
-from gateway.core.model import Command, CommandState, Device, Origin, Snapshot, Value, new_command_id
+from gateway.core.model import FLEET, Command, CommandState, Device, Origin, Snapshot, Value, new_command_id
 from gateway.core.verdict import Foretold
 from gateway.steering.fleet import shown
 from gateway.steering.fleet.crew import Crew, Told
@@ -60,7 +60,7 @@ class Fleet:
         self._context = context
         self._clock = context.clock
         self.serial = context.name
-        self._origin = Origin.of("fleet", self.serial.removeprefix(PREFIX))
+        self._origin = Origin.of(FLEET, self.serial.removeprefix(PREFIX))
         self._planner = Planner(settings)
         self.crew = Crew(settings, context, self._origin)
         self.goals = Goals(settings, self._planner)
@@ -353,10 +353,9 @@ class Fleet:
             serial=serial,
             setpoint=setpoint,
             value=value,
-            origin=self._origin,
+            origin=self._origin if goal is None else Origin.of(FLEET, self._origin.role, goal.command.id),
             created=now,
             expires=now + timedelta(seconds=CHILD_TTL),
-            parent=goal.command.id if goal is not None else "",
             revert_after=timer,
         )
 

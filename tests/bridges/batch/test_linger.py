@@ -52,18 +52,22 @@ class Topic:
         self.left.append((asyncio.get_running_loop().time(), len(message)))
         await asyncio.sleep(self.way)
 
-    async def put(self, *at):
-        """Have a command come at each of these times; return when it was in the topic."""
+    async def put(self, *at, fleet=()):
+        """Have a command come at each of these times, of a fleet at those; return after what time it was in the topic.
+
+        Of a fleet's none.
+        """
         began = asyncio.get_running_loop().time()
 
-        async def one(number, time):
+        async def one(number, time, *, bulk=False):
             await asyncio.sleep(time)
-            item = SimpleNamespace(command=SimpleNamespace(id=str(number), serial=str(number)))
+            item = SimpleNamespace(command=SimpleNamespace(id=str(number), serial=str(number), bulk=bulk))
             await self.sender.send(item, 60)
             return asyncio.get_running_loop().time() - began - time
 
         try:
-            return await asyncio.gather(*(one(number, time) for number, time in enumerate(at)))
+            of_fleet = [one(number, time, bulk=True) for number, time in enumerate(fleet, len(at))]
+            return (await asyncio.gather(*(one(number, time) for number, time in enumerate(at)), *of_fleet))[: len(at)]
         finally:
             for task in self.tasks:
                 task.cancel()
@@ -97,3 +101,12 @@ async def test_in_a_flood_others_are_waited_for_until_less_come(monkeypatch):
     assert topic.left[0][1] == 1
     assert len(topic.left) <= 4
     assert sum(items for _, items in topic.left) == count
+
+
+@virtual
+async def test_what_is_of_no_fleet_waits_for_none_of_one(monkeypatch):
+    topic = Topic(monkeypatch, way=0.02)
+    fleet = [number * 0.0005 for number in range(20 * FLOOD)]
+    took = await topic.put(0.0102, 0.0402, fleet=fleet)
+    assert max(took) <= 0.0201
+    assert len(topic.left) <= 8

@@ -8,11 +8,16 @@ import structlog
 from structlog.testing import capture_logs
 
 from gateway.bridges.batch import results as results_module
+from gateway.bridges.batch.message import Result
 from gateway.bridges.batch.results import Results
 from gateway.bridges.batch.sender import Sender
 from gateway.bridges.batch.tally import Tally
 from gateway.core.clock import SystemClock
+from gateway.core.controller import Outcome, ResultEffect
 from gateway.core.errors import UnsureError
+from gateway.core.model import CommandState
+from gateway.core.places import PLACES
+from tests.kit.bench import until
 
 
 async def test_a_command_whose_bridge_is_stopped_while_its_request_is_journaled_hears_of_it():
@@ -31,7 +36,7 @@ async def test_a_command_whose_bridge_is_stopped_while_its_request_is_journaled_
         None,
     )
     running = asyncio.create_task(sender.run())
-    item = SimpleNamespace(command=SimpleNamespace(id="one", serial="a"))
+    item = SimpleNamespace(command=SimpleNamespace(id="one", serial="a", bulk=False))
     sending = asyncio.create_task(sender.send(item, 30))
     await journaling.wait()
     running.cancel()
@@ -57,3 +62,42 @@ async def test_a_result_that_nobody_can_digest_is_counted_and_passed_over(monkey
     (line,) = log
     assert "OverflowError" in line["event"]
     assert "offset 77" in line["event"]
+
+
+async def test_the_result_of_one_device_does_not_wait_for_those_of_a_fleet(monkeypatch):
+    told, journaled, batches = [], asyncio.Event(), asyncio.Queue()
+
+    async def result_came(command, _):
+        told.append(command)
+        if command != "alone":
+            await journaled.wait()
+        return ResultEffect.TAKEN
+
+    async def read():
+        while True:
+            yield await batches.get()
+
+    committed = []
+    context = SimpleNamespace(clock=SystemClock(), log=structlog.get_logger("test"), result_came=result_came)
+    consumer = SimpleNamespace(batches=read, commit=committed.append)
+    results = Results(context, consumer, None, Tally(context.log, context.clock))
+    outcome = Outcome(CommandState.SUCCEEDED)
+    monkeypatch.setattr(results, "_said", lambda message: [Result(message.key, message.key.upper(), outcome)])
+    many = [f"child{number}" for number in range(5 * PLACES)]
+    for serial in [*many, "alone"]:
+        command = SimpleNamespace(id=serial, serial=serial, bulk=serial != "alone")
+        results.expect(serial, [SimpleNamespace(command=command)])
+    running = asyncio.create_task(results.run())
+    first, second = ([SimpleNamespace(key=key, value=b"") for key in keys] for keys in (many, ["alone"]))
+    batches.put_nowait(first)
+    await until(lambda: len(told) == PLACES)
+    batches.put_nowait(second)
+    await until(lambda: "alone" in told)
+    assert told == [*many[:PLACES], "alone"]
+    assert not committed  # an offset says that all before it need not be read again
+    journaled.set()
+    await until(lambda: len(committed) == 2)
+    assert committed == [first, second]
+    assert [command for command in told if command != "alone"] == many
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

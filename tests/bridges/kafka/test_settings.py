@@ -1,6 +1,7 @@
 """Settings, and the schema of messages."""
 
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from gateway.bridges.kafka import KafkaSettings, schema
 from gateway.core.model import Snapshot
 from tests.kit.bench import INVERTER
+from tests.kit.process import ROOT
 
 CONNECTION = {"bootstrap_servers": ["kafka:9092"]}
 SN = INVERTER.serial
@@ -102,3 +104,17 @@ def test_what_is_no_message_is_refused(raw, key, said):
 
 def test_fields_of_a_later_time_are_left_out():
     assert schema.decode(schema.SnapshotMessage, spoilt(more=1), SN) == snapshot()
+
+
+def test_who_asks_over_a_topic_has_a_role_of_the_far_side():
+    assert KafkaSettings(connection=CONNECTION, publish={"commands": True}).roles is None
+    assert KafkaSettings(connection=CONNECTION, publish={}).roles == frozenset()
+
+
+def test_the_messages_that_the_docs_have_of_fleets_are_such():
+    page = (ROOT / "docs" / "fleet.md").read_text()
+    asked, told = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    wish = schema.decode(schema.CommandMessage, asked.encode(), "fleet:north")
+    step = schema.decode(schema.EventMessage, told.encode(), "fleet:north")
+    assert (wish.id, wish.setpoint, wish.value) == (step.id, step.setpoint, step.value)
+    assert json.loads(told).keys() == json.loads(schema.encode(step)).keys()

@@ -14,7 +14,8 @@ from gateway.bridges.local.protocol import SendFleet
 from gateway.cli import fleet
 from gateway.core.controller import CallEstimate
 from gateway.core.errors import NotSentError, RefusedError
-from gateway.core.model import BridgeStatus, DeviceKind
+from gateway.core.model import BridgeStatus, CommandState, DeviceKind
+from gateway.core.places import PLACES
 from tests.kit.bench import Bench, until
 from tests.kit.clock import NOON
 
@@ -168,3 +169,16 @@ async def test_how_it_ended_is_logged_once_also_where_nobody_waited(cli):
     assert [line["event"] for line in told] == ["fleet command accepted", "fleet command ended"]
     assert (told[0]["accepted"], told[0]["by"]) == (5, {"scripted": 5})
     assert told[1]["succeeded"] == 5
+
+
+async def test_a_fleet_is_submitted_few_at_a_time_and_lets_others_go_ahead(cli, monkeypatch):
+    for number in range(3 * PLACES):
+        cli.bench.announce(serial=f"x{number}", plant="p9")
+    posted = []
+    post = cli.bench.journal.post
+    monkeypatch.setattr(cli.bench.journal, "post", lambda *e, **more: posted.append(e) or post(*e, **more))
+    assert await cli.send(plant="p9") is fleet.Ending.DONE
+    accepted = [events for events in posted if events and events[0].state is CommandState.ACCEPTED]
+    assert sum(map(len, accepted)) == 3 * PLACES
+    assert max(map(len, accepted)) <= PLACES
+    assert all(command.bulk for command in cli.bench.controller.sent)

@@ -122,7 +122,7 @@ MODELS_OF = [
     ("", DeviceKind.WEATHER_STATION, (1, 307, 302, 303)),
     ("", DeviceKind.EV_CHARGER, (1,)),
     ("", DeviceKind.DATA_LOGGER, (1,)),
-    ("", DeviceKind.FLEET, (1,)),
+    ("", DeviceKind.FLEET, (1, 103, 120, 121, 122, 123, 701, 702, 703, 704)),
 ]
 
 

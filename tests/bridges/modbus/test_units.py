@@ -3,10 +3,12 @@
 import json
 
 import pytest
+import structlog
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from gateway.bridges.modbus import ModbusBridge, ModbusSettings
-from gateway.bridges.modbus.units import Place, UnitBook, UnitsError, units_path
+from gateway.bridges.modbus.units import Place, UnitBook, UnitsError, adopt, units_path
 from tests.bridges.modbus.client import read
 from tests.bridges.modbus.conftest import serving
 from tests.kit.bench import INVERTER, Bench, until
@@ -28,7 +30,7 @@ def book(path, *, ports=1, **pins):
 
 
 def units_of(book, serials):
-    return [book.get(serial).unit for serial in serials]
+    return [place and place.unit for place in map(book.get, serials)]
 
 
 async def test_units_are_given_in_turn_and_kept_over_restarts(path):
@@ -48,12 +50,26 @@ async def test_a_pin_wins_and_is_kept_once_it_is_removed(path):
     assert units_of(book(path), "abc") == [9, 1, 2]
 
 
-def test_a_pin_on_the_unit_of_another_device_is_an_error(path):
-    write(path, {"a": 5})
-    before = path.read_bytes()
-    with pytest.raises(UnitsError, match=r"unit 5 is pinned to b .* but a has had it .* pin a to another unit"):
-        book(path, b=5)
-    assert path.read_bytes() == before
+async def test_a_pin_on_the_unit_of_another_device_costs_that_one_and_no_other(path):
+    write(path, {"a": 5, "c": 6})
+    pinned = book(path, b=5)
+    assert units_of(pinned, "abc") == [None, 5, 6]
+    (why,) = pinned.conflicts
+    assert "unit 5 is pinned to b" in why
+    assert "--free a" in why
+    assert await pinned.assign(["a", "d"]) == ["a"]
+    assert units_of(pinned, "bcd") == [5, 6, 1]
+    assert units_of(book(path), "abcd") == [5, None, 6, 1], "without the pin it has its unit as before"
+    pinned.free("a")
+    assert pinned.conflicts == []
+    assert units_of(book(path, b=5), "abcd") == [None, 5, 6, 1]
+
+
+def test_a_unit_moves_to_the_inverter_it_was_swapped_for(path):
+    write(path, {"a": 5, "b": 6, "c": 7})
+    moved = book(path)
+    moved.move("a", "b")
+    assert units_of(moved, "abc") == units_of(book(path), "abc") == [None, 5, 7]
 
 
 def test_two_pins_on_one_unit_are_an_error_of_the_configuration():
@@ -64,7 +80,7 @@ def test_two_pins_on_one_unit_are_an_error_of_the_configuration():
             ModbusSettings(units={"a": unit})
 
 
-@pytest.mark.parametrize(
+DAMAGES = pytest.mark.parametrize(
     "damage",
     [
         b"",
@@ -77,12 +93,31 @@ def test_two_pins_on_one_unit_are_an_error_of_the_configuration():
         b"[]",
     ],
 )
-def test_a_damaged_file_is_an_error_that_helps_and_is_left_alone(path, damage):
+
+
+@DAMAGES
+def test_of_a_damaged_file_the_other_copy_serves_and_it_is_told_once(path, damage):
+    write(path, {"a": 5, "b": 9})
+    book(path).free("b")
     path.write_bytes(damage)
-    with pytest.raises(UnitsError, match="put back a copy of it, or move it away") as error:
+    with capture_logs() as logs:
+        for _ in range(2):
+            served = UnitBook(path, {})
+            assert served.restore(structlog.get_logger("test")) == ""
+            assert units_of(served, "ab") == [5, None]
+    assert [line["event"] for line in logs] == ["a file was damaged; what it held before serves"]
+    assert path.with_name(f"{path.name}.damaged").read_bytes() == damage
+
+
+@DAMAGES
+def test_where_both_copies_are_damaged_who_lists_units_says_so_and_who_serves_them_begins_anew(path, damage):
+    path.write_bytes(damage)
+    with pytest.raises(UnitsError, match="control closed until") as error:
         book(path)
     assert str(path) in str(error.value)
-    assert path.read_bytes() == damage
+    assert path.read_bytes() == damage, "left alone"
+    assert str(path) in UnitBook(path, {}).restore(structlog.get_logger("test"))
+    assert path.with_name(f"{path.name}.damaged").read_bytes() == damage
 
 
 async def test_no_more_than_247_devices_get_one(path):
@@ -113,14 +148,14 @@ async def test_a_restarted_gateway_serves_the_same_units(tmp_path):
         assert runner.bridge.units == {INVERTER.serial: 1, "SECOND": 2, "THIRD": 3}
 
 
-async def test_a_damaged_file_keeps_the_bridge_down_and_says_so(tmp_path, path):
+async def test_where_all_copies_are_damaged_the_bridge_serves_and_control_is_halted(tmp_path, path):
     path.write_bytes(b"oops")
     async with Bench(tmp_path) as bench:
-        bench.run(ModbusBridge, ModbusSettings(port=0), "modbus")
-        (status,) = await until(bench.router.bridges)
-        assert not status.up
-        assert "move it away" in status.detail
-    assert path.read_bytes() == b"oops"
+        bench.announce()
+        runner = bench.run(ModbusBridge, ModbusSettings(port=0), "modbus")
+        await until(lambda: runner.bridge.units == {INVERTER.serial: 1})
+        assert "units" in bench.policy.halting.current.reason
+    assert path.with_name(f"{path.name}.damaged").read_bytes() == b"oops"
 
 
 async def test_devices_beyond_247_are_counted_and_shown(tmp_path):
@@ -155,3 +190,24 @@ async def test_new_devices_wait_while_units_can_not_be_stored(tmp_path):
         await until(lambda: "SECOND" in served.bridge.units)
         assert await client.text(4, 16, unit=2) == "SECOND"
         assert served.bench.router.bridges()[0].detail == ""
+
+
+async def test_a_renamed_bridge_has_the_units_it_had_under_its_old_name_and_says_so(tmp_path):
+    write(units_path(tmp_path, "scada"), {INVERTER.serial: 7})
+    with capture_logs() as logs:
+        async with Bench(tmp_path) as bench:
+            bench.announce()
+            runner = bench.run(ModbusBridge, ModbusSettings(port=0), "modbus")
+            await until(lambda: runner.bridge.units == {INVERTER.serial: 7})
+    assert [line["bridge_before"] for line in logs if "bridge_before" in line] == ["scada"]
+    assert not units_path(tmp_path, "scada").exists()
+
+
+@pytest.mark.parametrize(("known", "told"), [({"scada", "old"}, None), (set(), ["old", "scada"])])
+def test_the_units_of_a_bridge_that_is_there_or_of_one_of_several_are_not_taken_over(tmp_path, path, known, told):
+    for name in ("scada", "old"):
+        write(units_path(tmp_path, name), {"a": 7})
+    with capture_logs() as logs:
+        adopt(path, known, structlog.get_logger("test"))
+    assert not path.exists()
+    assert [line.get("of") for line in logs] == ([told] if told else [])

@@ -1,3 +1,5 @@
+import asyncio
+
 import msgspec
 import pytest
 
@@ -84,3 +86,44 @@ def test_a_device_is_either_shown_or_removed(outbox):
     outbox.put(Updates(removed={SN}))
     outbox.open([STATE])
     assert (outbox.states, outbox.removed) == ({SN: STATE}, set())
+
+
+def test_steps_of_fleets_let_others_go_ahead_and_those_of_one_topic_stay_in_order():
+    outbox = Outbox()
+    for number in range(3):
+        outbox.put_result(Message(topic=f"fleet{number}", payload=b"%d" % number), bulk=True)
+    outbox.put_result(Message(topic="fleet1", payload=b"3"))
+    outbox.put_result(Message(topic="alone", payload=b"4"))
+    assert outbox.waiting == 5
+    assert outbox.filled
+    assert [int(outbox.next_result().payload) for _ in range(5)] == [4, 0, 1, 2, 3]
+    assert outbox.next_result() is None
+    assert not outbox.filled
+    outbox.put_result(Message(topic="fleet1", payload=b"5"), bulk=True)
+    outbox.put_result(Message(topic="fleet2", payload=b"6"))
+    assert [int(outbox.next_result().payload) for _ in range(2)] == [6, 5]
+
+
+def test_of_fleets_steps_the_oldest_go_first(outbox):
+    outbox.put_result(result(0))
+    for number in range(1, 5):
+        outbox.put_result(Message(topic="fleet", payload=b"%d" % number), bulk=True)
+    assert [int(outbox.next_result().payload) for _ in range(3)] == [0, 3, 4]
+    assert outbox.dropped_results == 2
+
+
+def test_steps_of_fleets_are_kept_while_the_broker_is_away():
+    outbox = Outbox()
+    outbox.put_result(Message(topic="fleet", payload=b"1"), bulk=True)
+    outbox.put_result(result(2))
+    outbox.close([result(0)])
+    outbox.put_result(Message(topic="fleet", payload=b"3"))
+    assert [int(outbox.next_result().payload) for _ in range(4)] == [0, 2, 1, 3]
+
+
+async def test_steps_of_fleets_hold_up_no_request():
+    outbox = Outbox()
+    outbox.open([])
+    for number in range(outbox_module.RESULT_BACKLOG):
+        outbox.put_result(Message(topic=f"fleet{number}", payload=b""), bulk=True)
+    await asyncio.wait_for(outbox.room_for_results(), 60)

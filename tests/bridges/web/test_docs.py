@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.bridges.modbus import ModbusBridge, ModbusSettings
 from gateway.bridges.web.problems import KINDS
 from tests.bridges.web.conftest import SN, WRITER, served
-from tests.kit.bench import EVERYTHING
+from tests.kit.bench import EVERYTHING, until
 
 DOC = Path(__file__).parents[3] / "docs" / "http.md"
 COMMANDS = re.findall(r"^curl .*$", DOC.read_text("utf-8"), re.MULTILINE)
@@ -28,6 +29,8 @@ def test_each_problem_stands_in_the_table_by_its_status():
 async def test_every_example_does_what_it_says(tmp_path):
     answers = []
     async with served(tmp_path, control=EVERYTHING.model_copy(update={"resume": ["web"]})) as it:
+        modbus = it.bench.run(ModbusBridge, ModbusSettings(port=0), "modbus")
+        await until(lambda: modbus.bridge.register_maps(SN))
         for command in COMMANDS:
             process = await asyncio.create_subprocess_shell(
                 command.replace("http://127.0.0.1:9090", it.url),
@@ -36,10 +39,15 @@ async def test_every_example_does_what_it_says(tmp_path):
             )
             out, _ = await process.communicate()
             answers.append(json.loads(out))
-    devices, storage, device, bridges, document, explained, taken, ended, command, cancelled, halted, resumed = answers
+    devices, storage, device, bridges, registers, recent, budgets, document, *commands = answers
+    explained, taken, ended, command, cancelled, halted, resumed = commands
     assert devices["total"] == storage["total"] == 1
     assert device["setpoints"]["active_power_limit"]["max"] == 100
     assert "web" in bridges["bridges"]
+    assert registers["map"] == "native"
+    assert registers["registers"]
+    assert recent["step"] == 120
+    assert budgets["budgets"] == []
     assert document["openapi"] == "3.1.0"
     assert explained["permitted"] is True
     assert taken["commands"][0]["value"] == 60

@@ -91,6 +91,7 @@ async def test_it_begins_with_all_there_is_and_goes_on_with_what_changes(it):
         assert names == ["begin", "halt", "bridges", "alarms", "devices", "whole"]
         told = dict(stream.seen)
         assert told["begin"]["write"] is False
+        assert told["begin"]["units"]["ac_power"] == "W"
         assert told["halt"] == {"halted": False}
         assert told["bridges"]["bridges"]["web"]["up"] is True
         assert [each["code"] for each in told["alarms"]["alarms"]] == ["512"]

@@ -4,13 +4,15 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
+from gateway.bridges.modbus import ModbusBridge, ModbusSettings
 from gateway.bridges.web import WebBridge, WebSettings, openapi, problems
 from gateway.bridges.web.api import Api
 from gateway.bridges.web.problems import KINDS, ProblemError
 from gateway.core.findings import FindingCode
 from gateway.core.points import POINTS, SETPOINTS, Type
 from tests.bridges.web.conftest import READER, SN, WRITER, served
-from tests.kit.bench import EVERYTHING, until
+from tests.bridges.web.test_served import Caller
+from tests.kit.bench import EVERYTHING, Silent, until
 
 LIMIT = "active_power_limit"
 
@@ -121,6 +123,15 @@ async def test_each_success_is_as_it_says(tmp_path):
         bridges = (await ask("GET", "/api/v1/bridges")).json()
         assert bridges["bridges"]["web"]["findings_total"] == 1
         await ask("POST", "/api/v1/devices/{serial}/explain", WRITER, json={LIMIT: 45})
+        web.bench.run(Caller, Silent.Settings(), "sems")
+        modbus = web.bench.run(ModbusBridge, ModbusSettings(port=0), "modbus")
+        await until(lambda: modbus.bridge.register_maps(SN))
+        registers = (await ask("GET", "/api/v1/devices/{serial}/registers", query="?map=native")).json()
+        assert {type(row["value"]) for row in registers["registers"]} >= {str, int, float, type(None)}
+        assert (await ask("GET", "/api/v1/budgets")).json()["budgets"]
+        await web.runner.bridge._recent.note()
+        recent = (await ask("GET", "/api/v1/recent", query=f"?serial={SN}&serial=nowhere")).json()
+        assert recent["curves"][SN]["point"] == "ac_power"
         await ask("GET", "/api/v1/halt")
         assert (await ask("POST", "/api/v1/halt", WRITER, json={"reason": "work"})).json()["since"]
         await ask("GET", "/api/v1/halt")

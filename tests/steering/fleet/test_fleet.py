@@ -65,6 +65,23 @@ async def test_who_says_done_and_does_otherwise_is_counted_as_it_reads(tmp_path)
 
 
 @virtual
+async def test_who_reads_as_told_and_gives_more_is_counted_and_out_the_third_time(tmp_path):
+    machines = inverters(10)
+    machines[3].ignores = True
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(30_000))).verified
+        assert world.power == pytest.approx(30_000, rel=0.02)
+        for minutes in (11, 21):
+            await world.wait(60 * minutes)
+            await world.end(await world.ask(30_000 + 100 * minutes))
+            await world.wait(60)
+            assert world.power == pytest.approx(30_000 + 100 * minutes, rel=0.02)
+        end = await world.end(await world.ask(20_000))
+        assert "9 of 10 members well, 1 contradicted" in end.detail
+        assert world.power == pytest.approx(20_000, rel=0.02)
+
+
+@virtual
 async def test_who_falls_silent_counts_at_its_last_power(tmp_path):
     machines = inverters(4)
     async with World(tmp_path, FakeClock(), machines, ALL) as world:
@@ -73,7 +90,8 @@ async def test_who_falls_silent_counts_at_its_last_power(tmp_path):
         end = await world.end(await world.ask(20_000))
         assert end.verified, end
         assert world.power == pytest.approx(20_000, rel=0.02)
-        assert {command.serial for command in world.told} == {"PV1", "PV2", "PV3"}
+        told = sorted((command.serial, command.value) for command in world.told)
+        assert told == [("PV1", 40), ("PV2", 40), ("PV3", 40)], "at once, and nobody twice"
         assert world.state().values["members_out"] == 1
 
 

@@ -29,7 +29,7 @@ class Machine:
         self.device = Device(serial=serial, kind=kind, plant=plant, rated_power=rated, setpoints=setpoints)
         self.stores, self.sun, self.soc = stores, sun, soc
         self.set = {"battery_mode": "auto", "battery_power_target": 0.0, "active_power_limit": 100.0, "running": True}
-        self.refuses = self.contradicts = self.silent = self.tells_nothing = False
+        self.refuses = self.contradicts = self.ignores = self.silent = self.tells_nothing = False
         self.delay = 0.0
         self.most = rated
         """W that its battery takes."""
@@ -44,6 +44,8 @@ class Machine:
     def power(self):
         if self.stores:
             return self.sun + self.battery
+        if self.ignores:
+            return self.sun
         return min(self.sun, self.set["active_power_limit"] / 100 * self.device.rated_power)
 
     def values(self):
@@ -57,11 +59,11 @@ class Machine:
 class World:
     """A fleet in a gateway's core, and its members."""
 
-    def __init__(self, data_dir, clock, machines, settings, control=CONTROL):
+    def __init__(self, data_dir, clock, machines, settings, control=CONTROL, interval=10.0):
         self.bench = Bench(data_dir, control, clock)
         self.machines = {machine.device.serial: machine for machine in machines}
         self.settings = FleetSettings.model_validate(settings)
-        self.interval = 10.0
+        self.interval = interval
         self.told = []
         self.bench.dispatcher.use({"world": self})
 

@@ -77,7 +77,7 @@ class History:
     async def open(self) -> None:
         """Open the file. Raises OSError."""
         if not await self.store.open():
-            self._context.log.error("the history was damaged and is begun anew", old=f"{self.store.path}.broken")
+            self._tell_damage("")
         METRICS.watch(self._context.name, self)
 
     async def close(self) -> None:
@@ -132,7 +132,7 @@ class History:
     async def _write_down(self, snapshots: Sequence[Snapshot]) -> None:
         rows = [(s.serial, payloads.snapshot(s)) for s in snapshots]
         try:
-            seqs = await self.store.add(rows, self._context.clock.now().timestamp())
+            seqs = await self.store.add(rows, self._context.clock.boot())
         except StoreError as error:
             # Live data go on; that the disk is full is no reason to stop them.
             self._lost += len(rows)
@@ -159,9 +159,7 @@ class History:
         if now < self._next:
             return self._next - now
         try:
-            rows = await self.store.oldest(
-                BATCH, self._sent_to, self._context.clock.now().timestamp(), without=self._aside
-            )
+            rows = await self.store.oldest(BATCH, self._sent_to, self._context.clock.boot(), without=self._aside)
         except StoreError as error:
             self._fail(error)
             return 1.0
@@ -208,7 +206,19 @@ class History:
             self._outbox.health_changed = True
             self._outbox.wake()
 
+    def _tell_damage(self, why: str) -> None:
+        self._context.log.error(
+            "the history was damaged, and is begun anew with what could be read of it",
+            old=f"{self.store.path}.broken",
+            waiting=self.store.waiting,
+            **({"error": why} if why else {}),
+        )
+
     def _fail(self, error: StoreError) -> None:
+        if self.store.begun_anew:
+            why, self.store.begun_anew = self.store.begun_anew, ""
+            self._tell_damage(why)
+            return
         if not self._failing:
             self._failing = True
             self._context.log.error("store and forward fails; live data go on", error=str(error))

@@ -7,7 +7,6 @@ the disk. Lines of readings alone do not: after a power cut some may be gone, an
 import asyncio
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -100,19 +99,16 @@ class Book:
     # in a thread
 
     def _read(self) -> list[Row]:
-        rows: list[Row] = []
-        try:
-            text = self._path.read_bytes()
-        except FileNotFoundError:
-            return rows
-        for line in text.splitlines():
-            with suppress(*BAD_JSON):  # torn by a crash
-                rows.append(_DECODER.decode(line))
+        rows, torn = _rows(self._path)
+        if torn:
+            # What was known before is told first, and what can be read of the newer lines goes on from there.
+            before, _ = _rows(files.old(self._path))
+            rows = before + rows
         return rows
 
     def _begin(self, rows: Iterable[Row]) -> None:
         data = _ENCODER.encode_lines(rows)
-        files.replace(self._path, data)
+        files.keep(self._path, data)
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -125,3 +121,19 @@ class Book:
         self._size += os.write(self._file, _ENCODER.encode_lines(rows))
         if synced:
             os.fdatasync(self._file)
+
+
+def _rows(path: Path) -> tuple[list[Row], bool]:
+    """Return the lines that can be read, and whether some can't, or there is no file. Raises OSError."""
+    rows: list[Row] = []
+    torn = False
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return rows, True
+    for line in lines:
+        try:
+            rows.append(_DECODER.decode(line))
+        except BAD_JSON:
+            torn = True
+    return rows, torn or not rows

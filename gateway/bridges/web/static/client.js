@@ -34,7 +34,13 @@ export async function ask(path, body) {
     options.headers = headers({ "Content-Type": "application/json" });
     options.body = JSON.stringify(body);
   }
-  return (await checked(await fetch(`/api/v1${path}`, options))).json();
+  let answer;
+  try {
+    answer = await fetch(`/api/v1${path}`, options);
+  } catch {
+    throw new Error("the gateway does not answer");
+  }
+  return (await checked(answer)).json();
 }
 
 // Reads the stream for ever, and calls `on.event(name, data)`, `on.live()` and `on.lost(why, seconds)`.

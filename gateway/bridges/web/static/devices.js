@@ -1,23 +1,10 @@
 // The list of devices: of thousands, only the rows that can be seen are there.
 
-import { $, age, el, shown, text, watts } from "./dom.js";
+import { curveOf } from "./curves.js";
+import { $, age, el, mainPower, summary, text } from "./dom.js";
 
 const ROW = 64; // px, as in style.css
 const SPARE = 4; // rows above and below
-
-const MAIN = [
-  ["ac_power", "AC", watts], ["pv_power", "PV", watts], ["battery_power", "battery", watts],
-  ["battery_soc", "SoC", (value) => `${shown(value)} %`], ["grid_power", "grid", watts],
-  ["load_power", "load", watts], ["active_power_limit", "limit", (value) => `${shown(value)} %`],
-  ["status", "", shown],
-];
-
-export function summary(values) {
-  return MAIN.filter(([point]) => values[point] !== undefined && values[point] !== null)
-    .map(([point, name, as]) => `${name} ${as(values[point])}`.trim())
-    .slice(0, 5)
-    .join(" · ");
-}
 
 export class DeviceList {
   #box = $("devices");
@@ -27,10 +14,13 @@ export class DeviceList {
   #at = 0;
   #open;
   #ageOf;
+  #curves;
+  #wanted = ""; // serial that is to be gone to once it is there
 
-  constructor(open, ageOf) {
+  constructor(open, ageOf, curves) {
     this.#open = open;
     this.#ageOf = ageOf;
+    this.#curves = curves;
     this.#box.append(this.#tall);
     this.#box.addEventListener("scroll", () => requestAnimationFrame(() => this.paint()), { passive: true });
     new ResizeObserver(() => this.paint()).observe(this.#box);
@@ -50,10 +40,27 @@ export class DeviceList {
       this.#rows.delete(index);
     }
     this.paint();
+    if (this.#wanted) this.select(this.#wanted);
+  }
+
+  // Goes to a device, where it is among those that are shown.
+  select(serial) {
+    const index = this.#found.findIndex((each) => each.serial === serial);
+    this.#wanted = index < 0 ? serial : "";
+    if (index >= 0 && index !== this.#at) this.#goTo(index);
+  }
+
+  #goTo(index) {
+    this.#at = index;
+    const [top, box] = [index * ROW, this.#box];
+    if (top < box.scrollTop) box.scrollTop = top;
+    if (top + ROW > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW - box.clientHeight;
+    this.paint();
   }
 
   paint() {
     const box = this.#box;
+    if (!box.clientHeight) return; // another view is shown
     const first = Math.max(0, Math.floor(box.scrollTop / ROW) - SPARE);
     const last = Math.min(this.#found.length, Math.ceil((box.scrollTop + box.clientHeight) / ROW) + SPARE);
     for (const [index, row] of this.#rows) {
@@ -71,13 +78,14 @@ export class DeviceList {
   #fill(index, device) {
     let row = this.#rows.get(index);
     if (!row) {
-      row = { name: el("bdi", { class: "main" }), quality: el("span"), values: el("span", { class: "main-values" }),
-        what: el("bdi", { class: "soft" }) };
+      row = { name: el("bdi", { class: "name" }), what: el("bdi", { class: "what" }), curve: el("span", { class: "spark" }),
+        main: el("span", { class: "power" }), values: el("span", { class: "more" }), quality: el("span"), drawn: null };
       row.box = el("div", { class: "row", role: "option", id: `row-${index}`, "aria-posinset": index + 1 },
-        row.name, row.quality, row.values, row.what);
+        row.name, row.what, row.curve, row.main, row.values, row.quality);
       row.box.style.transform = `translateY(${index * ROW}px)`;
       row.box.addEventListener("click", () => {
         this.#at = index;
+        this.paint();
         this.#open(this.#found[index].serial);
       });
       this.#rows.set(index, row);
@@ -87,10 +95,16 @@ export class DeviceList {
     row.box.setAttribute("aria-selected", String(index === this.#at));
     row.box.className = `row${index === this.#at ? " at" : ""}${device.quality === "good" ? "" : " old"}`;
     text(row.name, device.name || device.serial);
+    text(row.what, [device.kind.replace("_", " "), device.model, device.serial].filter(Boolean).join(" · "));
+    text(row.main, mainPower(device));
+    text(row.values, summary(device) || (row.main.textContent ? "" : "no values"));
     text(row.quality, `${device.quality}, ${age(this.#ageOf(device))}`);
-    row.quality.className = device.quality;
-    text(row.values, summary(device.values) || "no values");
-    text(row.what, `${device.kind} ${device.model} ${device.serial}`);
+    row.quality.className = `quality ${device.quality}`;
+    const curve = this.#curves.of(device.serial);
+    if (row.drawn !== curve) {
+      row.drawn = curve;
+      row.curve.replaceChildren(...[curve && curveOf(curve, this.#curves.reach(curve), 120, 36)].filter(Boolean));
+    }
   }
 
   #key(event) {
@@ -99,11 +113,7 @@ export class DeviceList {
     if (event.key === "Enter" && this.#found[this.#at]) {
       this.#open(this.#found[this.#at].serial);
     } else if (event.key in steps) {
-      this.#at = Math.max(0, Math.min(this.#found.length - 1, this.#at + steps[event.key]));
-      const [top, box] = [this.#at * ROW, this.#box];
-      if (top < box.scrollTop) box.scrollTop = top;
-      if (top + ROW > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW - box.clientHeight;
-      this.paint();
+      this.#goTo(Math.max(0, Math.min(this.#found.length - 1, this.#at + steps[event.key])));
     } else {
       return;
     }

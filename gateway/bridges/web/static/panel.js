@@ -1,7 +1,8 @@
 // One device: all its values, and the form that sets one: first what the gateway says to it, then the command.
 
 import { ask } from "./client.js";
-import { $, age, el, shown, text } from "./dom.js";
+import { curveOf } from "./curves.js";
+import { $, age, el, shown, text, watts } from "./dom.js";
 
 export class Panel {
   #serial = "";
@@ -9,16 +10,15 @@ export class Panel {
   #checked = ""; // what was found permitted, as sent
   #asked = 0; // answers to earlier questions are thrown away
   #mayWrite = false;
-  #followed = new Set();
-  #before;
+  #curves;
+  #drawn = null;
+  #follow;
 
-  constructor(close) {
-    $("device-close").addEventListener("click", () => {
-      $("device").hidden = true;
-      this.#serial = "";
-      close();
-      this.#before?.focus();
-    });
+  // `close()` is called when the user closes it, `follow(id)` before a command is sent from here.
+  constructor(close, curves, follow) {
+    this.#curves = curves;
+    this.#follow = follow;
+    $("device-close").addEventListener("click", close);
     $("setpoint").addEventListener("change", () => this.#offer());
     $("value-box").addEventListener("input", () => this.#unchecked());
     $("set-form").addEventListener("submit", (event) => {
@@ -32,15 +32,17 @@ export class Panel {
     return this.#serial;
   }
 
-  follows(id) {
-    return this.#followed.has(id);
-  }
-
   async open(serial, mayWrite) {
-    this.#before = document.activeElement;
     $("device").hidden = false;
+    $("following").replaceChildren();
+    $("device-registers").href = `#/registers/${encodeURIComponent(serial)}`;
     await this.load(serial, mayWrite);
     $("device-title").focus();
+  }
+
+  close() {
+    $("device").hidden = true;
+    this.#serial = "";
   }
 
   // Asks what may be set: that hangs on the token.
@@ -71,18 +73,31 @@ export class Panel {
     this.#offer();
   }
 
-  show(device, seconds) {
+  show(device, seconds, units) {
     text($("device-title"), device.name || device.serial);
-    text($("device-state"),
-      `${device.kind} ${device.model} · ${device.serial} · ${device.quality}, ${age(seconds)} old · by ${device.source || "–"}`);
+    text($("device-state"), [device.kind.replace("_", " "), device.model, device.serial,
+      `${device.quality}, ${age(seconds)} old`, device.source && `by ${device.source}`].filter(Boolean).join(" · "));
+    this.#curve(device);
     $("device").classList.toggle("old-values", device.quality !== "good");
     const body = $("device-values");
     const points = Object.keys(device.values).sort();
     if (points.join() !== body.dataset.points) {
-      body.replaceChildren(...points.map((point) => el("tr", {}, el("th", { scope: "row" }, point), el("td"))));
+      body.replaceChildren(...points.map((point) => el("tr", {}, el("th", { scope: "row" }, point),
+        el("td", { class: "number" }), el("td", { class: "soft" }, units[point] ?? ""))));
       body.dataset.points = points.join();
     }
     points.forEach((point, n) => text(body.rows[n].cells[1], shown(device.values[point])));
+  }
+
+  #curve({ serial }) {
+    const curve = this.#curves.of(serial);
+    if (curve === this.#drawn) return;
+    this.#drawn = curve;
+    const reach = curve && this.#curves.reach(curve);
+    const drawn = curve && curveOf(curve, reach, 600, 90);
+    $("device-curve").replaceChildren(...(drawn ? [drawn, el("figcaption", {},
+      el("span", {}, `${age(reach)} ago`), el("span", {}, `${curve.point.replace("_", " ")}, highest ${watts(Math.max(...curve.values.filter((value) => value !== null)))}`),
+      el("span", {}, "now"))] : []));
   }
 
   gone() {
@@ -128,7 +143,7 @@ export class Panel {
       const found = await ask(`/devices/${encodeURIComponent(this.#serial)}/explain`, body);
       if (question !== this.#asked || JSON.stringify(body) !== JSON.stringify(this.#body())) return;
       $("checks").replaceChildren(...found.commands[0].checks.map((check) =>
-        el("li", { class: check.ok ? "" : "bad" }, `${check.ok ? "✓" : "✗"} ${check.check}: ${check.detail}`)));
+        el("li", { class: check.ok ? "ok" : "bad" }, el("b", {}, check.ok ? "✓" : "✗"), ` ${check.check}: ${check.detail}`)));
       text($("explained"), found.permitted
         ? `Permitted: ${body.setpoint} = ${shown(found.commands[0].value)} of ${this.#serial}. Nothing is sent yet.`
         : `Refused: ${found.reason}. ${found.detail}`);
@@ -145,11 +160,11 @@ export class Panel {
     this.#unchecked();
     // Of our making, so that a request whose answer is lost is no second command, and its steps are known as ours.
     const id = `page-${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
-    this.#followed.add(id);
+    this.#follow(id);
     text($("explained"), "Sending…");
     try {
       const answer = await ask(`/devices/${encodeURIComponent(this.#serial)}/set`, { ...body, id });
-      text($("explained"), `${answer.commands[0].state}: its steps stand under Commands.`);
+      text($("explained"), answer.commands[0].state === "rejected" ? "It was refused." : "The gateway has taken it.");
     } catch (error) {
       text($("explained"), error.message);
     }

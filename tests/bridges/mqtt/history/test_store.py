@@ -138,3 +138,54 @@ async def test_a_write_that_fails_changes_nothing(make):
 
 def test_sqlite_can_do_what_we_ask_of_it():
     assert sqlite3.sqlite_version_info >= (3, 24)
+
+
+async def test_a_clock_that_jumps_makes_nothing_old_and_a_restart_counts_no_time(make):
+    """Y4: age is told by the boot clock. It begins anew with each start of the machine."""
+    store = await make(max_age=60)
+    await store.add(numbered(1), 5_000)
+    await store.add(numbered(2), 5_050)
+    await store.close()
+    again = await make(max_age=60)
+    assert await bodies(again, now=3) == [1, 2], "the machine was started anew"
+    assert await bodies(again, now=14) == [2]
+    assert again.dropped == 1
+
+
+async def test_what_there_is_is_not_counted_again_at_a_start(make):
+    store = await make()
+    await store.add(numbered(1, 2), 0)
+    await store.close()
+    with sqlite3.connect(store.path) as db:
+        db.execute("UPDATE total SET count = 5")
+    assert (await make()).waiting == 5
+
+
+@pytest.mark.parametrize("where", [0.1, 0.3, 0.6, 0.9])
+async def test_of_a_damaged_file_what_can_be_read_goes_on_and_no_number_is_given_twice(make, where):
+    store = await make(max_bytes=10_000_000)
+    for start in range(0, 2000, 100):
+        await store.add([("SN", b"%0200d" % n) for n in range(start, start + 100)], 0)
+    await store.close()
+    content = bytearray(store.path.read_bytes())
+    at = int(len(content) * where)
+    content[at : at + 20_000] = bytes(20_000)
+    store.path.write_bytes(content)
+    again = await make(max_bytes=10_000_000)
+    found, after = [], 0
+    while True:
+        try:
+            rows = await again.oldest(100, after, 0)
+        except StoreError:
+            assert again.begun_anew
+            continue
+        if not rows:
+            break
+        found += [int(row.body) for row in rows]
+        after = rows[-1].seq
+    assert found == sorted(set(found))
+    assert len(found) > 1500
+    assert found[0] == 0
+    assert found[-1] == 1999
+    assert await again.add(numbered(7), 0) == range(2001, 2002)
+    assert again.path.with_name("history.sqlite.broken").exists() == (not again.whole or bool(again.begun_anew))

@@ -36,8 +36,8 @@ _AFTER_AC: Final[Mapping[DeviceKind, tuple[Model, ...]]] = {
 }
 """What follows model 1 and the AC measurements. SunSpec has no models for the kinds that are not here."""
 _FOR_OTHERS: Final = (*_CONTROLLED, *_DER)
-"""What a data logger or a plant has beside when it takes setpoints for inverters. No model of inverters' measurements
-(101 to 103): who adds those up would count the same power twice."""
+"""What a fleet has beside, and a data logger or a plant when it takes setpoints for inverters. These two have no model
+of inverters' measurements (101 to 103): who adds those up would count the same power twice."""
 _INVERTERS: Final[Mapping[Wiring, tuple[Model, Model]]] = {
     Wiring.SINGLE: (inverter.SINGLE_PHASE, inverter.SINGLE_PHASE_FLOAT),
     Wiring.SPLIT: (inverter.SPLIT_PHASE, inverter.SPLIT_PHASE_FLOAT),
@@ -62,11 +62,10 @@ def models(device: Device, *, as_float: bool, wired: Wiring | None = None) -> tu
     Depends on its kind and phases, and of a logger or a plant on whether it takes setpoints, and has batteries.
     """
     after = _AFTER_AC.get(device.kind, ())
-    if device.kind is DeviceKind.FLEET:
-        after = _AFTER_AC[DeviceKind.STORAGE if stores(device) else DeviceKind.INVERTER]
-    if device.setpoints and device.kind in {DeviceKind.DATA_LOGGER, DeviceKind.PLANT}:
-        plant_of_batteries = device.kind is DeviceKind.PLANT and stores(device)
-        after = (*_FOR_OTHERS, *((basic.STORAGE, *_BATTERY) if plant_of_batteries else ()))
+    is_fleet = device.kind is DeviceKind.FLEET
+    if is_fleet or (device.setpoints and device.kind in {DeviceKind.DATA_LOGGER, DeviceKind.PLANT}):
+        of_batteries = device.kind is not DeviceKind.DATA_LOGGER and stores(device)
+        after = (*_FOR_OTHERS, *((basic.STORAGE, *_BATTERY) if of_batteries else ()))
     return (basic.COMMON, *_ac(device, as_float, wired), *after)
 
 

@@ -1,0 +1,273 @@
+"""Tells the server what the device is, how it does, and what is measured at it and at the site.
+
+Posted is the newest good state and nothing else: a stale value would be taken for one of now.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from gateway.api.contexts import StatesContext
+from gateway.bridges.csip.client import Client, ServerError
+from gateway.bridges.csip.identity import made_mrid
+from gateway.bridges.csip.resources import ENVELOPE_BITS, SUPPORTED_BITS
+from gateway.bridges.csip.settings import CsipSettings
+from gateway.bridges.csip.tree import Links
+from gateway.bridges.csip.xml import PREFIX, Content, Element
+from gateway.core.model import Device, DeviceKind, DeviceState, Quality
+
+MIRROR: Final = 0x01
+PREMISES: Final = 0x02
+DER: Final = 0x08
+SUBMETER: Final = 0x40
+"""RoleFlagsType."""
+AVERAGE: Final = 2
+"""DataQualifierType. A state of SEMS stands for the time since the one before."""
+FORWARD: Final = 1
+"""FlowDirectionType: towards the customer, so > 0 imports and consumes."""
+POWER_KIND: Final = 37
+ELECTRICITY: Final = 0
+IN_USE: Final = 1
+INT16: Final = 32_767
+
+
+class _Quantity(msgspec.Struct, frozen=True):
+    """Something that is read at a place."""
+
+    name: str
+    points: tuple[str, ...]
+    """The first that has a value counts."""
+    unit: int
+    """UomType."""
+    sign: int = 1
+    exponent: int = 0
+    """The value is posted in units of ten to the power of this."""
+    kind: DeviceKind | None = None
+    """The only kind of device whose value it is; None for any."""
+
+
+_SITE: Final = (
+    _Quantity("site-W", ("grid_power",), 38),
+    _Quantity("site-var", ("ac_reactive_power",), 63, -1, kind=DeviceKind.METER),
+    _Quantity("site-V", ("l1_voltage",), 29, 1, -1),
+)
+_DER: Final = (
+    _Quantity("der-W", ("ac_power", "power"), 38, -1),
+    _Quantity("der-var", ("ac_reactive_power",), 63, -1),
+    _Quantity("der-V", ("l1_voltage",), 29, 1, -1),
+)
+PLACES: Final = {"site": (MIRROR | PREMISES, _SITE), "der": (MIRROR | DER | SUBMETER, _DER)}
+"""Usage point → its role flags and what is read there."""
+_TYPES: Final = {
+    DeviceKind.INVERTER: 4,
+    DeviceKind.STORAGE: 83,
+    DeviceKind.BATTERY: 80,
+    DeviceKind.EV_CHARGER: 82,
+}
+"""DERType; 1 is virtual or mixed, for plants and fleets."""
+_CONNECTED, _AVAILABLE, _OPERATING, _FAULT = 0x01, 0x02, 0x04, 0x10
+_STATUS: Final[Mapping[object, tuple[int, int, int]]] = {
+    "normal": (_CONNECTED | _AVAILABLE | _OPERATING, 4, 2),
+    "waiting": (_CONNECTED | _AVAILABLE, 8, 2),
+    "fault": (_CONNECTED | _FAULT, 7, 2),
+    "offline": (0, 1, 1),
+}
+"""`status` → bits of ConnectStatusType, InverterStatusType, OperationalModeStatusType."""
+
+
+class Telemetry:
+    """Of one device."""
+
+    def __init__(self, settings: CsipSettings, context: StatesContext, client: Client, lfdi: str) -> None:
+        self._settings = settings
+        self._context = context
+        self._client = client
+        self._lfdi = lfdi
+        self._told: dict[str, object] = {}
+        """Href, or usage point → what was posted there last, or of when it was."""
+        self._mirrors: dict[str, str] = {}
+        """Usage point → where its readings are posted."""
+        self.post_rate = float(settings.telemetry.post_rate)
+        """Seconds until the next post."""
+        self.posted = 0
+        """Readings that were taken."""
+
+    async def post(
+        self, links: Links, device: Device, modes: Sequence[str], rated: float | None, offset: float
+    ) -> None:
+        """Post what has changed. Raises ServerError where something was not taken; the rest comes the next time."""
+        self.post_rate = float(links.post_rate or self._settings.telemetry.post_rate)
+        if links.connection_point and self._settings.connection_point:
+            said = self._settings.connection_point
+            inside: Content = [(f"{PREFIX}:connectionPointId", said)]
+            await self._put(links.connection_point, f"{PREFIX}:ConnectionPoint", inside, said)
+        if not self._settings.telemetry.enabled:
+            return
+        now = round(self._context.clock.now().timestamp() + offset)
+        if rated:
+            key = (rated, tuple(modes), device.kind)
+            await self._put(links.capability, "DERCapability", _capability(device, modes, rated), key)
+            await self._put(links.settings, "DERSettings", _settings(modes, rated, now), key)
+        der = self._good(self._settings.telemetry.der or device.serial)
+        if der is not None:
+            at = _seconds(der, offset)
+            await self._put(links.status, "DERStatus", _status(der, at), at)
+            if (room := der.values.get("available_up")) is not None and isinstance(room, int | float):
+                available: Content = [("readingTime", at), ("statWAvail", _scaled(room))]
+                await self._put(links.availability, "DERAvailability", available, at)
+        if links.mirrors:
+            site = self._good(self._settings.telemetry.site or device.serial)
+            for place, state in (("site", site), ("der", der)):
+                if state is not None:
+                    await self._read(links.mirrors, place, state, offset)
+
+    def _good(self, serial: str) -> DeviceState | None:
+        state = self._context.state(serial)
+        return state if state is not None and state.quality is Quality.GOOD and state.time is not None else None
+
+    async def _put(self, href: str, root: str, content: Content, key: object) -> None:
+        """Put a resource, unless what makes it is what made it last."""
+        if href and self._told.get(href) != key:
+            await self._client.put(href, root, content)
+            self._told[href] = key
+
+    async def _read(self, mirrors: str, place: str, state: DeviceState, offset: float) -> None:
+        """Post the readings of a usage point, unless they are those of last time."""
+        roles, quantities = PLACES[place]
+        readings = {each: value for each in quantities if (value := _value(each, state)) is not None}
+        at = _seconds(state, offset)
+        if not readings or self._told.get(place) == at:
+            return
+        rate = round(self.post_rate)
+        meters: list[Element] = []
+        for each, value in readings.items():
+            period: Content = [("duration", rate), ("start", at - rate)]
+            meters.append(
+                (
+                    "MirrorMeterReading",
+                    [
+                        ("mRID", self._mrid(each.name)),
+                        ("description", each.name),
+                        ("Reading", [("qualityFlags", "0000"), ("timePeriod", period), ("value", value)]),
+                        ("ReadingType", _type(each, rate)),
+                    ],
+                )
+            )
+        names = {each.name for each in readings}
+        if place not in self._mirrors or not names <= self._known(place):
+            await self._mirror(mirrors, place, roles, meters, names)
+        else:
+            try:
+                await self._client.post(self._mirrors[place], "MirrorMeterReadingList", meters)
+            except ServerError as error:
+                if error.status == 404:  # the server has lost it, or dropped it
+                    del self._mirrors[place]
+                raise
+        self._told[place] = at
+        self.posted += len(meters)
+
+    def _known(self, place: str) -> set[str]:
+        found = self._told.get(f"{place} names")
+        return found if isinstance(found, set) else set()
+
+    async def _mirror(self, mirrors: str, place: str, roles: int, meters: list[Element], names: set[str]) -> None:
+        """Make a usage point, or know an older one again: its mRID is the same in every run."""
+        content: Content = [
+            ("mRID", self._mrid(place)),
+            ("description", place),
+            ("roleFlags", f"{roles:04X}"),
+            ("serviceCategoryKind", ELECTRICITY),
+            ("status", IN_USE),
+            ("deviceLFDI", self._lfdi),
+            *meters,
+        ]
+        location = await self._client.post(mirrors, "MirrorUsagePoint", content)
+        if location:
+            self._mirrors[place] = location
+            self._told[f"{place} names"] = names
+            said = (await self._client.get(location)).number("postRate")
+            if said:
+                self.post_rate = float(said)
+
+    def _mrid(self, what: str) -> str:
+        return made_mrid(self._lfdi, what, self._settings.enterprise)
+
+
+def _value(quantity: _Quantity, state: DeviceState) -> int | None:
+    if quantity.kind not in {None, state.device.kind}:
+        return None
+    for point in quantity.points:
+        value = state.values.get(point)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return round(quantity.sign * value * 10.0**-quantity.exponent)
+    return None
+
+
+def _seconds(state: DeviceState, offset: float) -> int:
+    """Return the server's time of a state that has one."""
+    return round(state.time.timestamp() + offset) if state.time is not None else 0
+
+
+def _type(quantity: _Quantity, rate: int) -> Content:
+    return [
+        ("accumulationBehaviour", 12),  # instantaneous
+        ("commodity", 1),  # electricity, secondary metered
+        ("dataQualifier", AVERAGE),
+        ("flowDirection", FORWARD),
+        ("intervalLength", rate),
+        ("kind", POWER_KIND),
+        ("phase", 128 if quantity.unit == 29 else 0),  # L1 to neutral; none
+        ("powerOfTenMultiplier", quantity.exponent),
+        ("uom", quantity.unit),
+    ]
+
+
+def _scaled(value: float) -> Content:
+    """Return a power in the 16 bits that there are for it."""
+    exponent = 0
+    while abs(round(value / 10**exponent)) > INT16:
+        exponent += 1
+    return [("multiplier", exponent), ("value", round(value / 10**exponent))]
+
+
+def _bits(modes: Sequence[str], bits: Mapping[str, int]) -> int:
+    return sum(1 << bits[mode] for mode in modes if mode in bits)
+
+
+def _capability(device: Device, modes: Sequence[str], rated: float) -> Content:
+    return [
+        ("modesSupported", f"{_bits(modes, SUPPORTED_BITS):08X}"),
+        ("rtgMaxVA", _scaled(rated)),
+        ("rtgMaxW", _scaled(rated)),
+        ("type", _TYPES.get(device.kind, 1)),
+        (f"{PREFIX}:doeModesSupported", f"{_bits(modes, ENVELOPE_BITS):02X}"),
+    ]
+
+
+def _settings(modes: Sequence[str], rated: float, now: int) -> Content:
+    return [
+        ("modesEnabled", f"{_bits(modes, SUPPORTED_BITS):08X}"),
+        ("setGradW", 0),  # the inverter's own, which SEMS does not tell
+        ("setMaxVA", _scaled(rated)),
+        ("setMaxW", _scaled(rated)),
+        ("updatedTime", now),
+        (f"{PREFIX}:doeModesEnabled", f"{_bits(modes, ENVELOPE_BITS):02X}"),
+    ]
+
+
+def _status(state: DeviceState, at: int) -> Content:
+    values = state.values
+    connected, inverter, mode = _STATUS.get(values.get("status"), (_CONNECTED, 0, 0))
+    content: list[Element] = [
+        ("genConnectStatus", [("dateTime", at), ("value", f"{connected:02X}")]),
+        ("inverterStatus", [("dateTime", at), ("value", inverter)]),
+        ("operationalModeStatus", [("dateTime", at), ("value", mode)]),
+        ("readingTime", at),
+    ]
+    charge = values.get("battery_soc", values.get("soc"))
+    if isinstance(charge, int | float):
+        hundredths = min(10_000, max(0, round(charge * 100)))
+        content.append(("stateOfChargeStatus", [("dateTime", at), ("value", hundredths)]))
+        content.append(("storConnectStatus", [("dateTime", at), ("value", f"{connected:02X}")]))
+    return content

@@ -1,0 +1,69 @@
+"""Places: few of a fleet's commands are worked on at a time, in the order in which they came."""
+
+import asyncio
+
+from gateway.core.places import LONGEST, Places
+from tests.kit.clock import virtual
+
+
+@virtual
+async def test_the_next_is_let_in_when_one_has_left():
+    begun = []
+    places = Places(begun.append, 2)
+    for number in range(5):
+        places.enter(number)
+    assert begun == [0, 1]
+    assert len(places) == 3
+    places.leave(1)
+    assert begun == [0, 1, 2]
+    places.leave(1)  # it has none any more
+    places.leave(4)  # nor has one that waits
+    assert begun == [0, 1, 2]
+    for number in (0, 2):
+        places.leave(number)
+    assert begun == [0, 1, 2, 3, 4]
+
+
+@virtual
+async def test_many_that_leave_as_soon_as_they_begin_are_all_let_in():
+    begun = []
+
+    def begin(number):
+        begun.append(number)
+        places.leave(number)
+
+    places = Places(begin, 1)
+    with places.held():
+        for number in range(5_000):
+            places.enter(number)
+        assert not begun
+    assert begun == list(range(5_000))
+
+
+@virtual
+async def test_who_takes_long_holds_up_nobody():
+    begun = []
+    places = Places(begun.append, 1)
+    places.enter("stuck")
+    places.enter("next")
+    await asyncio.sleep(LONGEST + 0.1)
+    assert begun == ["stuck", "next"]
+    places.leave("stuck")
+    places.enter("third")
+    assert begun == ["stuck", "next"]
+    places.leave("next")
+    assert begun == ["stuck", "next", "third"]
+
+
+@virtual
+async def test_once_closed_nobody_that_waited_is_let_in():
+    begun = []
+    places = Places(begun.append, 1)
+    for number in range(3):
+        places.enter(number)
+    places.close()
+    places.leave(0)
+    await asyncio.sleep(LONGEST + 0.1)
+    assert begun == [0]
+    places.enter("new")
+    assert begun == [0, "new"]
