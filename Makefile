@@ -11,7 +11,7 @@ JOBS   ?= 6
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes
+.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale fleet dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench-realtime  speed of the Real-Time Data bridge beside a bare httpx loop (half a minute)"
 	@echo "make bench-scale  how a gateway grows: 10, 1,000 and 10,000 devices (some four minutes; needs mosquitto)"
 	@echo "make bench-simulator  what a simulated fleet of 10,000 costs, and its longest turn (some four minutes)"
+	@echo "make fleet   how 10,000 simulated inverters follow a fleet's targets, each second (some four hours)"
 	@echo "make bench-batch  commands through MQTT, Kafka and back (about two minutes; fetches Apache Kafka)"
 	@echo "make screenshots  pictures of the page into docs/pictures, from the demo's plants (some six minutes)"
 	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/reference/dialects.md (some three minutes)"
@@ -130,6 +131,11 @@ year: $(VENV)/dev.stamp
 
 bytes: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/bytes/run.py $(ARGS)
+
+# `make fleet ARGS='--inverters 1000 --kill 10'`; FREQUENZ=PYTHON is one that has frequenz-sdk, in an environment of its own.
+fleet: $(VENV)/dev.stamp $(VENV)/pygal
+	PYTHONPATH=$(VENV)/pygal $(BIN)/python -u benchmarks/fleet/run.py --pictures docs/pictures \
+	  $(if $(FREQUENZ),--frequenz $(FREQUENZ)) $(ARGS)
 
 dialects: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.dialects --seeds 200 --write-docs $(ARGS)
@@ -247,6 +253,10 @@ $(VENV)/tools/bin/uv: | $(VENV)/bin/python
 # In no lock: its wheels of CPython 3.11 are of another version than those of 3.12 and 3.13, and there is none for macOS.
 $(VENV)/atheris: | $(VENV)/dev.stamp
 	$(LOCKED) install --only-binary :all: --target $@ "atheris>=3,<4"
+
+# In no lock: it draws the pictures of `make fleet`, nothing else.
+$(VENV)/pygal: | $(VENV)/dev.stamp
+	$(LOCKED) install --target $@ "pygal>=3.0,<4"
 
 # Clients and brokers that the tests talk to: with root on Debian they are installed, elsewhere the tests say
 # what they skip.

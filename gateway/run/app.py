@@ -150,6 +150,7 @@ class Gateway:
             self._services.runners.pop(runner.name, None)
         for name in found.gone:
             self.router.forget_bridge(name)
+            self._services.release(name)
         wanted = {bridge.name: bridge for bridge in self.config.bridges}
         begun = [
             Runner(name, it.type, it.bridge, it.settings, self._services, self.router.announced_by(name))

@@ -74,6 +74,11 @@ class Services(msgspec.Struct, frozen=True):
     balance: BalanceWatch = msgspec.field(default_factory=BalanceWatch)
     ratings: RatingWatch = msgspec.field(default_factory=RatingWatch)
 
+    def release(self, name: str) -> None:
+        """Have nothing steered by what is there no more."""
+        for serial in [serial for serial, owner in self.steered.items() if owner == name]:
+            del self.steered[serial]
+
 
 def findings_source(bridge: str) -> str:
     """Return who raises the alarms that are findings of a bridge: a name that no bridge can have."""

@@ -3,12 +3,38 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice
+from typing import Final
+
+import msgspec
 
 from gateway.api.contexts import SteererContext
 from gateway.core.findings import FindingCode
 from gateway.core.model import CommandEvent, CommandState, DeviceState, Origin, Quality, day_of
+from gateway.journal.journal import JournalError
 from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, Mate
 from gateway.steering.fleet.settings import FleetSettings
+
+ASKED_AFTER: Final = 180.0
+"""Seconds after which it is asked what became of a command that has not ended; and again after as long.
+
+A step may never come: what waits for a bridge is bounded, and the oldest is dropped.
+"""
+ASKED_AT_ONCE: Final = 50
+HEARD_WITHIN: Final = 300.0
+"""Seconds after a start within which members that were told something before it have to be heard of."""
+
+
+class Told(msgspec.Struct):
+    """A command to a member that has not ended."""
+
+    mate: Mate
+    ends: Counter[str] | None
+    """Where its end is counted."""
+    asked: datetime
+    """When it was given, or it was asked last what became of it."""
+    sent: bool = False
+    """It has left, and is counted as a write."""
 
 
 class Crew:
@@ -20,14 +46,35 @@ class Crew:
         self._origin = origin
         self.mates: dict[str, Mate] = {}
         """Serial number → member."""
-        self.waiting: dict[str, tuple[Mate, Counter[str] | None]] = {}
-        """Id of a command that has not ended → its member, and where its end is counted."""
+        self.waiting: dict[str, Told] = {}
+        """Id → a command that has not ended."""
         self._day = 0
+        self._awaited: set[str] | None = None
+        """Devices that were written before the start, and are not heard of yet; None: not looked up yet."""
+        self._began: datetime | None = None
 
     def clear(self) -> None:
         """Begin anew: what there is comes again."""
         self.mates.clear()
         self.waiting.clear()
+        self._awaited = self._began = None
+
+    def gathers(self, now: datetime) -> bool:
+        """Return whether members that were told something before the start are still to be heard of.
+
+        What they give is not known, so nothing can be said of the sum of all.
+        """
+        if self._awaited is None:
+            self._awaited, self._began = {written.serial for written in self._context.writes()}, now
+            self._awaited.discard(self._context.name)
+        if self._awaited and self._began is not None:
+            over = (now - self._began).total_seconds() > HEARD_WITHIN
+            self._awaited = set() if over else {serial for serial in self._awaited if not self._is_heard(serial)}
+        return bool(self._awaited)
+
+    def _is_heard(self, serial: str) -> bool:
+        state = self._context.state(serial)
+        return state is not None and bool(state.time and state.device.setpoints and state.device.rated_power)
 
     def look(self, state: DeviceState) -> None:
         """Take in what a device measures, where it is a member, or has become one."""
@@ -40,6 +87,8 @@ class Crew:
             takes = self._context.permitted(device, self._origin)
             mate = mate or Mate(device, takes)
             mate.device, mate.takes = device, takes
+            if not device.setpoints:
+                return  # who could set anything of it has not found it yet
             if trouble := self._unfit(mate):
                 self._context.find(FindingCode.NOT_STEERABLE, device.serial, *trouble)
                 self.mates.pop(device.serial, None)
@@ -65,8 +114,10 @@ class Crew:
 
     def step(self, event: CommandEvent) -> None:
         """Take in a step of a command to a member."""
-        mate, ends = self.waiting[event.command.id]
-        if event.state is CommandState.SENT:
+        told = self.waiting[event.command.id]
+        mate, ends = told.mate, told.ends
+        if event.state is CommandState.SENT and not told.sent:
+            told.sent = True
             mate.writes += 1
         if not event.state.final or event.correction:
             return
@@ -80,7 +131,8 @@ class Crew:
                     mate.done()
             case CommandState.FAILED | CommandState.REJECTED:
                 word = "refused"
-                mate.refused(event.time)
+                if not mate.takes_less(event.command.setpoint):
+                    mate.refused(event.time)
             case CommandState.UNKNOWN:
                 word = mate.trouble = "doubtful"
             case _:
@@ -88,6 +140,20 @@ class Crew:
                 mate.told, mate.is_free = None, True
         if ends is not None:
             ends[word] += 1
+
+    async def ask_after(self, now: datetime) -> None:
+        """Ask what became of commands whose end is long overdue, some at a time."""
+        overdue = (id_ for id_, told in self.waiting.items() if (now - told.asked).total_seconds() > ASKED_AFTER)
+        for id_ in list(islice(overdue, ASKED_AT_ONCE)):
+            try:
+                steps = await self._context.steps(id_)
+            except JournalError:
+                return
+            for event in steps:
+                if id_ in self.waiting:
+                    self.step(event)
+            if (told := self.waiting.get(id_)) is not None:
+                told.asked = now
 
     def judge(self, mates: Iterable[Mate], now: datetime) -> None:
         """Find out who can't be counted on, by what is measured."""
@@ -112,6 +178,7 @@ class Crew:
         self._day = day_of(now)
         for mate in self.mates.values():
             mate.writes = mate.contradictions = 0
+            mate.most = None
             mate.trouble = "" if mate.trouble == "contradicted" else mate.trouble
         for written in self._context.writes():
             if written.day == self._day and written.serial in self.mates:

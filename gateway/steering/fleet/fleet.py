@@ -23,7 +23,7 @@ from gateway.core.mailbox import Updates
 from gateway.core.model import FLEET, Command, CommandState, Device, Origin, Snapshot, Value, new_command_id
 from gateway.core.verdict import Foretold
 from gateway.steering.fleet import shown
-from gateway.steering.fleet.crew import Crew
+from gateway.steering.fleet.crew import Crew, Told
 from gateway.steering.fleet.goals import SPREAD, TARGET, TOLD_WITHIN, Goal, Goals
 from gateway.steering.fleet.mate import LIMIT, POWER, Mate
 from gateway.steering.fleet.planner import Ask, Part, Planner, Round, Sight, rated, sky
@@ -87,9 +87,13 @@ class Fleet:
         """Take in states of members, and steps of commands."""
         for serial in updates.removed:
             self.crew.mates.pop(serial, None)
-        for state in updates.states.values():
+        for number, state in enumerate(updates.states.values(), 1):
             self.crew.look(state)
-        for event in updates.events:
+            if number % A_TURN == 0:
+                await asyncio.sleep(0)
+        for number, event in enumerate(updates.events, 1):
+            if number % A_TURN == 0:
+                await asyncio.sleep(0)
             command = event.command
             if command.serial == self.serial:
                 if command.setpoint == TARGET and command.origin.who != self._origin.who:
@@ -123,7 +127,12 @@ class Fleet:
         if goal is None:
             goal = self._begin(command, {})
             goal.fresh = command.setpoint in SPREAD  # what is wrong is corrected; who obeys is left alone
-        return await asyncio.shield(goal.done)
+        try:
+            return await asyncio.shield(goal.done)
+        except asyncio.CancelledError:
+            if goal.done.cancelled():  # the fleet was stopped, e.g. for other settings; who asks was not
+                raise NotSentError("the fleet begins anew") from None
+            raise
 
     def _begin(self, command: Command, in_force: Mapping[str, Value]) -> Goal:
         order = self._device.setpoints.get(POWER) if self._device is not None else None
@@ -178,16 +187,20 @@ class Fleet:
         self._announce()
         self.goals.recall(self._context.state(self.serial))
         sights = await self._survey(now)
+        await self.crew.ask_after(now)
         ask = self.goals.ask(sights, now)
         if self._context.halted is None and sights:
             await self._fall_back(now)
-            await self._carry_out(ask, sights)
+            if not self.crew.gathers(now) or self.goals.fresh:
+                await self._carry_out(ask, sights)
             await self._keep_timers(now)
+        await asyncio.sleep(0)
         waiting = Counter(
-            id(ends) for mate, ends in self.crew.waiting.values() if ends is not None and not mate.trouble
+            id(told.ends) for told in self.crew.waiting.values() if told.ends is not None and not told.mate.trouble
         )
         self.goals.settle(sights, ask, waiting, now)
-        self._publish(sights, ask, now)
+        await asyncio.sleep(0)
+        await self._publish(sights, ask, now)
 
     async def _survey(self, now: datetime) -> list[Sight]:
         """Put together what is known of all members, a part of them in each turn of the loop."""
@@ -249,11 +262,8 @@ class Fleet:
             begun.begun.set()
 
     async def _decided(self, ask: Ask, sights: Sequence[Sight], *, anew: bool) -> Round:
-        if not anew:
-            return self._planner.correct(ask, sights)
-        if len(sights) < IN_A_THREAD:
-            return self._planner.share_out(ask, sights)
-        return await asyncio.to_thread(self._planner.share_out, ask, sights)
+        decide = self._planner.share_out if anew else self._planner.correct
+        return decide(ask, sights) if len(sights) < IN_A_THREAD else await asyncio.to_thread(decide, ask, sights)
 
     # commands to members
 
@@ -277,6 +287,8 @@ class Fleet:
             mine = [self._command_of(mate, setpoint, value, now, goal) for setpoint, value in orders.items()]
             if self._expect(mate, mine, goal, now):
                 mate.told, mate.is_free = part.power, part.free or release
+                battery = orders.get(POWER)
+                mate.ordered = float(battery) if isinstance(battery, (int, float)) else 0.0
                 commands += mine
         await self._send(commands)
 
@@ -303,7 +315,7 @@ class Fleet:
                 goal.ends["refused"] += 1
             return False
         for command in commands:
-            self.crew.waiting[command.id] = mate, None if goal is None else goal.ends
+            self.crew.waiting[command.id] = Told(mate, None if goal is None else goal.ends, now)
         mate.pending |= {command.id for command in commands}
         return True
 
@@ -347,11 +359,11 @@ class Fleet:
             revert_after=timer,
         )
 
-    def _publish(self, sights: Sequence[Sight], ask: Ask | None, now: datetime) -> None:
+    async def _publish(self, sights: Sequence[Sight], ask: Ask | None, now: datetime) -> None:
         """Show the fleet, as long as most of what it is made of is of now."""
         if not sights or rated(s for s in sights if s.mate.good) < rated(sights) / 2:
             return
-        values = shown.values(self._planner, sights, ask, self.goals.unplaced, now)
+        values = await shown.values(self._planner, sights, ask, self.goals.unplaced, now)
         self._context.publish(
             Snapshot(serial=self.serial, time=now, source=self._context.name, interval=PUBLISHED, values=values)
         )

@@ -41,6 +41,7 @@ class Goal(msgspec.Struct):
 
     def supersede(self) -> None:
         """End it, for a newer one has come."""
+        self.begun.set()
         if not self.done.done():
             self.done.set_result(Outcome(CommandState.FAILED, SUPERSEDED))
 
@@ -69,8 +70,9 @@ class Goals:
         """W that could not be placed when it was shared out, or corrected, last."""
 
     def end(self) -> None:
-        """Wait for nothing any more."""
+        """Wait for nothing any more; see `Fleet.result`."""
         for goal in self._goals.values():
+            goal.begun.set()
             goal.done.cancel()
         self._goals.clear()
 
@@ -94,6 +96,11 @@ class Goals:
     def shared(self) -> Sequence[Goal]:
         """Return what is shared out, the decisive one first."""
         return [goal for name in (MODE, TARGET, LIMIT) if (goal := self._goals.get(name)) is not None]
+
+    @property
+    def fresh(self) -> bool:
+        """Whether something has been asked that is not shared out yet."""
+        return any(goal.fresh for goal in self._goals.values())
 
     def newer(self, command: Command) -> None:
         """Take in that another command waits for its turn: the one before ends."""

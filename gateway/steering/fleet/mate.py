@@ -20,6 +20,10 @@ ASK_AGAIN: Final = 600.0
 ASK_AGAIN_MOST: Final = 86_400.0
 MAY_CONTRADICT: Final = 3
 """Times a day that a member may say "done" and do otherwise, before it is out for that day."""
+LESS: Final = 0.7
+"""Of an order for a battery that was refused: the most that it is ordered next."""
+LESS_OFTEN: Final = 3
+"""Times that a battery is ordered less before it counts as one that refuses."""
 OFF: Final = 0.05
 """Of rated power: farther from what it was told it does something else."""
 FADES_WITHIN: Final = 900.0
@@ -41,6 +45,10 @@ class Mate(msgspec.Struct):
     """The setpoints that policy lets the fleet write, with their ranges."""
     weight: float = 1.0
     state: DeviceState | None = None
+    power: float | None = None
+    """What it measured last, W: at its AC terminals, else PV and battery."""
+    good: bool = False
+    """Whether that is of now."""
     told: float | None = None
     """W that it was told last; of one that was let go, what it is thought to give. None where it was told nothing."""
     is_free: bool = True
@@ -54,6 +62,12 @@ class Mate(msgspec.Struct):
     again: datetime | None = None
     """When it is asked again after a refusal."""
     refusals: int = 0
+    most: float | None = None
+    """W that its battery takes at most, as far as refusals tell: nothing else says that less than its rated power."""
+    ordered: float = 0.0
+    """W that its battery was ordered last; 0 once that was refused."""
+    lessened: int = 0
+    """How often it has been ordered less in a row."""
     contradictions: int = 0
     """Of this day."""
     free: tuple[datetime, float] | None = None
@@ -77,19 +91,6 @@ class Mate(msgspec.Struct):
         """Return a number that it measures or was set to."""
         value = self.state.values.get(point) if self.state is not None else None
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-    @property
-    def power(self) -> float | None:
-        """What it measured last, W: at its AC terminals, else PV and battery."""
-        power = self.value("ac_power")
-        if power is None and (pv := self.value("pv_power")) is not None:
-            power = pv + (self.value("battery_power") or 0.0)
-        return power
-
-    @property
-    def good(self) -> bool:
-        """Whether what it measures is of now."""
-        return self.state is not None and self.state.quality is Quality.GOOD and self.power is not None
 
     @property
     def shows_it(self) -> bool:
@@ -121,7 +122,10 @@ class Mate(msgspec.Struct):
     def look(self, state: DeviceState) -> None:
         """Take in what it measures."""
         self.state = state
-        power = self.power
+        power = self.value("ac_power")
+        if power is None and (pv := self.value("pv_power")) is not None:
+            power = pv + (self.value("battery_power") or 0.0)
+        self.power, self.good = power, state.quality is Quality.GOOD and power is not None
         limit = self.value(LIMIT)
         at_limit = limit is not None and power is not None and power >= (limit / 100 - OFF / 2) * self.rated
         if not self.stores and power is not None and state.time is not None and (limit is None or not at_limit):
@@ -151,6 +155,7 @@ class Mate(msgspec.Struct):
 
     def _battery(self, reserve_soc: float, max_soc: float) -> Member:
         _, most, step = self._range(POWER, 0.0, self.rated)
+        most = most if self.most is None else min(most, self.most)
         pv, soc = max(0.0, self.value("pv_power") or 0.0), self.value("battery_soc")
         gives = 0.0 if soc is not None and soc <= reserve_soc else most
         draws = 0.0 if soc is not None and soc >= max_soc else most
@@ -192,14 +197,22 @@ class Mate(msgspec.Struct):
 
     def refused(self, now: datetime) -> None:
         """Take in that it would not do it: it is asked again later and later."""
-        self.trouble = "refused"
+        self.trouble, self.most, self.lessened = "refused", None, 0
         wait = min(ASK_AGAIN * 2**self.refusals, ASK_AGAIN_MOST)
         self.refusals += 1
         self.again = now + timedelta(seconds=wait)
 
+    def takes_less(self, setpoint: str) -> bool:
+        """Take in that it refused; return whether what it was ordered may only have been too much for its battery."""
+        if setpoint not in (MODE, POWER) or self.lessened > LESS_OFTEN:
+            return False
+        if self.ordered:
+            self.most, self.ordered, self.told, self.lessened = self.ordered * LESS, 0.0, None, self.lessened + 1
+        return 0 < self.lessened <= LESS_OFTEN
+
     def done(self) -> None:
         """Take in that it did what it was told."""
-        self.trouble, self.again, self.refusals = "", None, 0
+        self.trouble, self.again, self.refusals, self.lessened = "", None, 0, 0
 
     def contradicts(self) -> bool:
         """Return whether what it measures is not what it says it has done."""

@@ -17,6 +17,8 @@ from gateway.steering.fleet.settings import FleetSettings
 
 LEAST: Final = 1e-3
 """Of the rated power: a share that is not below it for those that have no weight of their own."""
+MANY: Final = 0.1
+"""Of the rated power. More of it in doubt at once is no fault of single members."""
 SMALL: Final = 0.0005
 """Of the fleet's rated power: errors below it are noise whatever the target is."""
 
@@ -111,7 +113,7 @@ class Planner:
         """Move the fewest members by which the error comes within the deadband, those with most room first."""
         asked = meant(ask, sights)
         within = self.deadband(ask.power, rated(sights))
-        error = ask.power - sum(sight.believed for sight in asked)
+        error = _certain(ask.power - sum(sight.believed for sight in asked), asked)
         if ask.is_cap and error > 0:
             held_back = (s.member.high - s.believed for s in asked if s.counts and not s.mate.is_free)
             error = min(error, sum(max(0.0, room) for room in held_back))
@@ -156,6 +158,19 @@ class Planner:
             case _:
                 weight = 1.0
         return max(weight, LEAST * mate.rated, LEAST) * self._settings.weights.get(mate.device.serial, 1.0)
+
+
+def _certain(error: float, sights: Sequence[Sight]) -> float:
+    """Return the part of an error that is there whether or not those in doubt have obeyed, where they are many.
+
+    A few are taken not to have: the others make up for them until they are read back. Of many it is the cloud that is
+    slow, and what all the others did instead would have to be undone.
+    """
+    doubted = [sight for sight in sights if sight.mate.trouble == "doubtful" and sight.mate.told is not None]
+    if rated(doubted) <= MANY * rated(sights):
+        return error
+    otherwise = error - sum((sight.mate.told or 0.0) - sight.believed for sight in doubted)
+    return 0.0 if error * otherwise <= 0 else min(error, otherwise, key=abs)
 
 
 def meant(ask: Ask, sights: Sequence[Sight]) -> Sequence[Sight]:

@@ -1,5 +1,6 @@
 """A fleet as others see it: a device, its values, and what came of a command in words."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -51,14 +52,15 @@ def _high(mate: Mate, setpoint: str, most: float) -> float:
     return most if high is None else min(high, most)
 
 
-def values(
+async def values(
     planner: Planner, sights: Sequence[Sight], ask: Ask | None, unplaced: float, now: datetime
 ) -> Mapping[str, Value]:
-    """Return what a fleet measures."""
+    """Return what a fleet measures, reckoned in several turns of the loop."""
     mates = [sight.mate for sight in sights]
     counted = [sight for sight in sights if sight.counts]
     believed = sum(sight.believed for sight in counted)
     ages = sorted((now - m.state.time).total_seconds() for m in mates if m.state is not None and m.state.time)
+    await asyncio.sleep(0)
     error = 0.0 if ask is None else ask.power - measured(meant(ask, sights))
     if ask is not None and ask.is_cap:
         error = min(0.0, error)
@@ -77,9 +79,11 @@ def values(
         "writes_today": sum(mate.writes for mate in mates),
     }
     for point in ("pv_power", "battery_power"):
+        await asyncio.sleep(0)
         known = [value for mate in mates if (value := mate.value(point)) is not None]
         if known:
             shown[point] = round(sum(known), 1)
+    await asyncio.sleep(0)
     soc, capacity = _soc(mates)
     if soc is not None:
         shown |= {"battery_soc": round(soc, 1), "battery_capacity": capacity}

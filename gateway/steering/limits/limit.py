@@ -12,6 +12,7 @@ from gateway.api.contexts import Context
 from gateway.api.version import API_VERSION
 from gateway.core.clock import set_within
 from gateway.core.controller import Outcome
+from gateway.core.errors import NotSentError
 from gateway.core.findings import FindingCode
 from gateway.core.mailbox import Updates
 from gateway.core.model import (
@@ -157,7 +158,12 @@ class GridLimit:
             return Outcome(CommandState.SUCCEEDED, "in force")
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                raise NotSentError("the limit begins anew") from None
+            raise
 
     # the loop
 

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from gateway.core.mailbox import Mailbox
 from gateway.core.model import CommandState
 from tests.kit.clock import FakeClock, virtual
 from tests.steering.fleet.world import Machine, World
@@ -288,3 +289,137 @@ async def test_all_batteries_are_ordered_as_one(tmp_path):
         assert world.power == pytest.approx(25_000, rel=0.02)
         await world.end(await world.ask("auto", "battery_mode"))
         assert {machine.set["battery_mode"] for machine in machines[:3]} == {"auto"}
+
+
+@virtual
+async def test_a_fleet_that_begins_anew_in_the_middle_goes_on_with_its_target(tmp_path):
+    machines = inverters(6)
+    for machine in machines:
+        machine.delay = 20.0
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        id_ = await world.ask(24_000)
+        await world.wait(5)
+        world.runner.begin_anew()
+        assert (await world.end(id_)).verified
+        assert world.power == pytest.approx(24_000, rel=0.02)
+
+
+@virtual
+async def test_a_target_right_after_another_is_the_one_that_holds(tmp_path):
+    machines = inverters(6)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        ids = [await world.ask(target) for target in (6_000, 12_000, 18_000, 30_000, 24_000)]
+        ends = [await world.end(id_) for id_ in ids]
+        assert [end.state.final for end in ends] == [True] * 5
+        assert ends[-1].verified
+        assert world.power == pytest.approx(24_000, rel=0.02)
+
+
+@virtual
+async def test_a_gateway_that_starts_anew_holds_on_to_the_target_that_was_in_force(tmp_path):
+    clock = FakeClock()
+    async with World(tmp_path, clock, inverters(6), ALL) as world:
+        assert (await world.end(await world.ask(24_000))).verified
+        machines = list(world.machines.values())
+    async with World(tmp_path, clock, machines, ALL) as world:
+        await world.wait(30)
+        assert world.told == [], "who obeys is left alone"
+        machines[0].sun = 0.0
+        await world.wait(60)
+        assert world.power == pytest.approx(24_000, rel=0.02)
+
+
+@virtual
+async def test_a_member_whose_end_was_lost_on_its_way_is_steered_again(tmp_path, monkeypatch):
+    """What waits for a bridge is bounded; where more comes at once, steps are dropped."""
+    put, is_full = Mailbox.put_event, True
+
+    def put_or_drop(mailbox, event):
+        if not (is_full and mailbox.name == "fleet:north" and event.command.serial.startswith("PV")):
+            put(mailbox, event)
+
+    monkeypatch.setattr(Mailbox, "put_event", put_or_drop)
+    machines = inverters(6)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        await world.ask(24_000)
+        await world.wait(60)
+        is_full = False
+        machines[0].sun = 0.0
+        await world.wait(300)
+        assert world.power == pytest.approx(24_000, rel=0.02)
+        written = world.fleet.crew.mates
+        assert [written[serial].writes for serial in world.machines] == [m.writes for m in machines]
+
+
+@virtual
+async def test_a_battery_that_takes_less_than_its_inverter_is_ordered_less(tmp_path):
+    machines = batteries(4)
+    machines[0].most = machines[1].most = 3_000.0
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(24_000))).verified
+        assert world.power == pytest.approx(24_000, rel=0.02)
+        assert all(0 < machine.power <= 3_000 for machine in machines[:2])
+        assert world.state().values["members_out"] == 0
+
+
+@virtual
+async def test_a_battery_that_refuses_whatever_it_is_ordered_is_soon_out(tmp_path):
+    machines = batteries(4)
+    machines[0].refuses = True
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(20_000))).verified
+        await world.wait(120)
+        assert world.power == pytest.approx(20_000, rel=0.02)
+        for target in (8_000, 24_000, 12_000, 28_000, 20_000):
+            assert (await world.end(await world.ask(target))).verified
+        assert world.state().values["members_out"] == 1
+        assert sum(command.serial == "BAT0" for command in world.told) <= 8
+
+
+@virtual
+async def test_after_a_start_nobody_makes_up_for_members_that_are_not_heard_of_yet(tmp_path):
+    clock = FakeClock()
+    async with World(tmp_path, clock, inverters(6), ALL) as world:
+        assert (await world.end(await world.ask(24_000))).verified
+        machines = list(world.machines.values())
+    for machine in machines[3:]:
+        machine.silent = True
+    async with World(tmp_path, clock, machines, ALL) as world:
+        await world.wait(60)
+        for machine in machines[3:5]:
+            machine.silent = False
+        await world.wait(60)
+        assert world.told == []
+        await world.wait(300)
+        assert world.told != [], "who is never heard of holds nobody up for ever"
+
+
+@virtual
+async def test_where_many_tell_nothing_the_others_are_not_driven_to_their_bounds(tmp_path):
+    machines = inverters(10)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        world.interval = 20.0
+        await world.wait(15)
+        for machine in machines[:5]:
+            machine.tells_nothing = machine.silent = True
+        id_ = await world.ask(40_000)
+        await world.wait(5)
+        for _ in range(10):
+            await world.wait(5)
+            assert world.power == 40_000
+        for machine in machines[:5]:
+            machine.silent = False
+        assert (await world.end(id_)).verified
+        assert max(machine.writes for machine in machines) == 1
+
+
+@virtual
+async def test_where_one_tells_nothing_and_does_nothing_the_others_make_up_for_it(tmp_path):
+    machines = inverters(20)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        world.interval = 20.0
+        await world.wait(15)
+        machines[0].tells_nothing = machines[0].contradicts = machines[0].silent = True
+        await world.ask(80_000)
+        await world.wait(50)
+        assert world.power == pytest.approx(80_000, rel=0.02)

@@ -38,7 +38,7 @@ async def test_the_audit_prints_the_tree_of_a_fleets_command(tmp_path):
             of_members = [line for line in lines if "PV0" in line or "PV1" in line]
             assert len(of_members) == len(children)
             assert all(line[8:11] == " " * 3 and line[11] != " " for line in of_members)
-        table = list(csv.DictReader(io.StringIO(audit(tmp_path, "--format", "csv"))))
+        table = list(csv.DictReader(io.StringIO(audit(tmp_path, "--since", "2026-06-01", "--format", "csv"))))
         assert {row["parent"] for row in table} == {"", first, second}
 
 

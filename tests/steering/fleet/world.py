@@ -29,8 +29,10 @@ class Machine:
         self.device = Device(serial=serial, kind=kind, plant=plant, rated_power=rated, setpoints=setpoints)
         self.stores, self.sun, self.soc = stores, sun, soc
         self.set = {"battery_mode": "auto", "battery_power_target": 0.0, "active_power_limit": 100.0, "running": True}
-        self.refuses = self.contradicts = self.ignores = self.silent = False
+        self.refuses = self.contradicts = self.ignores = self.silent = self.tells_nothing = False
         self.delay = 0.0
+        self.most = rated
+        """W that its battery takes."""
         self.writes = 0
 
     @property
@@ -133,6 +135,9 @@ class World:
         self.told.append(command)
         if machine.refuses:
             raise RefusedError("not in the whitelist")
+        battery = {**in_force, command.setpoint: command.value}.get("battery_power_target")
+        if isinstance(battery, float) and battery > machine.most:
+            raise RefusedError(f"the battery takes at most {machine.most} W")
         if machine.delay:
             await asyncio.sleep(min(machine.delay, timeout - 1))
         machine.writes += 1
@@ -142,4 +147,6 @@ class World:
         return ""
 
     async def result(self, command, receipt):
+        if self.machines[command.serial].tells_nothing:
+            return Outcome(CommandState.UNKNOWN, "no result came")
         return Outcome(CommandState.SUCCEEDED, "done")
