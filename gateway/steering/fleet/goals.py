@@ -173,7 +173,8 @@ class Goals:
         asked = self.target if goal.command.setpoint == TARGET and self.target is not None else ask.power
         power = measured(meant(ask, sights))
         error = min(0.0, asked - power) if ask.is_cap else asked - power
-        if abs(error) <= max(shown.HOLDS * abs(asked), self._planner.deadband(asked, rated(sights))):
+        near = max(shown.HOLDS * abs(asked), self._planner.deadband(asked, rated(sights)))
+        if abs(error) <= near and self._unseen(sights) <= near:
             return shown.outcome("holding", asked, power, 0.0, mates, goal.ends)
         if waits and not over:
             return None
@@ -183,6 +184,15 @@ class Goals:
         if goal.ends["refused"] and not goal.ends["ok"]:
             return shown.outcome("failed", asked, power, error, mates, goal.ends)
         return shown.outcome("partial", asked, power, error, mates, goal.ends) if self.unplaced or over else None
+
+    @staticmethod
+    def _unseen(sights: Sequence[Sight]) -> float:
+        """Return the W by which members were told to move, and that they have not shown yet."""
+        return sum(
+            abs((s.mate.told or 0.0) - s.measured)
+            for s in sights
+            if s.mate.told is not None and not s.mate.trouble and not s.mate.shows_it
+        )
 
 
 def _ordered(order: Mapping[str, Value], most: float) -> float | None:

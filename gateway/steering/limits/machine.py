@@ -5,7 +5,7 @@ as their public test specification numbers them, e.g. 906, 916, 921. There a hea
 a limit that is written is one too, and so is the same limit written again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -103,22 +103,30 @@ class Machine:
         self._happens(Event.HEARTBEAT, now)
 
     def look(self, now: float) -> None:
-        """Take in that time has passed."""
+        """Take in that time has passed: what was due meanwhile happens in its order, at its time."""
+        while (due := min(self._due(), default=None)) is not None and due[0] <= now:
+            at, _, event = due
+            match event:
+                case Event.OVER:
+                    self._until = None
+                case Event.SILENCE:
+                    self._returned = None
+            self._happens(event, at)
+
+    def _due(self) -> Iterator[tuple[float, int, Event]]:
+        """Yield what happens by itself, and when; of two at the same time the first here."""
         patience = self._rules.heartbeat
-        if self._until is not None and now >= self._until:
-            self._until = None
-            self._happens(Event.OVER, now)
-        if now - self._heard >= patience:
-            if self.state is State.INIT:
-                self._happens(Event.NO_WORD, now)
-            self._happens(Event.SILENCE, now)
-            self._returned = None
-        if self.state is not State.FAILSAFE:
-            return
-        if self._returned is not None and now - self._returned >= patience:
-            self._happens(Event.NO_WORD, now)
-        elif self._returned is None and now - self._since >= self._rules.failsafe_duration:
-            self._happens(Event.SAFE_LONG_ENOUGH, now)
+        if self._until is not None:
+            yield self._until, 0, Event.OVER
+        if self.state in (State.LIMITED, State.UNLIMITED_CONTROLLED) or self._returned is not None:
+            yield self._heard + patience, 1, Event.SILENCE
+        if self.state is State.INIT:
+            yield self._heard + patience, 2, Event.NO_WORD
+        if self.state is State.FAILSAFE:
+            if self._returned is not None:
+                yield self._returned + patience, 2, Event.NO_WORD
+            else:
+                yield self._since + self._rules.failsafe_duration, 2, Event.SAFE_LONG_ENOUGH
 
     def restore(self, limit: float | None, now: float) -> None:
         """Take up what was in force before a restart: until somebody is heard, within the time that there is for it."""
