@@ -97,10 +97,10 @@ def test_the_container_installs_nothing_else():
 
 
 def test_demo_and_tests_install_nothing_else():
-    """But pip itself, and the tools of `make lock`, `audit`, `sbom` and `fuzz`, no part of what is delivered."""
+    """But pip itself, and the tools of `make lock`, `audit`, `sbom`, `fuzz`, `fleet`, no part of what is delivered."""
     makefile = (ROOT / "Makefile").read_text()
     loose = [step for step in installs(makefile) if not re.search("--require-hashes|--no-deps", step)]
-    assert all(re.search(r'--upgrade "pip|\$\(VENV\)/tools/bin/python|"atheris', step) for step in loose)
-    assert len(loose) == 3
+    assert all(re.search(r'--upgrade "pip|\$\(VENV\)/tools/bin/python|"atheris|"pygal', step) for step in loose)
+    assert len(loose) == 4
     rule = makefile[makefile.index("$(VENV)/%.stamp: requirements-%.lock") :]
     assert len(installs(rule[: rule.index("\n\n")])) == 3

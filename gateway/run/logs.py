@@ -98,7 +98,8 @@ def _in_journal() -> bool:
 
 def configure(settings: LogSettings) -> None:
     """Set up logging for the process."""
-    console = settings.format == "console" or (settings.format == "auto" and not _in_container())
+    for_people = sys.stderr.isatty() or not _in_container()
+    console = settings.format == "console" or (settings.format == "auto" and for_people)
     in_journal = console and _in_journal()
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time")

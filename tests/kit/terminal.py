@@ -75,6 +75,7 @@ class Terminals:
 
     def __init__(self):
         env = os.environ | {"WINDOW": _WINDOW.hex(), "TERM": "xterm-256color"}
+        env.pop("SEMS_GATEWAY_LOG__FORMAT", None)  # as a person has it
         self._server = subprocess.Popen(
             [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
         )
@@ -100,6 +101,7 @@ class OnTerminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, _WINDOW)
         command = [*COMMAND, *map(str, arguments)]
         env = os.environ | {"TERM": "xterm-256color"}
+        env.pop("SEMS_GATEWAY_LOG__FORMAT", None)  # as a person has it
         self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=env)
         os.close(slave)
         self._master = master

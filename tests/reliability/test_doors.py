@@ -31,6 +31,7 @@ LEAST = {
     "modbus": "{type: modbus, port: PORT}",
     "mqtt": "{type: mqtt, host: 127.0.0.1, port: 1}",
     "open_api": "{type: open_api, account: a, password: b, url: 'http://127.0.0.1:1'}",
+    "csip": "{type: csip, url: 'https://127.0.0.1:1/dcap', tls: {certificate: it.pem, key: it.key}, device: X}",
     "push": "{type: push, port: PORT, secret: " + SECRET + "}",
     "realtime": "{type: realtime, client_id: a, client_secret: b, url: 'http://127.0.0.1:1', whitelist: '*'}",
     "web": "{type: web, port: PORT}",
@@ -59,6 +60,7 @@ LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
 async def test_what_a_bridge_opens_by_default_only_this_machine_can_reach(tmp_path, type_):
     before = set(listeners())
     port = free_port()
+    Authority(tmp_path).sign("it")
     file = tmp_path / "config.yaml"
     file.write_text(f"bridges:\n  it: {LEAST[type_].replace('PORT', str(port))}\n")
     gateway = Gateway(Config.load(file, installed()))

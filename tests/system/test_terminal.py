@@ -119,6 +119,9 @@ def commands(world):
         "history": [((c, INVERTER, *wanted, d / "h.csv"), "samples"), ((c, "nobody", *wanted, d / "n.csv"), "nobody")],
         "learn": [((c, "--wait", 0, "--into", d, "--record", d / "r.jsonl"), "answers")],
         "audit": [*(((c, "--format", kind), "USER") for kind in ("table", "csv", "json")), ((c, "--verify"), "")],
+        "backup": [((c, d / "it.backup"), "it.backup"), ((c, "\x1b[2J/no"), "")],
+        "restore": [((world.bad,), "backup"), ((d / "it.backup", d / "bad.yaml"), "--force")],
+        "prove": [((c, named("WORD"), "--from", "1h", "--to", "0m", "--out", d / "p.json"), "WORD")],
         "demo": [(("--mqtt-port", world.port), "taken"), ((named("WORD"),), "WORD")],
     }  # fmt: skip
 

@@ -63,9 +63,9 @@ def test_every_field_of_the_map_is_made_and_nothing_is_made_in_vain():
 
 
 @pytest.mark.parametrize("kind", DeviceKind)
-def test_it_is_for_inverters(kind):
+def test_it_is_for_inverters_and_a_fleet_that_is_as_one(kind):
     layout = GoodweFamily(WordOrder.ABCD).layout(Device(serial="X", kind=kind))
-    assert (layout is not None) == (kind in {DeviceKind.INVERTER, DeviceKind.STORAGE})
+    assert (layout is not None) == (kind in {DeviceKind.INVERTER, DeviceKind.STORAGE, DeviceKind.FLEET})
 
 
 async def test_another_device_has_no_such_registers(tmp_path):

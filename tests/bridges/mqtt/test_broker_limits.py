@@ -98,7 +98,7 @@ async def test_an_answer_for_which_there_is_no_room_says_so(bench):
         gateway.connect(broker)
         await quiet(gateway)
         bridge, answers = gateway.runner.bridge, []
-        bridge._outbox.put_result = answers.append
+        bridge._outbox.put_result = lambda message, **_: answers.append(message)
         for name in ("devices", "health"):
             bridge._receive(Message(topic=f"sems/bridge/request/{name}", payload=b'{"id": 1}'))
         assert [json.loads(answer.payload)["error"]["reason"] for answer in answers] == ["out_of_range"] * 2
