@@ -628,6 +628,33 @@ def test_a_disk_that_is_slow_lets_nothing_out_after_its_expiry():
     assert [event.state for _, event, _ in gateway.told] == [CommandState.ACCEPTED, CommandState.EXPIRED]
 
 
+@pytest.mark.parametrize("bulk", [False, True])
+def test_a_timer_whose_time_is_bounded_is_among_what_is_tried(bulk):
+    """Another one that chance seldom finds: nothing hinders it, and the life is long enough."""
+
+    class Checked(Gateway):
+        check = staticmethod(a_dead_mans_timer_fires_in_time)
+
+    before = tried["timers"]
+    gateway = Checked()
+    gateway.begin(threads=0)
+    gateway.submit(
+        serial="one",
+        wishes=[("active_power_limit", 10.0)],
+        ttl=60.0,
+        revert_after=10.0,
+        origin="test",
+        bulk=bulk,
+        pause=0.5,
+        disk=None,
+        calls=None,
+    )
+    gateway.time_passes(500.0)
+    gateway.time_passes(500.0)
+    gateway.teardown()
+    assert tried["timers"] == before + 1
+
+
 def test_a_schedule_ends_the_same_way_each_time():
     """Otherwise one that failed could not be looked at again."""
     ends = []
