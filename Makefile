@@ -90,6 +90,7 @@ docs: $(VENV)/dev.stamp
 # Read it from the disk, or by `python -m http.server -d build/site`, which lets it search.
 site: $(VENV)/dev.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --clean
+	@echo "open build/site/index.html"
 
 # Who may import whom; draws the rooms into docs/development.md.
 imports: docs

@@ -26,6 +26,7 @@ def readme_plant(shared, tmp_path):
     text = YAML[0].replace("https://eu.openapi.semsportal.com", f"http://127.0.0.1:{shared.sems}")
     text = text.replace("192.168.1.10", f"127.0.0.1, port: {shared.mqtt}").replace("me@mycompany.de", "demo")
     text = text.replace("host: 0.0.0.0, port: 5020", "host: 127.0.0.1, port: 5020")
+    text = text.replace("port: 9090", f"port: {free_port()}")
     file = tmp_path / "config.yaml"
     file.write_text(text)
     (tmp_path / "config.sems-password").write_text("demo\n")
@@ -186,7 +187,16 @@ def docker_run(**_):
         ok(shell("docker run --rm sems-gateway --version"))
 
 
+def simulate(**_):
+    from tests.kit.process import sems_gateway
+
+    with sems_gateway("simulate", "--port", free_port()) as simulator:
+        simulator.line("ready")
+    assert "sems-gateway simulate --port 8080 " in README
+
+
 RUN = {
+    "sems-gateway simulate --port 8080": simulate,
     "make demo": make_demo,
     "make test": make_test,
     "uv tool install .": install,
