@@ -142,15 +142,15 @@ class Fleet:
     def foretell(self, command: Command) -> Foretold:
         """Return each member's share of a target, the bound that binds it, and what it costs. Sends nothing."""
         mates = self.crew.mates.values()
-        sights = self._planner.see(mates, sky(mates), self._clock.now())
+        capped = command.setpoint == LIMIT
+        sights = self._planner.see(mates, sky(mates), self._clock.now(), capped=capped)
         unplaced = 0.0
         if command.setpoint in SPREAD:
             parts = [Part(s.mate, s.believed, free=False) for s in sights if command.setpoint in s.mate.takes]
             return shown.foretold(parts, mates, 0.0, self._calls([command.setpoint], parts), command)
         if isinstance(command.value, (int, float)):
-            is_cap = command.setpoint == LIMIT
-            power = command.value / 100 * rated(sights) if is_cap else command.value
-            found = self._planner.share_out(Ask(power, is_cap=is_cap), sights)
+            power = command.value / 100 * rated(sights) if capped else command.value
+            found = self._planner.share_out(Ask(power, is_cap=capped), sights)
             parts, unplaced = list(found.parts), found.unplaced
         else:
             parts = [Part(sight.mate, sight.believed, free=True) for sight in sights]
@@ -198,7 +198,8 @@ class Fleet:
         waiting = Counter(
             id(told.ends) for told in self.crew.waiting.values() if told.ends is not None and not told.mate.trouble
         )
-        self.goals.settle(sights, ask, waiting, now)
+        if sights and not self.crew.gathers(now):
+            self.goals.settle(sights, ask, waiting, now)
         await asyncio.sleep(0)
         await self._publish(sights, ask, now)
 
@@ -210,7 +211,7 @@ class Fleet:
         for n in range(0, len(mates), A_TURN):
             some = mates[n : n + A_TURN]
             self.crew.judge(some, now)
-            sights += self._planner.see(some, above, now)
+            sights += self._planner.see(some, above, now, capped=self.goals.caps)
             if len(mates) > A_TURN:
                 await asyncio.sleep(0)
         return sights
@@ -250,16 +251,20 @@ class Fleet:
             if self.crew.waiting:  # what has not left yet is said anew
                 await self._context.cancel(*self.crew.waiting, by=self._origin)
             if ask is None or ask.of_batteries:
-                held = [s for s in sights if ask is None or not s.mate.stores if not s.mate.is_free or s.mate.stores]
+                held = [each for each in sights if self._holds(each.mate) and (ask is None or not each.mate.stores)]
                 await self._tell([Part(each.mate, each.measured, free=True) for each in held], goal, release=True)
         if ask is not None:
             found = await self._decided(ask, sights, anew=bool(fresh) or self.goals.ramps)
-            if fresh or found.parts or not found.unplaced:
+            if fresh or found.parts or not found.unplaced or not self.crew.waiting:
                 self.goals.unplaced = found.unplaced
             await self._tell(found.parts, goal)
         for begun in fresh:
             begun.fresh = False
             begun.begun.set()
+
+    def _holds(self, mate: Mate) -> bool:
+        """Return whether a member stands as this fleet told it, in this run or before a restart."""
+        return not mate.is_free or (self.goals.recalled and mate.is_ordered)
 
     async def _decided(self, ask: Ask, sights: Sequence[Sight], *, anew: bool) -> Round:
         decide = self._planner.share_out if anew else self._planner.correct
@@ -283,10 +288,10 @@ class Fleet:
         commands: list[Command] = []
         for part in parts:
             mate = part.mate
-            orders = mate.release() if release else mate.orders(part.power, free=part.free)
+            orders = mate.release() if release else mate.orders(part.power, free=part.free, capped=part.capped)
             mine = [self._command_of(mate, setpoint, value, now, goal) for setpoint, value in orders.items()]
             if self._expect(mate, mine, goal, now):
-                mate.told, mate.is_free = part.power, part.free or release
+                mate.told, mate.is_free, mate.capped = part.power, part.free or release, part.capped
                 battery = orders.get(POWER)
                 mate.ordered = float(battery) if isinstance(battery, (int, float)) else 0.0
                 commands += mine
@@ -328,7 +333,7 @@ class Fleet:
     async def _keep_timers(self, now: datetime) -> None:
         """Renew members' own timers before they run out, a few at a time. The value is the same: nothing is written."""
         due = [
-            Part(mate, mate.told, free=False)
+            Part(mate, mate.told, free=False, capped=mate.capped)
             for mate in self.crew.mates.values()
             if mate.told is not None and mate.renew is not None and mate.renew <= now
             if not mate.is_free and not mate.pending and not mate.trouble

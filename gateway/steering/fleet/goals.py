@@ -66,6 +66,8 @@ class Goals:
         self._battery: float | None = None
         """W that all batteries together give, > 0 discharging; None where they are let alone. Newer than the target."""
         self._ramped: tuple[datetime, float] | None = None
+        self.recalled = False
+        """Something was in force before a restart, so that members may still stand as they were told then."""
         self.unplaced = 0.0
         """W that could not be placed when it was shared out, or corrected, last."""
 
@@ -81,8 +83,14 @@ class Goals:
         if state is None or self._goals:
             return
         target, limit = state.values.get(TARGET), state.values.get(LIMIT)
+        self.recalled = isinstance(target, (int, float)) or state.values.get(MODE) is not None or limit is not None
         self.target = float(target) if isinstance(target, (int, float)) else None
         self._limit = float(limit) if isinstance(limit, (int, float)) else FULL
+
+    @property
+    def caps(self) -> bool:
+        """Whether what is asked is only the most that all may give."""
+        return self._battery is None and self.target is None and self._limit < FULL
 
     def of(self, command: Command) -> Goal | None:
         """Return what carries a command out."""

@@ -53,6 +53,8 @@ class Mate(msgspec.Struct):
     """W that it was told last; of one that was let go, what it is thought to give. None where it was told nothing."""
     is_free: bool = True
     """Nothing of what it could give is held back."""
+    capped: bool = False
+    """It was told by its limit, though it may have a battery: what was asked was the most that all may give."""
     ended: datetime | None = None
     """When what it was told last had come to an end; None while that is under way."""
     pending: frozenset[str] = frozenset()
@@ -119,6 +121,12 @@ class Mate(msgspec.Struct):
         limit = self.value(LIMIT)
         return limit is not None and limit < FULL
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether something is in force that a fleet may have ordered, as far as its setpoints tell."""
+        mode = self.state.values.get(MODE) if self.state is not None else None
+        return self.limited or (self.stores and mode in ("idle", "charge", "discharge"))
+
     def look(self, state: DeviceState) -> None:
         """Take in what it measures."""
         self.state = state
@@ -131,9 +139,16 @@ class Mate(msgspec.Struct):
         if not self.stores and power is not None and state.time is not None and (limit is None or not at_limit):
             self.free = state.time, power
 
-    def bounds(self, now: datetime, sky: float | None, reserve_soc: float, max_soc: float) -> Member:
-        """Return what of a target it can take now. `sky`: part of rated power that free PV beside it gives now."""
-        if self.stores:
+    def bounds(
+        self, now: datetime, sky: float | None, reserve_soc: float, max_soc: float, *, capped: bool = False
+    ) -> Member:
+        """Return what of a target it can take now. `sky`: part of rated power that free PV beside it gives now.
+
+        `capped`: it is only kept from giving more, so a battery is ordered nothing.
+        """
+        if capped and LIMIT not in self.takes:
+            return Member(self.power or 0.0, self.power or 0.0)
+        if self.stores and not capped:
             return self._battery(reserve_soc, max_soc)
         low, high, step = self._range(LIMIT, 0.0, FULL)
         most = min(high / 100 * self.rated, self._sun(now, sky))
@@ -178,21 +193,25 @@ class Mate(msgspec.Struct):
         capacity = (self.value("battery_capacity") or 0.0) * 1000 or self.rated
         return capacity * max(0.0, max_soc - soc if draws else soc - reserve_soc)
 
-    def orders(self, power: float, *, free: bool) -> dict[str, Value]:
+    def orders(self, power: float, *, free: bool, capped: bool = False) -> dict[str, Value]:
         """Return the setpoints by which it comes to a power, W; `free`: it gives what it can."""
-        if not self.stores:
+        if capped or not self.stores:
             percent = power / self.rated * 100
             low, high, step = self._range(LIMIT, 0.0, FULL)
             grid = step or LIMIT_STEP
             return {LIMIT: high if free else min(max(round(round(percent / grid) * grid, 6), low), high)}
         battery = power - max(0.0, self.value("pv_power") or 0.0)
-        return {MODE: "idle" if abs(battery) < BATTERY_STEP else "discharge" if battery > 0 else "charge",
-                POWER: round(abs(battery), 3)}  # fmt: skip
+        mode = "idle" if abs(battery) < BATTERY_STEP else "discharge" if battery > 0 else "charge"
+        return {MODE: mode, POWER: round(abs(battery), 3), **self._lifted()}
+
+    def _lifted(self) -> dict[str, Value]:
+        """Return what lifts a limit that stands in the way of its battery."""
+        return {LIMIT: self._range(LIMIT, 0.0, FULL)[1]} if LIMIT in self.takes and self.limited else {}
 
     def release(self) -> dict[str, Value]:
         """Return the setpoints by which it is let go."""
-        if self.stores:
-            return {MODE: AUTO, POWER: NONE}
+        if self.stores and not self.capped:
+            return {MODE: AUTO, POWER: NONE, **self._lifted()}
         return {LIMIT: self._range(LIMIT, 0.0, FULL)[1]}
 
     def refused(self, now: datetime) -> None:
@@ -220,4 +239,4 @@ class Mate(msgspec.Struct):
             return False
         apart = self.power - self.told
         within = max(OFF * self.rated, 100.0)
-        return abs(apart) > within if self.stores else apart > within
+        return abs(apart) > within if self.stores and not self.capped else apart > within

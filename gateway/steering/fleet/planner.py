@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from gateway.steering.fleet.allocation import Member, allocate
-from gateway.steering.fleet.mate import Mate
+from gateway.steering.fleet.mate import LIMIT, Mate
 from gateway.steering.fleet.settings import FleetSettings
 
 LEAST: Final = 1e-3
@@ -45,6 +45,8 @@ class Sight(msgspec.Struct, frozen=True, gc=False):
     """Measured where that is newer than what it was told, else told."""
     member: Member
     """What it can take of a target, without its weight."""
+    capped: bool = False
+    """It is to be told by its limit alone."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -57,6 +59,8 @@ class Part(msgspec.Struct, frozen=True):
     """Nothing of it is held back."""
     bound: str = ""
     """What keeps it from more, or from less, in words; "" where nothing does."""
+    capped: bool = False
+    """It is told by its limit, though it may have a battery."""
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -82,16 +86,17 @@ class Planner:
         """Return the W within which nothing is corrected."""
         return max(self._settings.deadband / 100 * abs(power), SMALL * rated)
 
-    def see(self, mates: Iterable[Mate], sky: Sky, now: datetime) -> list[Sight]:
-        """Put together what is known of these members."""
+    def see(self, mates: Iterable[Mate], sky: Sky, now: datetime, *, capped: bool) -> list[Sight]:
+        """Put together what is known of these members. `capped`: what is asked is the most that they may give."""
         everywhere, least, most = sky.get(""), self._settings.reserve_soc, self._settings.max_soc
         return [
             Sight(
                 mate,
-                mate.counts(now),
+                mate.counts(now) and (not capped or LIMIT in mate.takes),
                 mate.power or 0.0,
                 mate.believed(),
-                mate.bounds(now, sky.get(mate.device.plant, everywhere), least, most),
+                mate.bounds(now, sky.get(mate.device.plant, everywhere), least, most, capped=capped),
+                capped,
             )
             for mate in mates
         ]
@@ -209,6 +214,7 @@ def _part(sight: Sight, power: float) -> Part:
     near = max(member.step / 2, LEAST)
     at_most, at_least = power >= member.high - near, power <= member.low + near
     bound = "gives all it can" if at_most else "can't give less" if at_least else ""
-    if mate.stores and at_least and not at_most:
+    by_battery = mate.stores and not sight.capped
+    if by_battery and at_least and not at_most:
         bound = "draws all it can" if member.low < 0 else "can't give less"
-    return Part(mate, power, free=at_most and not mate.stores, bound=bound)
+    return Part(mate, power, free=at_most and not by_battery, bound=bound, capped=sight.capped)

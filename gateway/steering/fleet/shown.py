@@ -27,8 +27,9 @@ def device(serial: str, mates: Iterable[Mate]) -> Device:
     mates = list(mates)
     rated = sum(mate.rated for mate in mates)
     drawn = sum(_high(mate, POWER, mate.rated) for mate in mates if mate.stores)
-    setpoints: dict[str, Range] = {"power_target": Range(-drawn, rated)}
-    if any(LIMIT in mate.takes for mate in mates):
+    # While no member is known, what they take is not either: nothing is refused for that, it is tried again.
+    setpoints: dict[str, Range] = {"power_target": Range(-drawn, rated) if mates else Range()}
+    if not mates or any(LIMIT in mate.takes for mate in mates):
         setpoints[LIMIT] = Range(0, 100)
     if drawn:
         setpoints |= {MODE: Range(), POWER: Range(0, drawn)}
@@ -133,7 +134,7 @@ def _foreseen(part: Part, command: Command) -> Foreseen:
     mate = part.mate
     if command.setpoint in SPREAD:
         return Foreseen(mate.device.serial, part.power, f"{command.setpoint} {command.value}")
-    orders = mate.release() if command.value == NONE else mate.orders(part.power, free=part.free)
+    orders = mate.release() if command.value == NONE else mate.orders(part.power, free=part.free, capped=part.capped)
     how = ", ".join(f"{setpoint} {_short(value)}" for setpoint, value in orders.items())
     return Foreseen(mate.device.serial, part.power, f"{how}; {part.bound}" if part.bound else how)
 

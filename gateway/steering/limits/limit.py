@@ -28,7 +28,7 @@ from gateway.core.model import (
     new_command_id,
 )
 from gateway.core.points import NONE
-from gateway.steering.limits.machine import Machine, Rules, State
+from gateway.steering.limits.machine import Machine, Rules
 
 PREFIX: Final = "limit:"
 """What the serial number of a limit begins with."""
@@ -41,6 +41,8 @@ CHILD_TTL: Final = 120.0
 AGAIN: Final = 10.0
 """Seconds after a refusal until the device is told again, doubling each time."""
 AGAIN_MOST: Final = 600.0
+PATIENCE: Final = 120.0
+"""Seconds after a start within which the device may not be known yet."""
 
 
 class LimitSettings(BridgeSettings):
@@ -72,6 +74,8 @@ class GridLimit:
         self._told: float | None = None
         """W that the device was told last, and did; None for no limit."""
         self._is_told = False
+        self._was_set = False
+        """Somebody has ever set it: else there is nothing to lift."""
         self._child: str = ""
         """Id of the command that is under way."""
         self._asked: float | None = None
@@ -85,9 +89,14 @@ class GridLimit:
         rules = Rules(given.heartbeat, given.failsafe, given.failsafe_duration)
         return Machine(rules, self._clock.boot())
 
+    _newest = ""
+    """Id of the command by which it was set last."""
+    _began = 0.0
+
     async def start(self) -> None:
         """Take up what was in force; from now on somebody has to be heard."""
         self.machine = self._new_machine()
+        self._began = self._clock.monotonic()
         rated = self._rated()
         self._context.announce(
             Device(
@@ -103,6 +112,7 @@ class GridLimit:
         known = state.values.get(LIMIT) if state is not None else None
         if isinstance(known, (int, float)):
             self.machine.restore(float(known), self._clock.boot())
+            self._was_set = True
         self._context.spawn(self._steer(), "steer")
 
     async def stop(self) -> None:
@@ -115,8 +125,7 @@ class GridLimit:
         """Take in heartbeats, and what became of what the device was told."""
         for event in updates.events:
             if event.command.serial == self.serial and event.state is CommandState.ACCEPTED:
-                self.machine.set(_watts(event.command.value), self._clock.boot())
-                self._wake.set()
+                self._set(event.command)
             elif event.command.id == self._child and event.state.final:
                 self._child_ended(event)
 
@@ -148,12 +157,18 @@ class GridLimit:
 
     async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:  # noqa: ARG002
         """Have it hold from now on."""
+        self._set(command)
+        return ""
+
+    def _set(self, command: Command) -> None:
+        self._newest, self._was_set = command.id, True
         self.machine.set(_watts(command.value), self._clock.boot())
         self._wake.set()
-        return ""
 
     async def result(self, command: Command, receipt: str) -> Outcome:  # noqa: ARG002
         """Return what came of it, once the device has done it."""
+        if command.id != self._newest:
+            self._set(command)  # it had left before a restart
         if self._is_told and not self._child and self._told == self.machine.limit:
             return Outcome(CommandState.SUCCEEDED, "in force")
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -199,18 +214,21 @@ class GridLimit:
     async def _tell(self) -> None:
         """Have the device hold what is to hold, where it does not yet."""
         wanted = self.machine.limit
-        if self.machine.state is State.INIT and not self._is_told:
-            return  # nobody has said anything: what is there stays
+        if not self._was_set and wanted is None:
+            return  # nobody has ever said anything: what is there stays
         if self._child or (self._is_told and wanted == self._told) or self._clock.monotonic() < self._again:
             if self._is_told and wanted == self._told and not self._child:
                 self._confirm()
             return
         state = self._context.state(self._settings.device)
         if state is None:
-            self._failed("it is not known yet")
+            if self._clock.monotonic() >= self._began + PATIENCE:
+                self._failed("it is not known")
             return
         setpoint, value = self._order(state.device, wanted)
         if setpoint is None:
+            if not device_is_known(state.device) and self._clock.monotonic() < self._began + PATIENCE:
+                return  # it is not known yet what it takes
             self._failed(str(value))
             return
         now = self._clock.now()
@@ -246,6 +264,11 @@ class GridLimit:
         if PERCENT in device.setpoints and device.rated_power:
             return PERCENT, 100.0 if watts is None else min(100.0, watts / device.rated_power * 100)
         return None, f"{device.serial} takes neither {LIMIT} nor {PERCENT}"
+
+
+def device_is_known(device: Device) -> bool:
+    """Return whether it is known what a device takes: that of a fleet is, once a member is."""
+    return bool(device.setpoints) and bool(device.rated_power)
 
 
 def _watts(value: Value) -> float | None:

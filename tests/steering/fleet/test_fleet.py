@@ -423,3 +423,55 @@ async def test_where_one_tells_nothing_and_does_nothing_the_others_make_up_for_i
         await world.ask(80_000)
         await world.wait(50)
         assert world.power == pytest.approx(80_000, rel=0.02)
+
+
+@virtual
+async def test_a_limit_orders_no_battery_anything(tmp_path):
+    """It is the most that all may give: who gives less is left alone, and a battery is held by its limit."""
+    machines = [Machine(f"BAT{n}", stores=True, limit=True, sun=sun) for n, sun in enumerate((300.0, 0.0))]
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        end = await world.end(await world.ask(10, "active_power_limit"))
+        assert end.state is CommandState.SUCCEEDED
+        assert world.told == [], "300 W are no more than 2,000"
+        machines[0].sun, machines[1].sun = 6_000.0, 3_000.0
+        await world.wait(60)
+        assert world.power == pytest.approx(2_000, rel=0.05)
+        assert {command.setpoint for command in world.told} == {"active_power_limit"}
+        await world.end(await world.ask(100, "active_power_limit"))
+        assert world.power == 9_000
+        assert {machine.set["battery_mode"] for machine in machines} == {"auto"}
+        assert (await world.end(await world.ask(-4_000))).verified, "and its batteries are free for the next target"
+
+
+@virtual
+async def test_letting_go_touches_nobody_whom_the_fleet_does_not_hold(tmp_path):
+    machines = batteries(2) + inverters(1)
+    machines[0].set |= {"battery_mode": "charge", "battery_power_target": 500.0}
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        for value, setpoint in ((100, "active_power_limit"), ("none", "power_target")):
+            await world.end(await world.ask(value, setpoint))
+        assert world.told == []
+        assert machines[0].set["battery_mode"] == "charge"
+
+
+@virtual
+async def test_before_members_are_known_a_target_is_tried_again_and_not_refused(tmp_path):
+    async with World(tmp_path, FakeClock(), [], ALL) as world:
+        id_ = await world.ask(4_000)
+        for machine in inverters(2):
+            world.machines[machine.device.serial] = machine
+            world.bench.router.good_once.add(machine.device.serial, world.bench.clock.now())
+            world.bench.router.announce("world", machine.device)
+        assert (await world.end(id_)).verified
+        assert world.power == pytest.approx(4_000, rel=0.02)
+
+
+@virtual
+async def test_what_nobody_can_make_up_for_is_unplaced(tmp_path):
+    machines = inverters(2)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(16_000))).verified
+        machines[0].sun = 0.0
+        await world.wait(60)
+        values = world.state().values
+        assert (values["fleet_state"], values["unplaced_power"]) == ("partial", pytest.approx(8_000))

@@ -21,10 +21,12 @@ CONTROL = ControlSettings(
 class Machine:
     """One member as it really is."""
 
-    def __init__(self, serial, rated=10_000.0, *, stores=False, sun=0.0, soc=50.0, plant="P1"):
+    def __init__(self, serial, rated=10_000.0, *, stores=False, sun=0.0, soc=50.0, plant="P1", limit=False):
         setpoints = {"active_power_limit": Range(0, 100), "running": Range(), "reactive_power": Range(-60, 60)}
         if stores:
             setpoints = {"battery_mode": Range(), "battery_power_target": Range(0, rated), "running": Range()}
+            if limit:
+                setpoints["active_power_limit"] = Range(0, 100)
         kind = DeviceKind.STORAGE if stores else DeviceKind.INVERTER
         self.device = Device(serial=serial, kind=kind, plant=plant, rated_power=rated, setpoints=setpoints)
         self.stores, self.sun, self.soc = stores, sun, soc
@@ -43,7 +45,8 @@ class Machine:
     @property
     def power(self):
         if self.stores:
-            return self.sun + self.battery
+            most = self.set["active_power_limit"] / 100 * self.device.rated_power
+            return min(self.sun + self.battery, most)
         if self.ignores:
             return self.sun
         return min(self.sun, self.set["active_power_limit"] / 100 * self.device.rated_power)
@@ -52,7 +55,8 @@ class Machine:
         shown = {"ac_power": self.power, "pv_power": self.power - self.battery, "status": "normal"}
         shown |= {"running": self.set["running"]}
         if self.stores:
-            return shown | {"battery_power": self.battery, "battery_soc": self.soc}
+            shown |= {"battery_power": self.battery, "battery_soc": self.soc}
+            return shown | {"active_power_limit": self.set["active_power_limit"]}
         return shown | {"active_power_limit": self.set["active_power_limit"]}
 
 

@@ -124,3 +124,22 @@ async def test_a_limit_over_a_fleet(tmp_path):
         assert world.power == pytest.approx(20_000, rel=0.02)
         await world.wait(200)
         assert world.power == pytest.approx(4_000, rel=0.05)
+
+
+@virtual
+async def test_a_limit_that_nobody_ever_set_touches_nothing(tmp_path):
+    async with House(tmp_path) as house:
+        await house.wait(1_000)
+        assert house.sent == []
+        assert house.state == "unlimited_autonomous"
+
+
+@virtual
+async def test_a_device_that_is_not_known_yet_is_waited_for(tmp_path):
+    async with House(tmp_path) as house:
+        house.limit._settings = LimitSettings(device="LATER", failsafe=1_500)
+        id_ = await house.ask(3_000)
+        await house.wait(20)
+        house.bench.announce(house.device, serial="LATER")
+        assert (await house.end(id_)).state is CommandState.SUCCEEDED
+        assert [(c.serial, c.value) for c in house.bench.controller.sent][-1] == ("LATER", 3_000)
