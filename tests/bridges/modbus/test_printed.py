@@ -141,6 +141,7 @@ def test_one_header_and_a_short_form_for_80_columns():
     assert len({row[-1] for row in rows}) == len({line.point for line in native}), (
         "points that are cut can be told apart"
     )
+    assert all(row[-1].endswith(line.point[-10:]) for row, line in zip(rows, native, strict=True)), "the end tells most"
     assert [row[-2] for row in rows] == [line.access for line in native]
     assert json.loads(PRINTERS["json"](native, COLUMNS))["registers"][0]["serial"] == "LARGE"
     assert {x.unit for x in printed if Filter(device="Hall", map="sunspec").takes(x)} == {2}
