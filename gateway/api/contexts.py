@@ -292,7 +292,7 @@ class OperatorContext(BaseContext, Protocol):
         ...
 
     async def reload(self) -> str:
-        """Read the configuration again and take up what has changed; returns that in words.
+        """Read the configuration again and take up what has changed; returns a line of it, and one a warning.
 
         Raises GatewayError, with a line for each thing that is wrong, and then nothing has changed.
         """

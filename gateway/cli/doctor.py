@@ -49,7 +49,8 @@ class Line(msgspec.Struct, frozen=True):
 
     mark: Mark
     about: str
-    """Stable, for programs: gateway, bridge, journal, control, devices, balance, zone, or the code of a finding."""
+    """Stable, for programs: gateway, configuration, bridge, journal, control, devices, balance, zone, or the code of a
+    finding."""
     subject: str
     """The bridge, plant or device; "" for the gateway as a whole."""
     text: str
@@ -63,7 +64,7 @@ async def examine(target: Target) -> list[Line]:
         async with asyncio.timeout(ANSWER_WITHIN):
             reply = await first_reply(target, Examine())
         if isinstance(reply, Examined):
-            return list(_lines(reply))
+            return [*_lines(reply), *_warnings(target)]
         missing = "the gateway that runs is another version; run the `sems-gateway` that it was started with"
     except TimeoutError:
         missing = f"a gateway runs with data_dir {target.data_dir}, but it does not answer; see its log"
@@ -137,6 +138,19 @@ async def _before_it_runs(target: Target, missing: str) -> list[Line]:
     if any(line.mark is Mark.WRONG and line.about in ("dns", "connection", "tls", "clock") for line in lines):
         return [*lines, Line(Mark.NOTE, "devices", "", "devices were not looked for: a cloud is not as it should be")]
     return [*lines, *await _found(config)]
+
+
+def _warnings(target: Target) -> Iterator[Line]:
+    """Yield what `check` would say of the file. A gateway that runs may have read another: nothing is wrong."""
+    try:
+        config = target.config()
+    except NoConfigError:
+        return
+    except ConfigError as error:
+        remedy = "the gateway goes on with what it had; put it right before the next start"
+        yield from (Line(Mark.NOTE, "configuration", "", line, remedy) for line in error.lines())
+        return
+    yield from (Line(Mark.NOTE, "configuration", "", warning) for warning in config.warnings())
 
 
 def _several(kind: DeviceKind) -> str:

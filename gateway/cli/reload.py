@@ -1,5 +1,7 @@
 """`sems-gateway reload`."""
 
+from rich.markup import escape
+
 from gateway.bridges.local import HungUpError, NotRunningError
 from gateway.bridges.local.protocol import Failed, Refused, Reload, Reloaded
 from gateway.cli.config import DataDir, MaybeConfig, target_of
@@ -15,7 +17,10 @@ def reload(config: MaybeConfig = None, data_dir: DataDir = None) -> None:
     except (NotRunningError, HungUpError) as error:
         fail(str(error))
     if isinstance(reply, Reloaded):
-        out.print(reply.done, markup=False)
+        done, *warnings = reply.done.splitlines()
+        out.print(done, markup=False)
+        for warning in warnings:
+            err.print(f"[yellow]warning:[/] {escape(warning)}")
         return
     if isinstance(reply, Failed | Refused):
         for line in reply.detail.splitlines():

@@ -1,10 +1,10 @@
 """`sems-gateway units`: which device has which Modbus unit, and to give one back."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -18,12 +18,20 @@ from gateway.bridges.modbus import ModbusSettings
 from gateway.bridges.modbus.units import SUFFIX, Place, UnitBook, UnitsError, units_path
 from gateway.cli.config import DataDir, MaybeConfig, load, target_of
 from gateway.cli.loop import run_on_loop
-from gateway.cli.output import fail, out
+from gateway.cli.output import fail, in_json, out
 from gateway.cli.running import inventory_of
 from gateway.core import good_once
 from gateway.core.bad_json import BAD_JSON
 from gateway.core.model import DeviceState, iso
+from gateway.core.text import shortened
 from gateway.run.data_dir import DataDirError, HeldError, hold
+from gateway.terminal.console import write
+
+WIDE: Final = 120
+"""Columns of a terminal that has room for all of a unit."""
+MAX_NAME: Final = 18
+MAX_SERIAL: Final = 17
+"""Characters on a narrow terminal: an inverter's serial number is whole, a plant's id has both its ends."""
 
 
 class UnitRefusedError(Exception):
@@ -104,18 +112,56 @@ def _kept_for(data_dir: Path, serial: str) -> list[Kept]:
     return had
 
 
-def show(
-    console: Console, units: Iterable[Kept], first_ports: Mapping[str, int], states: Mapping[str, DeviceState] | None
-) -> None:
-    """Print units; `states` are those of the running gateway, None where none runs."""
-    table = Table("bridge", "port", "unit", "serial number", "first value", "now", box=None, pad_edge=False)
+class Shown(msgspec.Struct, frozen=True):
+    """A unit as it is printed, with what the running gateway knows of its device."""
+
+    bridge: str
+    port: int | str
+    """"any" where the system chooses it, "first + 1" where the configuration was not given."""
+    unit: int
+    serial: str
+    name: str
+    kind: str
+    """Like `name` "" where the device is not known now."""
+    first_value: datetime | None
+    now: str | None
+    """Its quality, "not known" where the gateway does not know the device; None where none runs."""
+
+
+def shown(
+    units: Iterable[Kept], first_ports: Mapping[str, int], states: Mapping[str, DeviceState] | None
+) -> list[Shown]:
+    """Return what is to be printed of units; `states` are those of the running gateway, None where none runs."""
+    return [_shown(one, first_ports.get(one.bridge), states) for one in units]
+
+
+def _shown(one: Kept, first: int | None, states: Mapping[str, DeviceState] | None) -> Shown:
+    port: int | str = f"first + {one.place.nth}" if first is None else first + one.place.nth if first else "any"
+    state = states.get(one.serial) if states is not None else None
+    name, kind = (state.device.name, state.device.kind.value) if state else ("", "")
+    now = None if states is None else state.quality.value if state else "not known"
+    return Shown(one.bridge, port, one.place.unit, one.serial, name, kind, one.since, now)
+
+
+def show(console: Console, units: Sequence[Shown]) -> None:
+    """Print units: on a narrow terminal what tells them apart, on others all there is."""
+    narrow, runs = console.width < WIDE, any(one.now for one in units)
+    columns: dict[str, Callable[[Shown], str]] = {
+        "bridge": lambda one: one.bridge,
+        "port": lambda one: str(one.port),
+        "unit": lambda one: str(one.unit),
+        "name": lambda one: shortened(one.name, MAX_NAME) if narrow else one.name,
+        "kind": lambda one: one.kind,
+        "serial number": lambda one: shortened(one.serial, MAX_SERIAL) if narrow and runs else one.serial,
+        "first value": lambda one: iso(one.first_value) if one.first_value else "never, that is known",
+        "now": lambda one: one.now or "-",
+    }
+    if narrow:
+        for left_out in ("bridge", "first value") if runs else ("bridge", "name", "kind", "now"):
+            del columns[left_out]
+    table = Table(*columns, box=None, pad_edge=False)
     for one in units:
-        first = first_ports.get(one.bridge)
-        port = f"first + {one.place.nth}" if first is None else str(first + one.place.nth if first else "any")
-        state = states.get(one.serial) if states is not None else None
-        now = "-" if states is None else "not known" if state is None else state.quality.value
-        since = iso(one.since) if one.since else "never, that is known"
-        table.add_row(escape(one.bridge), port, str(one.place.unit), escape(one.serial), since, now)
+        table.add_row(*(escape(cell(one)) for cell in columns.values()))
     console.print(table)
 
 
@@ -148,6 +194,7 @@ def units(
             help="give the unit of a device to the one it was swapped for, while no gateway runs",
         ),
     ] = ("", ""),
+    as_json: Annotated[bool, typer.Option("--json", help="all of each, for a program")] = False,
 ) -> None:
     """`sems-gateway units`."""
     target = target_of(config, data_dir)
@@ -174,4 +221,8 @@ def units(
     except HungUpError as error:
         fail(str(error))
     states = None if inventory is None else {state.device.serial: state for state in inventory.states}
-    show(out, kept, {name: own.port for name, own in modbus.items()}, states)
+    found_units = shown(kept, {name: own.port for name, own in modbus.items()}, states)
+    if as_json:
+        write(in_json({"units": found_units}))
+    else:
+        show(out, found_units)

@@ -62,6 +62,8 @@ SHOWN: Final[Mapping[FindingCode, str]] = {
 }
 FOR_INFORMATION: Final = frozenset({FindingCode.DATE_ORDER, FindingCode.ZONE_INFERRED, FindingCode.FIELDS_UNKNOWN})
 """Nothing is wrong with these: they say what was found out."""
+SAID_ONCE: Final = frozenset({FindingCode.FIELDS_UNKNOWN})
+"""Of these the log has the first of an `HOUR` alone: a cloud that adds a field adds it to all of its interfaces."""
 ALARMING: Final = frozenset({FindingCode.SIGN_DOUBTFUL})
 """These are an alarm of the device they are about, too: who reads its values must know."""
 
@@ -118,11 +120,13 @@ class Findings:
             begun, lines = now, 0
         self._lines[code] = begun, lines + 1
         said = self._log.info if code in FOR_INFORMATION else self._log.warning
-        if lines < MAX_LINES:
+        once = code in SAID_ONCE
+        if lines < (1 if once else MAX_LINES):
             self._logged.add((code, subject))
             remedy = {"remedy": finding.remedy} if finding.remedy else {}
-            said(finding.text, finding=code.value, subject=subject, **remedy)
-        elif lines == MAX_LINES:
+            more = {"more": "others like it only show with the state; see `sems-gateway doctor`"} if once else {}
+            said(finding.text, finding=code.value, subject=subject, **remedy, **more)
+        elif lines == MAX_LINES and not once:
             said("there are more of this finding; for an hour they only show with the state", finding=code.value)
 
     def settle(self, code: FindingCode, subject: str) -> bool:

@@ -77,6 +77,14 @@ def escaped(text: str, limit: int | None = MAX_LINE, keep: str = "") -> str:
     return text if limit is None else _cut(text, limit)
 
 
+def shortened(text: str, limit: int) -> str:
+    """Return a text of at most `limit` characters, at least 3, without its middle: names differ at their ends."""
+    if len(text) <= limit:
+        return text
+    tail = limit // 2
+    return f"{text[: limit - tail - 1]}…{text[-tail:]}"
+
+
 def _cut(text: str, limit: int) -> str:
     return text[: limit - len(CUT)] + CUT if len(text) > limit else text
 

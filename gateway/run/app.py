@@ -111,7 +111,8 @@ class Gateway:
     async def reload(self) -> str:
         """Read the configuration again, and restart the bridges whose settings have changed, and no others.
 
-        Returns in words what was done. Raises ConfigError, and then nothing has changed.
+        Returns a line that says what was done, and one for each warning. Raises ConfigError, and then nothing has
+        changed.
         """
         async with self._reloading:
             new = await asyncio.to_thread(Config.load, self.config.file, installed())
@@ -121,10 +122,11 @@ class Gateway:
                 logs.set_level(new.root.log.level)
             self._policy.use(new.root.control)
             await self._replace(found)
-            for warning in new.warnings():
+            warnings = new.warnings()
+            for warning in warnings:
                 log.warning(warning)
             log.info("reloaded", done=str(found))
-            return str(found)
+            return "\n".join((str(found), *warnings))
 
     def reload_soon(self) -> None:
         """Read the configuration again, where the gateway has started; what is wrong with it goes to the log."""

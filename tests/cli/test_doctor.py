@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from gateway.api.bridge import BridgeSettings
 from gateway.bridges.local import LocalBridge, LocalSettings
 from gateway.cli import app, doctor
+from gateway.core import good_once
 from gateway.core.balance import GRID, Flows
 from gateway.core.findings import FindingCode
 from gateway.core.model import GATEWAY, DeviceKind
@@ -70,6 +71,13 @@ def file(tmp_path):
     return file
 
 
+FLEET = """
+control: {enabled: true, allow: [{devices: ["*"], setpoints: ["*"]}]}
+fleets:
+  rows: {members: {devices: [P1, NOBODY]}}
+"""
+
+
 @pytest.fixture
 async def patient(file):
     async with Bench(file.parent / "data") as bench:
@@ -113,6 +121,22 @@ async def test_a_halt_is_shown_and_is_nothing_wrong(patient):
     (halt,) = (await patient.said())["control"]
     assert halt["mark"] == "note"
     assert "works on the roof" in halt["text"]
+
+
+async def test_what_check_warns_of_is_told_of_a_running_gateway_too(patient, file):
+    good_once.write(file.parent / "data", {"P1": NOON})
+    file.write_text(CONFIG + FLEET)
+    (warned,) = (await patient.said())["configuration"]
+    assert warned["mark"] == "note"
+    assert "fleets.rows.members: no device 'NOBODY' has been seen" in warned["text"]
+
+
+async def test_a_file_that_the_next_start_would_refuse_is_told_and_is_no_trouble_of_the_running_one(patient, file):
+    file.write_text(CONFIG.replace("port: 0", "prot: 0"))
+    told = (await patient.said())["configuration"]
+    assert marks(told) == ["note"] * len(told)
+    assert any("unknown key 'prot'" in line["text"] for line in told)
+    assert "goes on with what it had" in told[0]["remedy"]
 
 
 async def test_a_doubtful_sign_comes_with_the_override_to_paste(patient):

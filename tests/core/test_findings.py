@@ -52,6 +52,23 @@ def test_many_of_a_kind_are_ten_lines_and_a_summary_in_an_hour_and_so_is_one_tha
         assert [entry["subject"] for entry in logged] == ["later"]
 
 
+def test_unknown_fields_of_many_interfaces_are_one_line_and_the_state_has_each():
+    known, interfaces = findings(), [f"Get{number}" for number in range(2 * MAX_LINES)]
+    with capture_logs() as logged:
+        for interface in interfaces:
+            assert known.find(FindingCode.FIELDS_UNKNOWN, interface, f"{interface} has fields: ext", "use it", NOW)
+    (line,) = logged
+    assert (line["event"], line["subject"], line["log_level"]) == ("Get0 has fields: ext", "Get0", "info")
+    assert "others like it only show with the state" in line["more"]
+    assert [each.subject for each in known] == interfaces
+    with capture_logs() as logged:
+        known.clear()
+        known.find(FindingCode.FIELDS_UNKNOWN, "Get1", "text", "", NOW)
+        assert not logged, "nor at each restart of the bridge"
+        known.find(FindingCode.FIELDS_UNKNOWN, "Get2", "text", "", NOW + HOUR)
+    assert [entry["subject"] for entry in logged] == ["Get2"]
+
+
 def test_every_kind_has_a_word_and_those_that_only_inform_are_no_trouble():
     assert set(SHOWN) == set(FindingCode)
     known = findings()

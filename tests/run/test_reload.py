@@ -11,13 +11,14 @@ import pytest
 
 from gateway.api.registry import installed
 from gateway.config.document import ConfigError
+from gateway.core import good_once
 from gateway.core.model import Command, CommandState, Device, DeviceKind, Origin, new_command_id
 from gateway.run.app import Gateway
 from gateway.run.settings import Config
 from tests.bridges.open_api.kit import cloud
 from tests.kit.bench import until
 from tests.kit.ports import free_port
-from tests.kit.process import PATIENCE, finished, sems_gateway
+from tests.kit.process import PATIENCE, eventually, finished, sems_gateway
 
 CONFIG = """
 log: {{format: json}}
@@ -28,6 +29,7 @@ bridges:
 {control}
 """
 RULE = "control: {enabled: true, allow: [{devices: ['*'], setpoints: [active_power_limit]}]}"
+ALL = "control: {enabled: true, allow: [{devices: ['*'], setpoints: ['*']}]}"
 INVERTER = "9010KETU218W0001"
 
 
@@ -113,6 +115,26 @@ async def test_a_bad_file_changes_nothing_and_says_why(plant):
             assert httpx.get(f"http://127.0.0.1:{plant.web}/healthz", trust_env=False).status_code == 200
 
     await asyncio.to_thread(story)
+
+
+@pytest.mark.system
+async def test_members_that_nobody_has_seen_are_named(plant):
+    plant.write(control=RULE)
+
+    def story():
+        with sems_gateway("run", plant.file) as gateway:
+            gateway.line('"event": "running"')
+            seen = plant.file.parent / "data" / good_once.FILE
+            eventually(
+                lambda: seen.exists() and INVERTER in seen.read_text(), otherwise="it is known who has been seen"
+            )
+            plant.write(control=f"{ALL}\nfleets: {{rows: {{members: {{devices: [{INVERTER}, NOBODY]}}}}}}")
+            return finished("reload", plant.file)
+
+    done = await asyncio.to_thread(story)
+    assert (done.returncode, done.stdout.strip()) == (0, "started fleet:rows; control has other rules")
+    assert "warning:" in done.stderr
+    assert "no device 'NOBODY' has been seen" in " ".join(done.stderr.split())
 
 
 @pytest.mark.system

@@ -131,6 +131,7 @@ class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
     """It was, and this was done."""
 
     done: str
+    """A line, and one for each warning."""
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):

@@ -18,15 +18,16 @@ from gateway.bridges.modbus.settings import ModbusSettings
 from gateway.bridges.modbus.units import Place
 from gateway.config.document import nearest
 from gateway.core.model import Device
+from gateway.core.text import shortened
 
 SAMPLE: Final = "sample"
 """Stands for the serial number where a device is not known: what is printed is that of one of 10 kW."""
 OWN_UNIT: Final = 255
 
 
-SHORT: Final = ("unit", "name", "address", "holding", "type", "scale", "units", "point")
-"""What a client needs, and fits into 80 columns."""
-MAX_CELL: Final = 24
+SHORT: Final = ("unit", "address", "type", "scale", "units", "access", "point")
+"""What a client needs, and fits into 80 columns of a terminal with the names of all points told apart."""
+MAX_CELL: Final = 34
 """Characters of a cell of the short form."""
 
 
@@ -123,7 +124,7 @@ def _json(lines: Sequence[Line], columns: Sequence[str]) -> str:
 def _table(lines: Sequence[Line], columns: Sequence[str]) -> str:
     rows = cells(lines, columns)
     if len(columns) < len(COLUMNS):
-        rows = [[cell if len(cell) <= MAX_CELL else f"{cell[: MAX_CELL - 1]}…" for cell in row] for row in rows]
+        rows = [[shortened(cell, MAX_CELL) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "".join("  ".join(map(str.ljust, row, widths)).rstrip() + "\n" for row in rows)
 

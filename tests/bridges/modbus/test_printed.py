@@ -136,6 +136,13 @@ def test_one_header_and_a_short_form_for_80_columns():
     table = PRINTERS["table"](native, SHORT)
     assert max(map(len, table.splitlines())) <= 80
     assert table.split("\n")[0].split() == list(SHORT)
+    rows = [line.split() for line in table.splitlines()[1:]]
+    assert (rows[0][0], rows[0][-2], rows[0][-1]) == ("2", "R", "data.map_version")
+    assert len({row[-1] for row in rows}) == len({line.point for line in native}), (
+        "points that are cut can be told apart"
+    )
+    assert all(row[-1].endswith(line.point[-10:]) for row, line in zip(rows, native, strict=True)), "the end tells most"
+    assert [row[-2] for row in rows] == [line.access for line in native]
     assert json.loads(PRINTERS["json"](native, COLUMNS))["registers"][0]["serial"] == "LARGE"
     assert {x.unit for x in printed if Filter(device="Hall", map="sunspec").takes(x)} == {2}
     assert {x.serial for x in printed if Filter(unit=9).takes(x)} == {"METER"}
