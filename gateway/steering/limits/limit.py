@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import ClassVar, Final
 
+import msgspec
 from pydantic import Field
 
 from gateway.api.bridge import BridgeSettings
@@ -14,6 +15,7 @@ from gateway.core.clock import set_within
 from gateway.core.controller import Outcome
 from gateway.core.errors import NotSentError
 from gateway.core.findings import FindingCode
+from gateway.core.kept_file import KeptFile
 from gateway.core.mailbox import Updates
 from gateway.core.model import (
     Command,
@@ -74,6 +76,13 @@ class GridLimit:
         self._told: float | None = None
         """W that the device was told last, and did; None for no limit."""
         self._is_told = False
+        self._heard = KeptFile(
+            context.data_dir / f"{self.serial.replace(':', '-')}-heard.json",
+            float,
+            context.log,
+            unreadable="when a limit was set last is not known; it is as if that were now",
+            unwritable="when a limit was set last can't be kept",
+        )
         self._was_set = False
         """Somebody has ever set it: else there is nothing to lift."""
         self._child: str = ""
@@ -111,7 +120,10 @@ class GridLimit:
         state = self._context.state(self.serial)
         known = state.values.get(LIMIT) if state is not None else None
         if isinstance(known, (int, float)):
-            self.machine.restore(float(known), self._clock.boot())
+            heard = await asyncio.to_thread(self._heard.read)
+            now = self._clock.now()
+            silent = 0.0 if heard is None else max(0.0, now.timestamp() - heard)
+            self.machine.restore(float(known), self._clock.boot(), silent)
             self._was_set = True
         self._context.spawn(self._steer(), "steer")
 
@@ -164,6 +176,11 @@ class GridLimit:
         self._newest, self._was_set = command.id, True
         self.machine.set(_watts(command.value), self._clock.boot())
         self._wake.set()
+        self._context.spawn(self._note(), "note")
+
+    async def _note(self) -> None:
+        """Keep when somebody was heard: else each restart would begin the time anew within which one has to be."""
+        await self._heard.write(msgspec.json.encode(self._clock.now().timestamp()))
 
     async def result(self, command: Command, receipt: str) -> Outcome:  # noqa: ARG002
         """Return what came of it, once the device has done it."""

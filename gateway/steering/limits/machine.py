@@ -128,10 +128,10 @@ class Machine:
             else:
                 yield self._since + self._rules.failsafe_duration, 2, Event.SAFE_LONG_ENOUGH
 
-    def restore(self, limit: float | None, now: float) -> None:
-        """Take up what was in force before a restart: until somebody is heard, within the time that there is for it."""
+    def restore(self, limit: float | None, now: float, silent: float = 0.0) -> None:
+        """Take up what was in force before a restart, `silent` seconds after the last heartbeat before it."""
         if limit is not None:
-            self._limit, self.state, self._since = limit, State.LIMITED, now
+            self._limit, self.state, self._since, self._heard = limit, State.LIMITED, now, now - silent
 
     def _happens(self, event: Event, now: float) -> None:
         state = TABLE.get((self.state, event), self.state)

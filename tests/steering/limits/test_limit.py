@@ -143,3 +143,15 @@ async def test_a_device_that_is_not_known_yet_is_waited_for(tmp_path):
         house.bench.announce(house.device, serial="LATER")
         assert (await house.end(id_)).state is CommandState.SUCCEEDED
         assert [(c.serial, c.value) for c in house.bench.controller.sent][-1] == ("LATER", 3_000)
+
+
+@virtual
+async def test_restarts_do_not_put_the_failsafe_off(tmp_path):
+    async with House(tmp_path) as house:
+        await house.end(await house.ask(3_000))
+        for _ in range(4):
+            await house.wait(35)
+            house.runner.begin_anew()
+        await house.wait(5)
+        assert house.state == "failsafe"
+        assert house.sent[-1] == ("export_limit", 1_500)
