@@ -92,7 +92,7 @@ def test_it_goes_on_elsewhere_with_its_units_and_does_nothing_of_its_past_again(
 def test_secrets_stay_out_unless_asked_for_and_that_is_said(rig, archive, tmp_path):
     target = tmp_path / "plain.backup"
     said = ok(finished("backup", rig.config, target)).stdout
-    assert "a secret" in said
+    assert "left out: bridges.web.tokens.tester.token (config.yaml:" in said
     assert "tokens of SEMS" in said
     tokens = [file.read_bytes() for file in rig.data_dir.glob("*-session.json")]
     assert tokens
@@ -105,6 +105,42 @@ def test_secrets_stay_out_unless_asked_for_and_that_is_said(rig, archive, tmp_pa
     checked = finished("check", config)
     assert checked.returncode == 2
     assert "bridges.web.tokens.tester.token" in checked.stderr
+
+
+NAMESAKES = """\
+# yaml-language-server: $schema=plant.schema.json
+bridges:
+  sems: &sems
+    type: open_api
+    account: demo
+    password: demo
+  twin:
+    <<: *sems
+    account: other
+    password: ${password}
+  mqtt:
+    {type: mqtt, host: demo, username: demo, password: {file: broker}, transport: websockets, headers: {X-Demo: demo}}
+"""
+
+
+def test_a_secret_is_left_out_by_its_key_and_what_equals_it_stays(tmp_path, monkeypatch):
+    file, archive, target = tmp_path / "plant.yaml", tmp_path / "plant.backup", tmp_path / "new" / "plant.yaml"
+    file.write_text(NAMESAKES.replace("${password}", "stale"))
+    (tmp_path / "broker").write_text("demo")
+    (tmp_path / "plant.schema.json").write_text("{}")
+    monkeypatch.setenv("SEMS_GATEWAY_BRIDGES__TWIN__PASSWORD", "fresh")
+    said = ok(finished("backup", file, archive)).stdout
+    told = [line.removeprefix("left out: ") for line in said.splitlines() if line.startswith("left out: bridges")]
+    assert told == [
+        "bridges.sems.password (plant.yaml:6)",
+        "bridges.twin.password (plant.yaml:10)",
+        "bridges.mqtt.headers.X-Demo (plant.yaml:12)",
+    ]
+    assert "left out: broker, which has a secret in it" in said
+    ok(finished("restore", archive, target))
+    expected = NAMESAKES.replace("password: demo", "password: change-me").replace("${password}", "change-me")
+    assert target.read_text() == expected.replace("X-Demo: demo", "X-Demo: change-me")
+    assert target.with_name("plant.schema.json").read_text() == "{}"
 
 
 def test_it_overwrites_nothing_unless_told_and_never_what_is_in_use(rig, archive, tmp_path):
