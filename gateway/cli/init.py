@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
@@ -26,7 +28,7 @@ from gateway.core import files
 from gateway.core.points import SETPOINTS
 from gateway.core.probe import Mark
 from gateway.run.schema import json_schema
-from gateway.run.settings import Config
+from gateway.run.settings import Config, GatewaySettings
 
 ACCOUNTS: Final = {
     "classic": "a SEMS organisation account with the Open API switched on",
@@ -115,8 +117,9 @@ class Asker:
 class Draft:
     """The file as it grows, and what was found out about it."""
 
-    def __init__(self, file: Path, asker: Asker, *, may_try: bool) -> None:
+    def __init__(self, file: Path, asker: Asker, tried_in: Path, *, may_try: bool) -> None:
         self.file = file
+        self._tried_in = tried_in
         self.sections: list[Section] = []
         self.setpoints: list[str] = []
         self._asker = asker
@@ -177,8 +180,10 @@ class Draft:
             f"# yaml-language-server: $schema={self._beside('schema.json').name}",
             "# Written by `sems-gateway init`. All settings: docs/configuration.md. After a change: sems-gateway check",
             "",
-            "bridges:",
         ]
+        if for_trial and not self._data_dir().exists():
+            rows.append(f"gateway: {_scalar({'data_dir': str(self._tried_in)})}")
+        rows.append("bridges:")
         for section in sections:
             model = installed().load(section.type).Settings
             rows += [f"  {section.name}:", f"    type: {section.type}"]
@@ -202,6 +207,16 @@ class Draft:
     def secret_file(self, section: Section, key: str) -> Path:
         """Return where a secret will stand."""
         return self._beside(f"{section.name}-{key}")
+
+    def _data_dir(self) -> Path:
+        return Path(self.file.parent, GatewaySettings.model_fields["data_dir"].default)
+
+    def keep_what_was_tried(self) -> None:
+        """Move what the trials left to where the gateway looks: SEMS's token, so that it need not log in again."""
+        # Without, it logs in: no reason to fail.
+        with suppress(OSError):
+            if self._tried_in.exists() and not self._data_dir().exists():
+                shutil.move(self._tried_in, self._data_dir())
 
     def _beside(self, end: str) -> Path:
         return self.file.with_name(f"{self.file.stem}.{end}")
@@ -295,23 +310,26 @@ def init(
     os.umask(0o077)
     log_errors_only()
     asker = Asker(may_ask=sys.stdin.isatty() and not yes)
-    draft = Draft(file.absolute(), asker, may_try=not no_try)
-    kind = _kind(asker, account_kind)
-    draft.settle(
-        lambda first: _cloud(
-            asker, kind, account if first else None, password_file if first else None, region, url, whitelist
-        )
-    )
-    if asker.yes(mqtt, "MQTT, for Home Assistant, Node-RED and others?"):
+    with TemporaryDirectory(prefix="sems-init-") as trials:
+        draft = Draft(file.absolute(), asker, Path(trials) / "data", may_try=not no_try)
+        kind = _kind(asker, account_kind)
         draft.settle(
-            lambda first: _broker(
-                asker, mqtt if first else None, mqtt_username, mqtt_password_file if first else None, home_assistant
+            lambda first: _cloud(
+                asker, kind, account if first else None, password_file if first else None, region, url, whitelist
             )
         )
-    if asker.yes(modbus, "Modbus TCP, for SCADA and PLCs?"):
-        draft.settle(lambda first: _modbus(asker, modbus if first else None))
-    draft.setpoints = _setpoints(asker, control, kind)
-    for path in draft.write(force=force):
+        if asker.yes(mqtt, "MQTT, for Home Assistant, Node-RED and others?"):
+            draft.settle(
+                lambda first: _broker(
+                    asker, mqtt if first else None, mqtt_username, mqtt_password_file if first else None, home_assistant
+                )
+            )
+        if asker.yes(modbus, "Modbus TCP, for SCADA and PLCs?"):
+            draft.settle(lambda first: _modbus(asker, modbus if first else None))
+        draft.setpoints = _setpoints(asker, control, kind)
+        written = draft.write(force=force)
+        draft.keep_what_was_tried()
+    for path in written:
         out.print(f"written: {path}", markup=False)
     out.print(f"\nNext:  sems-gateway run {quote(str(file))}", markup=False)
 

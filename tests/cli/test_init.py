@@ -1,5 +1,6 @@
 """`sems-gateway init`: from nothing to a configuration that works, by questions or by options."""
 
+import signal
 import stat
 
 import pytest
@@ -184,12 +185,13 @@ def test_each_answer_is_tried_and_what_fails_writes_nothing(file, secret, simula
     done = init(file, *words, "--password-file", secret("wrong", "no"))
     assert done.exit_code == 1
     assert "refused the login" in done.output
-    assert not [*file.parent.glob("*config*")]
+    assert not [*file.parent.iterdir()]
     done = init(file, *words, "--password-file", secret("right", "demo"), "--modbus", free_port())
     assert done.exit_code == 0, done.output
     assert "inverters" in done.output
     assert "is free" in done.output
     loaded(file)
+    assert [*(file.parent / "data").glob("*-session.json")], "the gateway would have to log in again"
 
 
 @pytest.mark.system
@@ -273,3 +275,17 @@ def test_at_a_terminal_each_wrong_answer_says_what_it_takes_and_is_asked_again(f
         eventually(lambda: it.process.poll() == 0)
     sems, modbus = (bridge.settings for bridge in loaded(file).bridges)
     assert (sems.client_id, str(sems.region), modbus.host, modbus.port) == ("id", "au", "127.0.0.1", 1502)
+
+
+@pytest.mark.system
+def test_broken_off_at_a_terminal_it_leaves_nothing(file, simulator):
+    with on_terminal("init", file, "--url", simulator, "--account", "demo", "--kind", "classic") as it:
+        it.says("Its password")
+        it.type("demo")
+        it.says("MQTT, for Home Assistant")
+        assert "inverters" in it.written
+        assert not [*file.parent.iterdir()]
+        it.process.send_signal(signal.SIGINT)
+        eventually(lambda: it.process.poll() is not None)
+    assert it.process.returncode != 0
+    assert not [*file.parent.iterdir()]
