@@ -4,9 +4,14 @@ import io
 import json
 import random
 import tarfile
+from datetime import UTC, datetime
 
 import pytest
+from pydantic import SecretStr, field_validator
 
+from gateway.api import BridgeSettings
+from gateway.run import backup as backups
+from gateway.run.settings import BridgeConfig, Config, Root
 from tests.kit.process import eventually, finished
 from tests.reliability.rig import Rig
 
@@ -115,9 +120,8 @@ bridges:
     account: demo
     password: demo
   twin:
-    <<: *sems
+    <<: [*sems, {password: "${password}"}]
     account: other
-    password: ${password}
   mqtt:
     {type: mqtt, host: demo, username: demo, password: {file: broker}, transport: websockets, headers: {X-Demo: demo}}
 """
@@ -133,14 +137,36 @@ def test_a_secret_is_left_out_by_its_key_and_what_equals_it_stays(tmp_path, monk
     told = [line.removeprefix("left out: ") for line in said.splitlines() if line.startswith("left out: bridges")]
     assert told == [
         "bridges.sems.password (plant.yaml:6)",
-        "bridges.twin.password (plant.yaml:10)",
-        "bridges.mqtt.headers.X-Demo (plant.yaml:12)",
+        "bridges.twin.password (plant.yaml:8)",
+        "bridges.mqtt.headers.X-Demo (plant.yaml:11)",
     ]
     assert "left out: broker, which has a secret in it" in said
     ok(finished("restore", archive, target))
-    expected = NAMESAKES.replace("password: demo", "password: change-me").replace("${password}", "change-me")
+    expected = NAMESAKES.replace("password: demo", "password: change-me").replace('"${password}"', "change-me")
     assert target.read_text() == expected.replace("X-Demo: demo", "X-Demo: change-me")
     assert target.with_name("plant.schema.json").read_text() == "{}"
+
+
+class Shortened(BridgeSettings):
+    """A plugin's, which takes `login: [name, password]`."""
+
+    login: dict[str, SecretStr]
+
+    @field_validator("login", mode="before")
+    @classmethod
+    def _long(cls, short):
+        return dict([short])
+
+
+def test_a_secret_in_a_shorter_form_is_known_by_its_text(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("bridges:\n  own:\n    login: [me, hidden]\n")
+    settings = Shortened.model_validate({"login": ["me", "hidden"]})
+    config = Config(file, Root(bridges={"own": {}}), (BridgeConfig("own", None, "own", settings),))
+    made = backups.make(config, tmp_path / "b", datetime.now(UTC), secrets=False, force=False)
+    assert made.left_out[0] == "bridges.own.login[1] (config.yaml:3)"
+    with tarfile.open(tmp_path / "b") as tar:
+        assert b"login: [me, change-me]" in tar.extractfile("config/config.yaml").read()
 
 
 def test_it_overwrites_nothing_unless_told_and_never_what_is_in_use(rig, archive, tmp_path):
