@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
@@ -26,13 +28,16 @@ from gateway.core import files
 from gateway.core.points import SETPOINTS
 from gateway.core.probe import Mark
 from gateway.run.schema import json_schema
-from gateway.run.settings import Config
+from gateway.run.settings import Config, GatewaySettings
 
 ACCOUNTS: Final = {
     "classic": "a SEMS organisation account with the Open API switched on",
     "developer": "client id and secret of the developer platform",
     "realtime": "a third-party supplier's licence for the Real-Time Data API (no control)",
 }
+REGIONS: Final = ("eu", "au", "us", "hk", "cn")
+ANSWERS: Final = {"y": True, "yes": True, "n": False, "no": False}
+MAX_PORT: Final = 65535
 LOOPBACK: Final = "127.0.0.1"
 EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - asked for
 COMMENT_COLUMN: Final = 42
@@ -56,12 +61,28 @@ class Asker:
     def __init__(self, *, may_ask: bool) -> None:
         self.may_ask = may_ask
 
-    def text(self, flag: str, given: str | None, question: str, default: str | None = None) -> str:
-        """Return a text. Ends the command where there is none."""
+    def text(
+        self,
+        flag: str,
+        given: str | None,
+        question: str,
+        default: str | None = None,
+        wrong: Callable[[str], str] = lambda _: "",
+    ) -> str:
+        """Return a text of which nothing is `wrong`. A wrong answer is asked for again.
+
+        Ends the command where there is none, or the command line has a wrong one.
+        """
         if given is not None:
+            if said := wrong(given):
+                fail(said, EXIT_CONFIG)
             return given
         if self.may_ask:
-            return str(typer.prompt(question, default=default, show_default=bool(default))).strip()
+            while True:
+                answer = str(typer.prompt(question, default=default, show_default=bool(default))).strip()
+                if not (said := wrong(answer)):
+                    return answer
+                err.print(said, style="red", markup=False)
         if default is None:
             fail(f"nobody can be asked here; say {flag}", EXIT_CONFIG)
         return default
@@ -82,14 +103,23 @@ class Asker:
 
     def yes(self, given: object, question: str) -> bool:
         """Return whether a part is wanted: where the command line says something of it, or somebody says so."""
-        return given is not None if given is not None or not self.may_ask else typer.confirm(question, default=True)
+        return given is not None if given is not None or not self.may_ask else self.agrees(question)
+
+    def agrees(self, question: str) -> bool:
+        """Return what somebody answers: yes, where nothing is typed."""
+        while True:
+            answer = str(typer.prompt(f"{question} [Y/n]", default="y", show_default=False)).strip().lower()
+            if answer in ANSWERS:
+                return ANSWERS[answer]
+            err.print("answer y for yes, or n for no", style="red", markup=False)
 
 
 class Draft:
     """The file as it grows, and what was found out about it."""
 
-    def __init__(self, file: Path, asker: Asker, *, may_try: bool) -> None:
+    def __init__(self, file: Path, asker: Asker, tried_in: Path, *, may_try: bool) -> None:
         self.file = file
+        self._tried_in = tried_in
         self.sections: list[Section] = []
         self.setpoints: list[str] = []
         self._asker = asker
@@ -106,7 +136,7 @@ class Draft:
             if not self._asker.may_ask:
                 advice = ", or say --no-try" if ordered else ""
                 fail(f"no configuration was written; put it right{advice}", EXIT_FAILED if ordered else EXIT_CONFIG)
-            if ordered and not typer.confirm("Answer again? (no: write it as it is)", default=True):
+            if ordered and not self._asker.agrees("Answer again? (no: write it as it is)"):
                 break
             first = False
         self.sections.append(section)
@@ -150,8 +180,10 @@ class Draft:
             f"# yaml-language-server: $schema={self._beside('schema.json').name}",
             "# Written by `sems-gateway init`. All settings: docs/configuration.md. After a change: sems-gateway check",
             "",
-            "bridges:",
         ]
+        if for_trial and not self._data_dir().exists():
+            rows.append(f"gateway: {_scalar({'data_dir': str(self._tried_in)})}")
+        rows.append("bridges:")
         for section in sections:
             model = installed().load(section.type).Settings
             rows += [f"  {section.name}:", f"    type: {section.type}"]
@@ -175,6 +207,16 @@ class Draft:
     def secret_file(self, section: Section, key: str) -> Path:
         """Return where a secret will stand."""
         return self._beside(f"{section.name}-{key}")
+
+    def _data_dir(self) -> Path:
+        return Path(self.file.parent, GatewaySettings.model_fields["data_dir"].default)
+
+    def keep_what_was_tried(self) -> None:
+        """Move what the trials left to where the gateway looks: SEMS's token, so that it need not log in again."""
+        # Without, it logs in: no reason to fail.
+        with suppress(OSError):
+            if self._tried_in.exists() and not self._data_dir().exists():
+                shutil.move(self._tried_in, self._data_dir())
 
     def _beside(self, end: str) -> Path:
         return self.file.with_name(f"{self.file.stem}.{end}")
@@ -268,23 +310,26 @@ def init(
     os.umask(0o077)
     log_errors_only()
     asker = Asker(may_ask=sys.stdin.isatty() and not yes)
-    draft = Draft(file.absolute(), asker, may_try=not no_try)
-    kind = _kind(asker, account_kind)
-    draft.settle(
-        lambda first: _cloud(
-            asker, kind, account if first else None, password_file if first else None, region, url, whitelist
-        )
-    )
-    if asker.yes(mqtt, "MQTT, for Home Assistant, Node-RED and others?"):
+    with TemporaryDirectory(prefix="sems-init-") as trials:
+        draft = Draft(file.absolute(), asker, Path(trials) / "data", may_try=not no_try)
+        kind = _kind(asker, account_kind)
         draft.settle(
-            lambda first: _broker(
-                asker, mqtt if first else None, mqtt_username, mqtt_password_file if first else None, home_assistant
+            lambda first: _cloud(
+                asker, kind, account if first else None, password_file if first else None, region, url, whitelist
             )
         )
-    if asker.yes(modbus, "Modbus TCP, for SCADA and PLCs?"):
-        draft.settle(lambda first: _modbus(asker, modbus if first else None))
-    draft.setpoints = _setpoints(asker, control, kind)
-    for path in draft.write(force=force):
+        if asker.yes(mqtt, "MQTT, for Home Assistant, Node-RED and others?"):
+            draft.settle(
+                lambda first: _broker(
+                    asker, mqtt if first else None, mqtt_username, mqtt_password_file if first else None, home_assistant
+                )
+            )
+        if asker.yes(modbus, "Modbus TCP, for SCADA and PLCs?"):
+            draft.settle(lambda first: _modbus(asker, modbus if first else None))
+        draft.setpoints = _setpoints(asker, control, kind)
+        written = draft.write(force=force)
+        draft.keep_what_was_tried()
+    for path in written:
         out.print(f"written: {path}", markup=False)
     out.print(f"\nNext:  sems-gateway run {quote(str(file))}", markup=False)
 
@@ -294,10 +339,12 @@ def _kind(asker: Asker, given: str | None) -> str:
         for name, words in ACCOUNTS.items():
             out.print(f"  {name:10} {words}", markup=False)
         err.print("An ordinary SEMS login opens none of them; README says how one gets in.", style="dim", markup=False)
-    kind = asker.text("--kind", given, "Which access to SEMS do you have?", "classic")
-    if kind not in ACCOUNTS:
-        fail(f"there is no access of the kind {kind!r}; {nearest(kind, ACCOUNTS)}", EXIT_CONFIG)
-    return kind
+
+    def wrong(kind: str) -> str:
+        return "" if kind in ACCOUNTS else f"there is no access of the kind {kind!r}; {nearest(kind, ACCOUNTS)}"
+
+    question = f"Which access to SEMS do you have? ({', '.join(ACCOUNTS)})"
+    return asker.text("--kind", given, question, "classic", wrong)
 
 
 def _cloud(
@@ -321,13 +368,17 @@ def _cloud(
     if kind == "developer":
         settings = {"platform": "developer", **settings}
     if kind != "classic" and url is None:
-        settings["region"] = asker.text("--region", region, "Region (eu, au, us, hk, cn)", "eu")
+        settings["region"] = asker.text("--region", region, f"Region ({', '.join(REGIONS)})", "eu", _no_region)
     if url is not None:
         settings["url"] = url
     if kind == "realtime":
         numbers = asker.text("--whitelist", whitelist, "Whitelisted serial numbers, with commas between, or *", "*")
-        settings["whitelist"] = "*" if numbers == "*" else [one.strip() for one in numbers.split(",") if one.strip()]
+        settings["whitelist"] = "*" if numbers == "*" else _listed(numbers)
     return Section("sems", "realtime" if kind == "realtime" else "open_api", settings, secrets)
+
+
+def _no_region(text: str) -> str:
+    return "" if text in REGIONS else f"there is no region {text!r}; {nearest(text, REGIONS)}"
 
 
 def _broker(
@@ -340,28 +391,44 @@ def _broker(
     if name:
         settings["username"] = name
         secrets["password"] = asker.secret("--mqtt-password-file", password_file, "Its password")
-    if home_assistant or (asker.may_ask and typer.confirm("Let Home Assistant find the devices?", default=True)):
+    if home_assistant or (asker.may_ask and asker.agrees("Let Home Assistant find the devices?")):
         settings["home_assistant"] = True
     return Section("mqtt", "mqtt", settings, secrets)
 
 
 def _modbus(asker: Asker, given: str | None) -> Section:
     if given is None and asker.may_ask:
-        others = typer.confirm("Reached from other machines?", default=True)
-        given = f"{EVERYWHERE if others else LOOPBACK}:{asker.text('--modbus', None, 'Port', '5020')}"
+        others = asker.agrees("Reached from other machines?")
+        given = f"{EVERYWHERE if others else LOOPBACK}:{asker.text('--modbus', None, 'Port', '5020', _no_port)}"
     text = given or "5020"
     host, port = (LOOPBACK, int(text)) if text.isascii() and text.isdigit() else _host_and_port(text, 5020)
     return Section("modbus", "modbus", {"host": host or LOOPBACK, "port": port})
 
 
+def _no_port(text: str) -> str:
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_PORT:
+        return ""
+    return f"{text!r} is no port; write a number from 1 to {MAX_PORT}"
+
+
 def _setpoints(asker: Asker, given: list[str] | None, kind: str) -> list[str]:
     if kind == "realtime":
         return []
-    if given is None and asker.may_ask:
-        out.print(f"Values that can be set: {', '.join(SETPOINTS)}", markup=False)
-        answer = asker.text("--control", None, "Which may be set? (with commas between; nothing: none)", "")
-        given = [one.strip() for one in answer.split(",") if one.strip()]
-    for name in given or ():
-        if name != "*" and name not in SETPOINTS:
-            fail(f"there is no setpoint {name!r}; {nearest(name, SETPOINTS)}", EXIT_CONFIG)
-    return list(given or ())
+    if given is None:
+        if asker.may_ask:
+            out.print(f"Values that can be set: {', '.join(SETPOINTS)}", markup=False)
+        question = "Which may be set? (with commas between; nothing: none)"
+        answer = asker.text("--control", None, question, "", lambda text: _no_setpoint(_listed(text)))
+        return _listed(answer)
+    if said := _no_setpoint(given):
+        fail(said, EXIT_CONFIG)
+    return given
+
+
+def _no_setpoint(names: Iterable[str]) -> str:
+    unknown = (name for name in names if name != "*" and name not in SETPOINTS)
+    return next((f"there is no setpoint {name!r}; {nearest(name, SETPOINTS)}" for name in unknown), "")
+
+
+def _listed(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]

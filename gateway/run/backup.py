@@ -30,6 +30,7 @@ from pydantic import BaseModel, SecretStr
 from gateway import __version__
 from gateway.commands.policy import halt
 from gateway.config import private_files
+from gateway.config.document import dotted
 from gateway.core import files
 from gateway.core.bad_json import BAD_JSON
 from gateway.core.model import GATEWAY, Halt, iso
@@ -54,6 +55,11 @@ _OF_A_MOMENT: Final = re.compile(
 _TOKENS: Final = re.compile(r"-session\.json(\.old)?$")
 """Files of data_dir with a token of SEMS in them: without them the next start logs in."""
 _DATABASE: Final = ".sqlite"
+_SCHEMA: Final = re.compile(r"^# yaml-language-server: \$schema=(\S+)", re.MULTILINE)
+"""What an editor checks the configuration against: `init` writes that file beside it."""
+
+Keys = tuple[str | int, ...]
+"""Where a value stands in the configuration."""
 
 
 class BackupError(Exception):
@@ -166,7 +172,7 @@ def _sources(config: Config, staging: Path, *, secrets: bool) -> tuple[dict[str,
     copy = staging / "config"
     copy.write_bytes(text)
     found[f"config/{config.file.name}"] = copy
-    left_out += [f"the value at {config.file.name}:{line}, a secret" for line in hidden]
+    left_out += hidden
     variables = _variables(config.file) | set(doubts.variables(ENV_PREFIX).values())
     left_out += [f"the environment variable {name}" for name in sorted(variables)]
     private = {path.resolve() for path in (*config.secret_files, *private_files.keys(_settings(config)))}
@@ -205,45 +211,77 @@ def _copy_database(source: Path, target: Path) -> None:
         database.backup(copy)
 
 
-def _without_secrets(config: Config, *, secrets: bool) -> tuple[bytes, list[int]]:
-    """Return the configuration's text, and the lines of secrets that were replaced in it."""
+def _without_secrets(config: Config, *, secrets: bool) -> tuple[bytes, list[str]]:
+    """Return the configuration's text, and what was replaced in it: key and line of each secret."""
     text = config.file.read_text("utf-8")
     if secrets:
         return text.encode(), []
-    known = {one.get_secret_value() for one in _leaves(_settings(config)) if isinstance(one, SecretStr)}
-    hidden = [node for node in _scalars(yaml.compose(text, yaml.SafeLoader)) if node.value in known]
-    for node in sorted(hidden, key=lambda node: node.start_mark.index, reverse=True):
-        text = text[: node.start_mark.index] + PLACEHOLDER + text[node.end_mark.index :]
-    return text.encode(), sorted(node.start_mark.line + 1 for node in hidden)
+    there = list(_scalars(yaml.compose(text, yaml.SafeLoader)))
+    keys = {path for path, _ in there}
+    known: set[Keys] = set()
+    for path, one in (found for at, settings in _rooted(config) for found in _leaves_at(settings, at)):
+        if isinstance(one, SecretStr):
+            known.add(path)
+            if path not in keys and path not in doubts.variables(ENV_PREFIX) and not _has_source(path, keys):
+                # A bridge may write its settings in a shorter way than it holds them. Then only the text tells.
+                known |= {path for path, node in there if node.value == one.get_secret_value()}
+    # What is merged in stands at several keys; it is told by the first.
+    hidden = {node.start_mark.index: (path, node) for path, node in reversed(there) if path in known}
+    for index, (_, node) in sorted(hidden.items(), reverse=True):
+        text = text[:index] + PLACEHOLDER + text[node.end_mark.index :]
+    left_out = [
+        f"{dotted(path)} ({config.file.name}:{node.start_mark.line + 1})" for _, (path, node) in sorted(hidden.items())
+    ]
+    return text.encode(), left_out
 
 
-def _scalars(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
-    """Yield all values of a document, not its keys."""
+def _has_source(path: Keys, keys: set[Keys]) -> bool:
+    """Return whether a secret is read from a file or a variable."""
+    return any((*path, source) in keys for source in ("file", "env"))
+
+
+def _scalars(node: yaml.Node | None, path: Keys = ()) -> Iterator[tuple[Keys, yaml.ScalarNode]]:
+    """Yield all values of a document, not its keys, each with where it stands. What is merged in stands here too."""
     if isinstance(node, yaml.ScalarNode):
-        yield node
+        yield path, node
     elif isinstance(node, yaml.SequenceNode):
-        for one in node.value:
-            yield from _scalars(one)
+        for number, one in enumerate(node.value):
+            yield from _scalars(one, (*path, number))
     elif isinstance(node, yaml.MappingNode):
-        for _, value in node.value:
-            yield from _scalars(value)
+        for key, value in node.value:
+            if key.tag != "tag:yaml.org,2002:merge":
+                yield from _scalars(value, (*path, str(key.value)))
+                continue
+            for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                yield from _scalars(one, path)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
     """Yield everything that settings hold, however deep."""
+    return (leaf for _, leaf in _leaves_at(value))
+
+
+def _leaves_at(value: Any, path: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    """Yield everything that settings hold, however deep, each with where it stands."""
     if isinstance(value, BaseModel):
         value = dict(value)
     if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, list | tuple):
-        yield value
-        return
-    for one in value:
-        yield from _leaves(one)
+        for key, one in value.items():
+            yield from _leaves_at(one, (*path, str(key)))
+    elif isinstance(value, list | tuple):
+        for number, one in enumerate(value):
+            yield from _leaves_at(one, (*path, number))
+    else:
+        yield path, value
+
+
+def _rooted(config: Config) -> list[tuple[Keys, BaseModel]]:
+    """Return where settings stand, and what they are."""
+    return [((), config.root), *((("bridges", bridge.name), bridge.settings) for bridge in config.bridges)]
 
 
 def _settings(config: Config) -> list[BaseModel]:
-    return [config.root, *(bridge.settings for bridge in config.bridges)]
+    return [settings for _, settings in _rooted(config)]
 
 
 def _variables(file: Path) -> set[str]:
@@ -267,6 +305,7 @@ def _variables(file: Path) -> set[str]:
 def _named_files(config: Config) -> list[Path]:
     """Return the files that a configuration names, as they lie on the disk."""
     named = [*config.secret_files, *(one for one in _leaves(_settings(config)) if isinstance(one, Path))]
+    named += [config.file.parent / name for name in _SCHEMA.findall(config.file.read_text("utf-8"))]
     return sorted({path.resolve() for path in named if path.is_file()})
 
 

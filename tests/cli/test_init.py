@@ -1,5 +1,6 @@
 """`sems-gateway init`: from nothing to a configuration that works, by questions or by options."""
 
+import signal
 import stat
 
 import pytest
@@ -184,12 +185,13 @@ def test_each_answer_is_tried_and_what_fails_writes_nothing(file, secret, simula
     done = init(file, *words, "--password-file", secret("wrong", "no"))
     assert done.exit_code == 1
     assert "refused the login" in done.output
-    assert not [*file.parent.glob("*config*")]
+    assert not [*file.parent.iterdir()]
     done = init(file, *words, "--password-file", secret("right", "demo"), "--modbus", free_port())
     assert done.exit_code == 0, done.output
     assert "inverters" in done.output
     assert "is free" in done.output
     loaded(file)
+    assert [*(file.parent / "data").glob("*-session.json")], "the gateway would have to log in again"
 
 
 @pytest.mark.system
@@ -233,3 +235,57 @@ async def test_at_a_terminal_it_asks_and_asks_again(file, simulator, tmp_path):
     assert [bridge.name for bridge in config.bridges] == ["sems", "mqtt"]
     assert config.bridges[1].settings.home_assistant.enabled
     assert [*config.root.control.allow[0].setpoints] == ["active_power_limit", "battery_mode"]
+
+
+@pytest.mark.system
+def test_at_a_terminal_each_wrong_answer_says_what_it_takes_and_is_asked_again(file):
+    with on_terminal("init", file, "--no-try") as it:
+        it.says("Which access to SEMS do you have?")
+        it.type("1")
+        it.says("Which access to SEMS do you have?")
+        assert "there is no access of the kind '1'; known here: classic, developer, realtime" in it.written
+        it.type("developer")
+        for asked, answer in [("Client id", "id"), ("Client secret", "x"), ("Region (", "mars"), ("Region (", "au")]:
+            it.says(asked)
+            if answer == "au":
+                assert "there is no region 'mars'; known here: eu, au" in it.written
+            it.type(answer)
+        it.says("MQTT, for Home Assistant")
+        it.type("no")
+        it.says("Modbus TCP, for SCADA")
+        it.type("")
+        it.says("Reached from other machines?")
+        it.type("127.0.0.1:25920")
+        it.says("Reached from other machines?")
+        assert "answer y for yes, or n for no" in it.written
+        it.type("N")
+        for wrong in ("port", "0", "65536"):
+            it.says("Port [5020]")
+            it.type(wrong)
+            it.says("Port [5020]")
+            assert f"'{wrong}' is no port; write a number from 1 to 65535" in it.written
+            assert "Reached" not in it.written
+        it.type("1502")
+        it.says("Which may be set?")
+        it.type("activ_power_limit")
+        it.says("Which may be set?")
+        assert "did you mean 'active_power_limit'?" in it.written
+        it.type("active_power_limit")
+        it.says("Next:")
+        eventually(lambda: it.process.poll() == 0)
+    sems, modbus = (bridge.settings for bridge in loaded(file).bridges)
+    assert (sems.client_id, str(sems.region), modbus.host, modbus.port) == ("id", "au", "127.0.0.1", 1502)
+
+
+@pytest.mark.system
+def test_broken_off_at_a_terminal_it_leaves_nothing(file, simulator):
+    with on_terminal("init", file, "--url", simulator, "--account", "demo", "--kind", "classic") as it:
+        it.says("Its password")
+        it.type("demo")
+        it.says("MQTT, for Home Assistant")
+        assert "inverters" in it.written
+        assert not [*file.parent.iterdir()]
+        it.process.send_signal(signal.SIGINT)
+        eventually(lambda: it.process.poll() is not None)
+    assert it.process.returncode != 0
+    assert not [*file.parent.iterdir()]

@@ -4,9 +4,14 @@ import io
 import json
 import random
 import tarfile
+from datetime import UTC, datetime
 
 import pytest
+from pydantic import SecretStr, field_validator
 
+from gateway.api import BridgeSettings
+from gateway.run import backup as backups
+from gateway.run.settings import BridgeConfig, Config, Root
 from tests.kit.process import eventually, finished
 from tests.reliability.rig import Rig
 
@@ -92,7 +97,7 @@ def test_it_goes_on_elsewhere_with_its_units_and_does_nothing_of_its_past_again(
 def test_secrets_stay_out_unless_asked_for_and_that_is_said(rig, archive, tmp_path):
     target = tmp_path / "plain.backup"
     said = ok(finished("backup", rig.config, target)).stdout
-    assert "a secret" in said
+    assert "left out: bridges.web.tokens.tester.token (config.yaml:" in said
     assert "tokens of SEMS" in said
     tokens = [file.read_bytes() for file in rig.data_dir.glob("*-session.json")]
     assert tokens
@@ -105,6 +110,63 @@ def test_secrets_stay_out_unless_asked_for_and_that_is_said(rig, archive, tmp_pa
     checked = finished("check", config)
     assert checked.returncode == 2
     assert "bridges.web.tokens.tester.token" in checked.stderr
+
+
+NAMESAKES = """\
+# yaml-language-server: $schema=plant.schema.json
+bridges:
+  sems: &sems
+    type: open_api
+    account: demo
+    password: demo
+  twin:
+    <<: [*sems, {password: "${password}"}]
+    account: other
+  mqtt:
+    {type: mqtt, host: demo, username: demo, password: {file: broker}, transport: websockets, headers: {X-Demo: demo}}
+"""
+
+
+def test_a_secret_is_left_out_by_its_key_and_what_equals_it_stays(tmp_path, monkeypatch):
+    file, archive, target = tmp_path / "plant.yaml", tmp_path / "plant.backup", tmp_path / "new" / "plant.yaml"
+    file.write_text(NAMESAKES.replace("${password}", "stale"))
+    (tmp_path / "broker").write_text("demo")
+    (tmp_path / "plant.schema.json").write_text("{}")
+    monkeypatch.setenv("SEMS_GATEWAY_BRIDGES__TWIN__PASSWORD", "fresh")
+    said = ok(finished("backup", file, archive)).stdout
+    told = [line.removeprefix("left out: ") for line in said.splitlines() if line.startswith("left out: bridges")]
+    assert told == [
+        "bridges.sems.password (plant.yaml:6)",
+        "bridges.twin.password (plant.yaml:8)",
+        "bridges.mqtt.headers.X-Demo (plant.yaml:11)",
+    ]
+    assert "left out: broker, which has a secret in it" in said
+    ok(finished("restore", archive, target))
+    expected = NAMESAKES.replace("password: demo", "password: change-me").replace('"${password}"', "change-me")
+    assert target.read_text() == expected.replace("X-Demo: demo", "X-Demo: change-me")
+    assert target.with_name("plant.schema.json").read_text() == "{}"
+
+
+class Shortened(BridgeSettings):
+    """A plugin's, which takes `login: [name, password]`."""
+
+    login: dict[str, SecretStr]
+
+    @field_validator("login", mode="before")
+    @classmethod
+    def _long(cls, short):
+        return dict([short])
+
+
+def test_a_secret_in_a_shorter_form_is_known_by_its_text(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("bridges:\n  own:\n    login: [me, hidden]\n")
+    settings = Shortened.model_validate({"login": ["me", "hidden"]})
+    config = Config(file, Root(bridges={"own": {}}), (BridgeConfig("own", None, "own", settings),))
+    made = backups.make(config, tmp_path / "b", datetime.now(UTC), secrets=False, force=False)
+    assert made.left_out[0] == "bridges.own.login[1] (config.yaml:3)"
+    with tarfile.open(tmp_path / "b") as tar:
+        assert b"login: [me, change-me]" in tar.extractfile("config/config.yaml").read()
 
 
 def test_it_overwrites_nothing_unless_told_and_never_what_is_in_use(rig, archive, tmp_path):
