@@ -126,7 +126,7 @@ class Fleet:
         goal = self.goals.of(command)
         if goal is None:
             goal = self._begin(command, {})
-            goal.fresh = command.setpoint in SPREAD  # what is wrong is corrected; who obeys is left alone
+            goal.resumed = True
         try:
             return await asyncio.shield(goal.done)
         except asyncio.CancelledError:
@@ -377,6 +377,8 @@ class Fleet:
 def _is_news(part: Part) -> bool:
     """Return whether a member has not been told that already."""
     mate = part.mate
-    if part.free and mate.is_free:
+    if part.free and mate.is_free and not mate.limited:
         return False
+    if mate.told is None and mate.has(mate.orders(part.power, free=part.free, capped=part.capped)):
+        return False  # as it was told before a restart
     return mate.told is None or part.free != mate.is_free or abs(part.power - mate.told) >= mate.rated / 200

@@ -38,6 +38,8 @@ class Goal(msgspec.Struct):
     """How its commands to members have ended: ok, refused, late, doubtful."""
     fresh: bool = True
     """It has not been shared out yet."""
+    resumed: bool = False
+    """It had left before a restart: it is shared out anew once all that were told something are heard of."""
 
     def supersede(self) -> None:
         """End it, for a newer one has come."""
@@ -108,7 +110,7 @@ class Goals:
     @property
     def fresh(self) -> bool:
         """Whether something has been asked that is not shared out yet."""
-        return any(goal.fresh for goal in self._goals.values())
+        return any(goal.fresh and not goal.resumed for goal in self._goals.values())
 
     def newer(self, command: Command) -> None:
         """Take in that another command waits for its turn: the one before ends."""

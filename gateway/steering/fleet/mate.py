@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.model import Device, DeviceState, Quality, Range, Value
-from gateway.core.points import AUTO, NONE
+from gateway.core.points import AUTO, NONE, SETPOINTS
 from gateway.steering.fleet.allocation import Member
 
 SETTLES_WITHIN: Final = 10.0
@@ -203,6 +203,11 @@ class Mate(msgspec.Struct):
         battery = power - max(0.0, self.value("pv_power") or 0.0)
         mode = "idle" if abs(battery) < BATTERY_STEP else "discharge" if battery > 0 else "charge"
         return {MODE: mode, POWER: round(abs(battery), 3), **self._lifted()}
+
+    def has(self, orders: Mapping[str, Value]) -> bool:
+        """Return whether these setpoints are what is in force."""
+        values = self.state.values if self.state is not None else {}
+        return all(SETPOINTS[setpoint].same(values.get(setpoint), value) for setpoint, value in orders.items())
 
     def _lifted(self) -> dict[str, Value]:
         """Return what lifts a limit that stands in the way of its battery."""

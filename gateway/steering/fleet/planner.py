@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.steering.fleet.allocation import Member, allocate
+from gateway.steering.fleet.allocation import NOISE, Member, allocate
 from gateway.steering.fleet.mate import LIMIT, Mate
 from gateway.steering.fleet.settings import FleetSettings
 
@@ -111,7 +111,8 @@ class Planner:
         draws = wanted < sum(min(max(0.0, sight.member.low), sight.member.high) for sight in counted)
         weighed = [msgspec.structs.replace(sight.member, weight=self._weight(sight, draws=draws)) for sight in counted]
         share = allocate(wanted, weighed)
-        parts = [_part(sight, power) for sight, power in zip(counted, share.powers, strict=True)]
+        powers = _below(wanted, weighed, share.powers) if ask.is_cap else share.powers
+        parts = [_part(sight, power) for sight, power in zip(counted, powers, strict=True)]
         return Round(parts, share.unplaced)
 
     def correct(self, ask: Ask, sights: Sequence[Sight]) -> Round:
@@ -147,7 +148,8 @@ class Planner:
             and (room := sight.member.high - sight.believed if up else sight.believed - sight.member.low)
             > max(sight.member.step, LEAST * sight.mate.rated)
         ]
-        rooms.sort(key=lambda each: each[0], reverse=True)
+        # First who goes the other way: no battery is charged while another is discharged for it.
+        rooms.sort(key=lambda each: (each[1].believed < 0 if up else each[1].believed > 0, each[0]), reverse=True)
         return rooms
 
     def _weight(self, sight: Sight, *, draws: bool) -> float:
@@ -163,6 +165,19 @@ class Planner:
             case _:
                 weight = 1.0
         return max(weight, LEAST * mate.rated, LEAST) * self._settings.weights.get(mate.device.serial, 1.0)
+
+
+def _below(most: float, members: Sequence[Member], powers: Sequence[float]) -> list[float]:
+    """Return the shares with steps taken back until their sum is no more than `most`, the largest share first."""
+    lowered = list(powers)
+    over = sum(lowered) - most
+    for n in sorted(range(len(lowered)), key=lambda n: lowered[n], reverse=True):
+        if over <= NOISE:
+            break
+        less = max(members[n].low, lowered[n] - (members[n].step or over))
+        over -= lowered[n] - less
+        lowered[n] = less
+    return lowered
 
 
 def _certain(error: float, sights: Sequence[Sight]) -> float:

@@ -98,6 +98,7 @@ class GridLimit:
         rules = Rules(given.heartbeat, given.failsafe, given.failsafe_duration)
         return Machine(rules, self._clock.boot())
 
+    _value: float | None = None
     _newest = ""
     """Id of the command by which it was set last."""
     _began = 0.0
@@ -125,6 +126,8 @@ class GridLimit:
             silent = 0.0 if heard is None else max(0.0, now.timestamp() - heard)
             self.machine.restore(float(known), self._clock.boot(), silent)
             self._was_set = True
+        if self._newest:  # a command that had left before a restart was asked about before this began
+            self.machine.set(self._value, self._clock.boot())
         self._context.spawn(self._steer(), "steer")
 
     async def stop(self) -> None:
@@ -132,6 +135,7 @@ class GridLimit:
         for future in self._waiting:
             future.cancel()
         self._waiting.clear()
+        self._newest = ""
 
     async def deliver(self, updates: Updates) -> None:
         """Take in heartbeats, and what became of what the device was told."""
@@ -173,8 +177,8 @@ class GridLimit:
         return ""
 
     def _set(self, command: Command) -> None:
-        self._newest, self._was_set = command.id, True
-        self.machine.set(_watts(command.value), self._clock.boot())
+        self._newest, self._was_set, self._value = command.id, True, _watts(command.value)
+        self.machine.set(self._value, self._clock.boot())
         self._wake.set()
         self._context.spawn(self._note(), "note")
 

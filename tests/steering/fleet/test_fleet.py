@@ -475,3 +475,28 @@ async def test_what_nobody_can_make_up_for_is_unplaced(tmp_path):
         await world.wait(60)
         values = world.state().values
         assert (values["fleet_state"], values["unplaced_power"]) == ("partial", pytest.approx(8_000))
+
+
+@virtual
+async def test_a_target_that_a_restart_interrupts_sets_no_battery_against_another(tmp_path):
+    clock = FakeClock()
+    async with World(tmp_path, clock, batteries(2), ALL) as world:
+        assert (await world.end(await world.ask(6_000))).verified
+        for machine in world.machines.values():
+            machine.delay = 30.0
+        id_ = await world.ask(-6_000)
+        await world.wait(2)
+        machines = list(world.machines.values())
+    async with World(tmp_path, clock, machines, ALL) as world:
+        assert (await world.end(id_)).state is CommandState.SUCCEEDED
+        await world.wait(60)
+        assert world.power == pytest.approx(-6_000, rel=0.02)
+        assert all(machine.power < 0 for machine in machines), [machine.power for machine in machines]
+
+
+@virtual
+async def test_a_limit_is_not_exceeded_by_a_step(tmp_path):
+    machines = inverters(3, rated=20_000.0, sun=15_000.0)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        await world.end(await world.ask(0.8, "active_power_limit"))  # 480 W, and a step is 200
+        assert world.power <= 480

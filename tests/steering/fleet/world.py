@@ -33,6 +33,7 @@ class Machine:
         self.set = {"battery_mode": "auto", "battery_power_target": 0.0, "active_power_limit": 100.0, "running": True}
         self.refuses = self.contradicts = self.ignores = self.silent = self.tells_nothing = False
         self.delay = 0.0
+        self.heard = set()
         self.most = rated
         """W that its battery takes."""
         self.writes = 0
@@ -145,6 +146,7 @@ class World:
         if machine.delay:
             await asyncio.sleep(min(machine.delay, timeout - 1))
         machine.writes += 1
+        machine.heard.add(command.id)
         if not machine.contradicts:
             for setpoint, value in {**in_force, command.setpoint: command.value}.items():
                 machine.set[setpoint] = 0.0 if value == "none" else value
@@ -153,4 +155,5 @@ class World:
     async def result(self, command, receipt):
         if self.machines[command.serial].tells_nothing:
             return Outcome(CommandState.UNKNOWN, "no result came")
-        return Outcome(CommandState.SUCCEEDED, "done")
+        known = command.id in self.machines[command.serial].heard
+        return Outcome(CommandState.SUCCEEDED, "done") if known else Outcome(CommandState.UNKNOWN, "never heard of it")
