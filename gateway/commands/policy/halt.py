@@ -84,7 +84,7 @@ class Halting:
             return
         except (OSError, *BAD_JSON, ValueError) as error:
             why = f"{self._path} is there and can't be read ({error}), so nobody knows why; resume when it is safe"
-            self._current = self._stored = Halt(by=GATEWAY, reason=why, since=self._clock.now())
+            self._current = self._stored = Halt(by=str(GATEWAY), reason=why, since=self._clock.now())
         else:
             self._current = self._stored = Halt(
                 by=plain(found.by, MAX_ORIGIN), reason=plain(found.reason, MAX_HALT_REASON), since=found.since

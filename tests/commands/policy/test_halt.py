@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -163,6 +164,7 @@ async def test_a_damaged_file_means_halted(tmp_path, content):
     async with Bench(tmp_path, clock=FakeClock()) as bench:
         bench.announce()
         assert bench.halting.current.by == "gateway"
+        assert b'"by":"gateway"' in msgspec.json.encode(bench.halting.current), "MQTT and HTTP encode it as it is"
         assert "can't be read" in bench.halting.current.reason
         (event,) = await bench.dispatcher.submit(bench.command())
         assert event.reason is Reason.HALTED
