@@ -217,6 +217,12 @@ def is_recovered(db: sqlite3.Connection) -> bool:
     return False
 
 
+def ends_open(db: sqlite3.Connection) -> bool:
+    """Return whether there are rows, and the newest one does not say that the gateway stopped."""
+    newest = db.execute("SELECT state FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+    return newest is not None and newest[0] != AuditAction.STOPPED
+
+
 def append(db: sqlite3.Connection, last: Head, row: AuditRow) -> Head:
     """Write a row after `last`, in the caller's transaction; return it as the new head."""
     fields = (last.seq + 1, *msgspec.structs.astuple(row)[1:])

@@ -110,13 +110,15 @@ def read_only(path: Path) -> sqlite3.Connection:
     return database
 
 
-def expect_format(database: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of a file that is new. Raises JournalError for one of another format."""
+def expect_format(database: sqlite3.Connection, path: Path) -> bool:
+    """Make the tables of a file that is new; return whether it is. Raises JournalError for one of another format."""
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         create(database)
-    elif version != VERSION:
+        return True
+    if version != VERSION:
         raise of_another_format(path, version)
+    return False
 
 
 def of_another_format(path: Path, version: int) -> JournalError:

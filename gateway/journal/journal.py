@@ -81,11 +81,18 @@ class Journal:
     What is `owing` is written as soon as it can be, and waits for that only shortly: no book-keeping bars a revert.
     """
 
-    def __init__(self, path: Path, settings: AuditSettings | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: AuditSettings | None = None,
+        clock: Clock | None = None,
+        others: Sequence[str] = (),
+    ) -> None:
+        """`others` are patterns of files beside it that a gateway with a journal leaves: so one was here before."""
         self.path = path
         self._settings = settings or AuditSettings()
         self._clock = clock or SystemClock()
-        self._store = Store(path)
+        self._store = Store(path, others)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="journal reader")
         self._waiting: list[tuple[Write, asyncio.Future[None]]] = []
