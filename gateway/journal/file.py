@@ -1,5 +1,6 @@
 """The journal's file: its tables, how it is opened, and what its errors mean."""
 
+import errno
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -85,6 +86,13 @@ def code_of(error: Exception) -> str:
 def is_damage(error: Exception) -> bool:
     """Return whether an error says that the file's content is not what was written."""
     return code_of(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def is_unreadable(error: BaseException | None) -> bool:
+    """Return whether an error says that the disk does not give what stands on it, or may do so later."""
+    return isinstance(error, OSError | sqlite3.Error) and (
+        code_of(error).startswith("SQLITE_IOERR") or getattr(error, "errno", None) == errno.EIO
+    )
 
 
 def connect(path: Path) -> sqlite3.Connection:

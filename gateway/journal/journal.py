@@ -32,7 +32,7 @@ from gateway.core.model import (
 from gateway.core.timer import Timer
 from gateway.journal import audit, retention, writes
 from gateway.journal.audit import COLUMNS, AuditRow, Head, Note
-from gateway.journal.file import OF_STEPS, DiskError, JournalError
+from gateway.journal.file import OF_STEPS, DiskError, JournalError, is_unreadable
 from gateway.journal.refusals import Refusals
 from gateway.journal.retention import AuditSettings, Keep
 from gateway.journal.store import Store
@@ -119,7 +119,8 @@ class Journal:
         """Open or create the file. Raises JournalError saying what to do.
 
         One that is there and can't be written, e.g. because its card has died, is read as far as that goes: what was
-        promised is known then, nothing new is taken, and it is tried again until it can be written. So it is with one
+        promised is known then, nothing new is taken, and it is tried again until it can be written. Of one that the
+        disk can't read, nothing is known until then. So it is with one
         that is large and was not closed in good order: it is checked while the gateway runs.
         """
         if await self._on(self._writing, self._store.needs_long_look):
@@ -131,7 +132,7 @@ class Journal:
         try:
             await self._open()
         except DiskError as error:
-            if not await self._on(self._writing, self._store.open_copy):
+            if not await self._on(self._writing, self._store.open_copy) and not is_unreadable(error.__cause__):
                 raise
             self._trouble = str(error)
             log.error("control is closed: the command journal can't be written", error=self._trouble)

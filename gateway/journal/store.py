@@ -71,9 +71,9 @@ class Store:
         """Return whether it is large and was not closed in good order, or is damaged: to open it takes long then."""
         try:
             large = self.path.stat().st_size >= LARGE
-        except OSError:
+            return large and (self._is_unclean() or bool(self._damage(thorough=False)))
+        except (OSError, sqlite3.Error):  # `open` finds it too, and says so
             return False
-        return large and (self._is_unclean() or bool(self._damage(thorough=False)))
 
     def open_unchecked(self) -> None:
         """Read it as it stands, as far as that goes, and take no write. Raises JournalError for another format."""

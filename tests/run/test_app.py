@@ -9,7 +9,9 @@ import pytest
 
 from gateway.api.registry import installed
 from gateway.core.model import GATEWAY, Alarm, Device, DeviceKind, Snapshot
+from gateway.journal import journal, store
 from gateway.journal.audit import AuditAction, Note
+from gateway.journal.file import JournalError
 from gateway.run import app
 from gateway.run.app import Gateway
 from gateway.run.settings import Config
@@ -91,6 +93,34 @@ async def test_a_journal_without_the_log_of_its_changes_and_its_head_closes_cont
     (data / "journal.sqlite.head").write_bytes(bytes(85))
     found = await halted_at_the_next_start(gateway)
     assert found == "" if stopped else "its end may be missing" in found
+
+
+async def test_a_journal_that_the_disk_cannot_read_closes_control_until_it_can(gateway, tmp_path, monkeypatch):
+    it = gateway()
+    await it.start()
+    await it.stop()
+    monkeypatch.setattr(journal, "REOPEN", 0.01)
+
+    def broken(*_):
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = "SQLITE_IOERR_READ"
+        raise error
+
+    def unread(*_):
+        raise OSError(5, "Input/output error")
+
+    again = gateway()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "connect", broken)
+        patch.setattr(shutil, "copyfile", unread)
+        await again.start()
+        assert "disk I/O error" in again._journal.trouble
+        with pytest.raises(JournalError):
+            await again._journal.note(Note(action=AuditAction.DRIFTED, time=NOON, origin=GATEWAY))
+    await until(lambda: not again._journal.trouble)
+    await again._journal.note(Note(action=AuditAction.DRIFTED, time=NOON, origin=GATEWAY))
+    assert again._halting.current is None
+    await again.stop()
 
 
 async def test_alarms_that_cannot_be_stored_do_not_keep_it_from_stopping(gateway, tmp_path, capsys):

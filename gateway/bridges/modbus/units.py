@@ -75,7 +75,9 @@ class UnitBook:
             found = files.whole(self._path, self._decode)
         except FileNotFoundError:
             pass
-        except BAD_JSON as error:
+        except (OSError, *BAD_JSON) as error:
+            if isinstance(error, OSError) and not files.is_damage(error):
+                raise
             aside = files.put_aside(self._path)
             lost = f"{self._path}, which keeps the unit of each device, can't be read ({error}); it is kept as {aside}"
             log.error("units are given anew", why=lost)
@@ -190,7 +192,9 @@ class UnitBook:
             return files.whole(self._path, self._decode).value
         except FileNotFoundError:
             return {}
-        except BAD_JSON as error:
+        except (OSError, *BAD_JSON) as error:
+            if isinstance(error, OSError) and not files.is_damage(error):
+                raise
             raise UnitsError(
                 f"{self._path}, which keeps the unit of each device, can't be read ({error}); put back a copy of it; "
                 "the gateway begins anew without it, and keeps control closed until `sems-gateway resume`"

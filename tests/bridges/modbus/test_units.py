@@ -158,6 +158,15 @@ async def test_where_all_copies_are_damaged_the_bridge_serves_and_control_is_hal
     assert path.with_name(f"{path.name}.damaged").read_bytes() == b"oops"
 
 
+async def test_where_the_disk_reads_no_copy_the_bridge_serves_and_control_is_halted(tmp_path, path):
+    path.mkdir()
+    async with Bench(tmp_path) as bench:
+        bench.announce()
+        runner = bench.run(ModbusBridge, ModbusSettings(port=0), "modbus")
+        await until(lambda: runner.bridge.units == {INVERTER.serial: 1})
+        assert "units" in bench.policy.halting.current.reason
+
+
 async def test_devices_beyond_247_are_counted_and_shown(tmp_path):
     devices = [type(INVERTER)(serial=f"SN{n:03}", kind=INVERTER.kind) for n in range(250)]
     async with serving(tmp_path, devices=devices, units={"SN249": 1}, ports=1) as served, served.client() as client:
