@@ -123,9 +123,12 @@ async def _changed_here(target: Target, request: StopControl | ResumeControl) ->
     halting = Halting(clock, target.data_dir / FILE_NAME, journal.note)
     try:
         # One that can't be opened is no obstacle here: who writes to it gets the error.
+        found = None
         with suppress(JournalError):
             await journal.open()
+            found = await journal.halt_in_force()
         halting.load()
+        await halting.halt_as_audited(found)
         before = halting.current
         if isinstance(request, StopControl):
             await halting.halt(by, request.reason)

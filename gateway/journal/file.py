@@ -36,6 +36,7 @@ CREATE TABLE writes (
     PRIMARY KEY (serial, setpoint)
 ) WITHOUT ROWID;
 {audit.SCHEMA}
+{audit.HALTS_INDEX}
 PRAGMA user_version = {VERSION};
 """
 """A column keeps its name, `wish` too, while the format is VERSION: journals that are there have it.

@@ -328,6 +328,10 @@ class Journal:
             ]
         )
 
+    async def halt_in_force(self) -> AuditRow | None:
+        """Return the row of the audit of the halt after which nobody has resumed; None where there is none."""
+        return await self._read(audit.halt_in_force)
+
     async def last_word(self) -> datetime | None:
         """Return the time of the newest row of the audit; None where there is none, or what stands there is none."""
 

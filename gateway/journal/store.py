@@ -111,6 +111,7 @@ class Store:
             rescued = self._check(now)
             writer = connect(self.path)
             is_new = expect_format(writer, self.path)
+            writer.execute(audit.HALTS_INDEX)
             if not rescued:
                 self._look_for_loss(writer, now, trace if is_new else "", log_is_there=log_is_there)
             if not self.lost and audit.is_recovered(writer):

@@ -173,6 +173,28 @@ async def test_a_damaged_file_means_halted(tmp_path, content):
             assert not file.exists()
 
 
+@pytest.mark.parametrize("resumed", [True, False])
+async def test_where_its_file_is_gone_the_audit_decides(tmp_path, resumed):
+    async with Bench(tmp_path) as bench:
+        await bench.halting.halt(Origin("cli:me"), "storm")
+        await bench.policy.resume(Origin("cli:me"))
+        await bench.halting.halt(Origin("cli:me"), "fire")
+        if resumed:
+            await bench.policy.resume(Origin("cli:me"))
+    (tmp_path / "halt.json").unlink(missing_ok=resumed)
+    for _ in range(2):
+        async with Bench(tmp_path) as bench:
+            found = bench.halting.current
+            assert (found is None) is resumed
+            if found:
+                assert "cli:me halted control" in found.reason
+                assert "fire" in found.reason
+    async with Bench(tmp_path) as bench:
+        await bench.policy.resume(Origin("cli:me"))
+    async with Bench(tmp_path) as bench:
+        assert bench.halting.current is None
+
+
 @virtual
 async def test_a_halt_that_cannot_be_stored_holds_all_the_same(tmp_path, monkeypatch):
     def full(*_):
