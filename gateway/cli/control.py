@@ -119,13 +119,16 @@ async def _changed_here(target: Target, request: StopControl | ResumeControl) ->
     """Change what the next start finds, with data_dir alone. Raises DataDirError, ControlError, ConfigError."""
     by, clock = Origin.of(CLI_BRIDGE, detail=request.user), SystemClock()
     lock = data_dir.hold(target.data_dir)
-    journal = Journal(target.data_dir / JOURNAL, clock=clock)
+    journal = Journal(target.data_dir / JOURNAL, clock=clock, others=data_dir.LEFT_BY_A_START)
     halting = Halting(clock, target.data_dir / FILE_NAME, journal.note)
     try:
         # One that can't be opened is no obstacle here: who writes to it gets the error.
+        found = None
         with suppress(JournalError):
             await journal.open()
+            found = await journal.halt_in_force()
         halting.load()
+        await halting.halt_as_audited(found)
         before = halting.current
         if isinstance(request, StopControl):
             await halting.halt(by, request.reason)

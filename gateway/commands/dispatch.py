@@ -106,6 +106,7 @@ class Dispatcher:
 
     async def _load(self) -> None:
         self._is_loaded = False
+        await self._policy.halting.halt_as_audited(await self._journal.halt_in_force())
         self.trust.begin(await self._journal.last_word())
         await self.memory.load()
         self._renewal.load()

@@ -8,6 +8,7 @@ user alone (0600, in a directory 0700), never through a link that somebody else 
 without a limit.
 """
 
+import errno
 import fcntl
 import os
 import shutil
@@ -30,6 +31,8 @@ LOCK_WITHIN: Final = 2.0
 """Seconds that a lock is waited for."""
 _LOOK_AGAIN: Final = 0.02
 """Seconds between two tries to get a lock."""
+_BROKEN: Final = frozenset({errno.EIO, errno.EISDIR, errno.EUCLEAN})
+"""A sector that can't be read, a directory where a file was, a file system that is damaged there."""
 _TRIES: Final = 3
 """How often what is in the way of a new file is removed, before that is an error."""
 
@@ -94,16 +97,23 @@ class Whole(NamedTuple, Generic[T]):
 def whole(path: Path, decode: Callable[[bytes], T]) -> Whole[T]:
     """Return what a file holds by `decode`, which raises of BAD_JSON; where it does not, what it held before.
 
-    Raises the trouble of the file itself where both are damaged or gone.
+    What the disk can't read is damaged as well. Raises the trouble of the file itself where both are damaged or gone.
     """
     try:
         return Whole(decode(path.read_bytes()), "")
-    except (FileNotFoundError, *BAD_JSON) as error:
+    except (OSError, *BAD_JSON) as error:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and not is_damage(error):
+            raise
         try:
             before = decode(old(path).read_bytes())
         except (OSError, *BAD_JSON):
             raise error from None
         return Whole(before, "it is gone" if isinstance(error, FileNotFoundError) else str(error))
+
+
+def is_damage(error: OSError) -> bool:
+    """Return whether an error says that a file is broken, and not that it is missing or that we may not read it."""
+    return error.errno in _BROKEN
 
 
 def old(path: Path) -> Path:

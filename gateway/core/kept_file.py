@@ -19,8 +19,9 @@ def restored(path: Path, type_: type[T], log: structlog.stdlib.BoundLogger, vers
     """
     try:
         found = files.whole(path, lambda data: files.decoded(data, type_, version))
-    except BAD_JSON:
-        files.put_aside(path)
+    except (OSError, *BAD_JSON) as error:
+        if not isinstance(error, OSError) or files.is_damage(error):
+            files.put_aside(path)
         raise
     if found.trouble:
         log.warning("a file was damaged; what it held before serves", file=str(path), error=found.trouble)

@@ -40,6 +40,12 @@ END;
 _INSERT: Final = f"INSERT INTO audit ({COLUMNS}, hash) VALUES (?{', ?' * 12})"  # noqa: S608 - constants
 
 
+HALTS: Final = "state IN ('halted', 'resumed')"
+"""Rows that say whether control is halted; there is an index of them."""
+HALTS_INDEX: Final = f"CREATE INDEX IF NOT EXISTS audit_halts ON audit (seq) WHERE {HALTS};"
+"""Made last, so that all else stands on the pages where it stood in journals that were made without it."""
+
+
 class AuditAction(StrEnum):
     """What stands in the audit beside the steps of commands."""
 
@@ -215,6 +221,19 @@ def is_recovered(db: sqlite3.Connection) -> bool:
         if state in (AuditAction.RECOVERED, AuditAction.HALTED, AuditAction.RESUMED):
             return bool(state == AuditAction.RECOVERED)
     return False
+
+
+def halt_in_force(db: sqlite3.Connection) -> AuditRow | None:
+    """Return the row of the halt after which nobody has resumed; None where there is none."""
+    found = db.execute(f"SELECT {COLUMNS} FROM audit WHERE {HALTS} ORDER BY seq DESC LIMIT 1").fetchone()  # noqa: S608 - constants
+    row = AuditRow(*found) if found else None
+    return row if row and row.state == AuditAction.HALTED else None
+
+
+def ends_open(db: sqlite3.Connection) -> bool:
+    """Return whether there are rows, and the newest one does not say that the gateway stopped."""
+    newest = db.execute("SELECT state FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+    return newest is not None and newest[0] != AuditAction.STOPPED
 
 
 def append(db: sqlite3.Connection, last: Head, row: AuditRow) -> Head:

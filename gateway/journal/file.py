@@ -1,5 +1,6 @@
 """The journal's file: its tables, how it is opened, and what its errors mean."""
 
+import errno
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,7 @@ CREATE TABLE writes (
     PRIMARY KEY (serial, setpoint)
 ) WITHOUT ROWID;
 {audit.SCHEMA}
+{audit.HALTS_INDEX}
 PRAGMA user_version = {VERSION};
 """
 """A column keeps its name, `wish` too, while the format is VERSION: journals that are there have it.
@@ -87,6 +89,13 @@ def is_damage(error: Exception) -> bool:
     return code_of(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
+def is_unreadable(error: BaseException | None) -> bool:
+    """Return whether an error says that the disk does not give what stands on it, or may do so later."""
+    return isinstance(error, OSError | sqlite3.Error) and (
+        code_of(error).startswith("SQLITE_IOERR") or getattr(error, "errno", None) == errno.EIO
+    )
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Open or create a file as every journal is: a commit returns once it is on the disk."""
     files.create(path)
@@ -110,13 +119,15 @@ def read_only(path: Path) -> sqlite3.Connection:
     return database
 
 
-def expect_format(database: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of a file that is new. Raises JournalError for one of another format."""
+def expect_format(database: sqlite3.Connection, path: Path) -> bool:
+    """Make the tables of a file that is new; return whether it is. Raises JournalError for one of another format."""
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         create(database)
-    elif version != VERSION:
+        return True
+    if version != VERSION:
         raise of_another_format(path, version)
+    return False
 
 
 def of_another_format(path: Path, version: int) -> JournalError:

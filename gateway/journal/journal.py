@@ -32,7 +32,7 @@ from gateway.core.model import (
 from gateway.core.timer import Timer
 from gateway.journal import audit, retention, writes
 from gateway.journal.audit import COLUMNS, AuditRow, Head, Note
-from gateway.journal.file import OF_STEPS, DiskError, JournalError
+from gateway.journal.file import OF_STEPS, DiskError, JournalError, is_unreadable
 from gateway.journal.refusals import Refusals
 from gateway.journal.retention import AuditSettings, Keep
 from gateway.journal.store import Store
@@ -81,11 +81,18 @@ class Journal:
     What is `owing` is written as soon as it can be, and waits for that only shortly: no book-keeping bars a revert.
     """
 
-    def __init__(self, path: Path, settings: AuditSettings | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: AuditSettings | None = None,
+        clock: Clock | None = None,
+        others: Sequence[str] = (),
+    ) -> None:
+        """`others` are patterns of files beside it that a gateway with a journal leaves: so one was here before."""
         self.path = path
         self._settings = settings or AuditSettings()
         self._clock = clock or SystemClock()
-        self._store = Store(path)
+        self._store = Store(path, others)
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="journal reader")
         self._waiting: list[tuple[Write, asyncio.Future[None]]] = []
@@ -112,7 +119,8 @@ class Journal:
         """Open or create the file. Raises JournalError saying what to do.
 
         One that is there and can't be written, e.g. because its card has died, is read as far as that goes: what was
-        promised is known then, nothing new is taken, and it is tried again until it can be written. So it is with one
+        promised is known then, nothing new is taken, and it is tried again until it can be written. Of one that the
+        disk can't read, nothing is known until then. So it is with one
         that is large and was not closed in good order: it is checked while the gateway runs.
         """
         if await self._on(self._writing, self._store.needs_long_look):
@@ -124,7 +132,7 @@ class Journal:
         try:
             await self._open()
         except DiskError as error:
-            if not await self._on(self._writing, self._store.open_copy):
+            if not await self._on(self._writing, self._store.open_copy) and not is_unreadable(error.__cause__):
                 raise
             self._trouble = str(error)
             log.error("control is closed: the command journal can't be written", error=self._trouble)
@@ -319,6 +327,10 @@ class Journal:
                 Written(*row) for row in db.execute("SELECT serial, setpoint, life, day, today FROM writes").fetchall()
             ]
         )
+
+    async def halt_in_force(self) -> AuditRow | None:
+        """Return the row of the audit of the halt after which nobody has resumed; None where there is none."""
+        return await self._read(audit.halt_in_force)
 
     async def last_word(self) -> datetime | None:
         """Return the time of the newest row of the audit; None where there is none, or what stands there is none."""

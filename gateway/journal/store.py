@@ -47,8 +47,9 @@ log = structlog.get_logger("journal")
 class Store:
     """The file, open. Only `read` may run beside the rest."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, others: Sequence[str] = ()) -> None:
         self.path = path
+        self._others = others
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._head = Head(0, audit.GENESIS)
@@ -70,9 +71,9 @@ class Store:
         """Return whether it is large and was not closed in good order, or is damaged: to open it takes long then."""
         try:
             large = self.path.stat().st_size >= LARGE
-        except OSError:
+            return large and (self._is_unclean() or bool(self._damage(thorough=False)))
+        except (OSError, sqlite3.Error):  # `open` finds it too, and says so
             return False
-        return large and (self._is_unclean() or bool(self._damage(thorough=False)))
 
     def open_unchecked(self) -> None:
         """Read it as it stands, as far as that goes, and take no write. Raises JournalError for another format."""
@@ -106,11 +107,13 @@ class Store:
         try:
             files.make_directory(self.path.parent)
             finish(self.path)
+            trace, log_is_there = self._trace(), self._is_unclean()
             rescued = self._check(now)
             writer = connect(self.path)
-            expect_format(writer, self.path)
+            is_new = expect_format(writer, self.path)
+            writer.execute(audit.HALTS_INDEX)
             if not rescued:
-                self._look_for_loss(writer, now)
+                self._look_for_loss(writer, now, trace if is_new else "", log_is_there=log_is_there)
             if not self.lost and audit.is_recovered(writer):
                 self.lost = "something was lost before, and control was not closed then"
             # What can't be written is found out now, not with the first command.
@@ -263,9 +266,27 @@ class Store:
                 self.progress = f"{100 * done // size} % of {size // MEBIBYTE} MiB read"
         self.progress = f"{size // MEBIBYTE} MiB are read; tables and indexes are compared"
 
-    def _look_for_loss(self, database: sqlite3.Connection, now: datetime) -> None:
-        """Carry nothing out that may have been: what was noted after the last commit must be there."""
-        lost = missing(database, self._noted.read())
+    def _trace(self) -> str:
+        """Return the name of a file that shows that a journal was here, "" for none. Before it is opened."""
+        log_file = beside(self.path, "-wal")
+        if self._is_unclean() and not (self.path.exists() and self.path.stat().st_size):
+            return log_file.name
+        if self._noted.path.exists() and self._noted.read() is None:
+            return self._noted.path.name
+        found = (path.name for pattern in self._others for path in self.path.parent.glob(pattern))
+        return next(found, "")
+
+    def _look_for_loss(self, database: sqlite3.Connection, now: datetime, trace: str, *, log_is_there: bool) -> None:
+        """Carry nothing out that may have been: what was noted after the last commit must be there.
+
+        `trace` is a file that only a gateway with a journal leaves, where this journal is a new one.
+        """
+        noted = self._noted.read()
+        lost = missing(database, noted)
+        if not lost and trace:
+            lost = f"all is missing: another one was here before, for {trace} is there"
+        elif noted is None and not log_is_there and audit.ends_open(database):
+            lost = "its end may be missing: the gateway did not stop in good order, and the log of changes is gone"
         if not lost:
             return
         database.execute("BEGIN IMMEDIATE")

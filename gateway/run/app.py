@@ -31,7 +31,7 @@ from gateway.journal.audit import AuditAction, Note
 from gateway.journal.file import JOURNAL
 from gateway.journal.journal import Journal, JournalError
 from gateway.run import logs
-from gateway.run.data_dir import close_to_others, hold
+from gateway.run.data_dir import LEFT_BY_A_START, close_to_others, hold
 from gateway.run.garbage import short_collections
 from gateway.run.listeners import connections_of
 from gateway.run.loop_monitor import watched_loop
@@ -64,7 +64,7 @@ class Gateway:
         data_dir = config.data_dir
         self.router = Router(clock)
         self._clock = clock
-        self._journal = Journal(data_dir / JOURNAL, config.root.audit, clock)
+        self._journal = Journal(data_dir / JOURNAL, config.root.audit, clock, LEFT_BY_A_START)
         self._halting = Halting(clock, data_dir / HALT_FILE, self._journal.note)
         policy = self._policy = Policy(control, clock, self.router.state, self._halting)
         self._dispatcher = Dispatcher(self.router, policy, self._journal, clock)

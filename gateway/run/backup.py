@@ -442,7 +442,7 @@ def _halt(manifest: Manifest, now: datetime) -> Halt:
         f"restored from a backup of {iso(manifest.made)}: what was promised since then is not known here; see that the "
         "old gateway is off, look at what is set, then resume"
     )
-    return Halt(by=GATEWAY, reason=why, since=now)
+    return Halt(by=str(GATEWAY), reason=why, since=now)
 
 
 def _all_below(directory: Path) -> list[Path]:

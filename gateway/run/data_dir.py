@@ -17,8 +17,12 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from gateway.config.document import text_of
 from gateway.core import files
+from gateway.core.good_once import FILE as DEVICES_FILE
 from gateway.run.settings import ENV_PREFIX, ConfigError, GatewaySettings, Problem
+from gateway.run.upgrade import FILE as VERSION_FILE
 
+LEFT_BY_A_START: Final = (f"{VERSION_FILE}*", f"{DEVICES_FILE}*", "*-units.given")
+"""Files that no command leaves, only a gateway that ran here: it had a journal then."""
 OPTION: Final = "--data-dir DIR"
 _ELSE: Final = f"or say {OPTION}, which needs no configuration"
 

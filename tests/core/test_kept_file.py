@@ -81,6 +81,28 @@ async def test_where_a_file_is_damaged_or_gone_what_it_held_before_serves_and_is
     assert kept(file.path).read() == Kept(1, ["a"]), "never what was damaged"
 
 
+async def test_of_a_file_that_the_disk_cannot_read_what_it_held_before_serves(tmp_path, monkeypatch):
+    file = kept(tmp_path / "kept.json")
+    for name in "ab":
+        await file.write(msgspec.json.encode(Kept(1, [name])))
+    real = type(file.path).read_bytes
+
+    def broken(path):
+        if path == file.path:
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(type(file.path), "read_bytes", broken)
+        assert kept(file.path).read() == Kept(1, ["a"])
+    assert events(logs) == [("a file was damaged; what it held before serves", "warning")]
+    file.path.with_name("kept.json.damaged").unlink()
+    file.path.unlink()
+    file.path.mkdir()
+    assert kept(file.path).read() == kept(file.path).read() == Kept(1, ["a"])
+    assert file.path.is_file()
+
+
 async def test_without_hard_links_what_a_file_held_before_stays_too(tmp_path, monkeypatch):
     def link(*_, **__):
         raise OSError(1, "Operation not permitted")

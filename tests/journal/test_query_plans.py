@@ -74,3 +74,18 @@ async def test_no_query_of_a_start_or_a_command_walks_through_the_past(tmp_path,
         assert not growing
         plan = [row[3] for row in database.execute("EXPLAIN QUERY PLAN SELECT * FROM audit WHERE detail = 'x'")]
         assert OF_THE_PAST.search(plan[0]), "the test would see one"
+
+
+async def test_the_halt_in_force_is_found_by_its_index_also_in_a_journal_made_before_there_was_one(tmp_path, said):
+    path = tmp_path / "journal.sqlite"
+    for _ in range(2):
+        journal = Journal(path)
+        await journal.open()
+        assert await journal.halt_in_force() is None
+        await journal.close()
+        with closing(sqlite3.connect(path)) as db:
+            (asked,) = {statement for statement in said if "'resumed'" in statement and "SELECT" in statement}
+            ((*_, plan),) = db.execute(f"EXPLAIN QUERY PLAN {asked}").fetchall()
+            assert "USING INDEX audit_halts" in plan
+            db.execute("DROP INDEX audit_halts")
+        said.clear()

@@ -1,11 +1,17 @@
 """What a whole gateway keeps from one run to the next, and what it does not start."""
 
 import asyncio
+import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from gateway.api.registry import installed
-from gateway.core.model import Alarm, Device, DeviceKind, Snapshot
+from gateway.core.model import GATEWAY, Alarm, Device, DeviceKind, Snapshot
+from gateway.journal import journal, store
+from gateway.journal.audit import AuditAction, Note
+from gateway.journal.file import JournalError
 from gateway.run import app
 from gateway.run.app import Gateway
 from gateway.run.settings import Config
@@ -40,6 +46,81 @@ async def test_active_alarms_are_kept_over_a_restart(gateway):
     second.router.alarms("web", "SN1", [])
     await second.stop()
     assert [(alarm.id, alarm.cleared is not None) for alarm in (await mailbox.take()).alarms] == [("1", True)]
+
+
+async def halted_at_the_next_start(gateway):
+    again = gateway()
+    await again.start()
+    halted = again._halting.current
+    await again.stop()
+    return halted.reason if halted else ""
+
+
+def remove(directory, *patterns):
+    for pattern in patterns:
+        for path in directory.glob(pattern):
+            path.unlink()
+
+
+@pytest.mark.parametrize("gone", [["journal.sqlite*"], ["journal.sqlite", "journal.sqlite.head", "journal.sqlite-shm"]])
+async def test_a_journal_that_is_gone_from_where_a_gateway_ran_closes_control(gateway, tmp_path, gone):
+    it = gateway()
+    await it.start()
+    await until((tmp_path / "data" / "version.json").exists)
+    await it.stop()
+    assert await halted_at_the_next_start(gateway) == "", "nothing is missing"
+    remove(tmp_path / "data", *gone)
+    if len(gone) > 1:  # as a kill leaves it
+        remove(tmp_path / "data", "version.json")
+        (tmp_path / "data" / "journal.sqlite-wal").write_bytes(b"x" * 4096)
+    assert "all is missing" in await halted_at_the_next_start(gateway)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_a_journal_without_the_log_of_its_changes_and_its_head_closes_control(gateway, tmp_path, stopped):
+    data, killed = tmp_path / "data", tmp_path / "killed"
+    it = gateway()
+    await it.start()
+    await until((data / "version.json").exists)
+    await it._journal.note(Note(action=AuditAction.DRIFTED, time=NOON, origin=GATEWAY))
+    with closing(sqlite3.connect(data / "journal.sqlite")) as database:
+        database.execute("PRAGMA wal_checkpoint(FULL)")
+    shutil.copytree(data, killed, ignore=shutil.ignore_patterns("*-wal", "*-shm", "*.sock", "lock"))
+    await it.stop()
+    if not stopped:
+        shutil.rmtree(data)
+        killed.rename(data)
+    (data / "journal.sqlite.head").write_bytes(bytes(85))
+    found = await halted_at_the_next_start(gateway)
+    assert found == "" if stopped else "its end may be missing" in found
+
+
+async def test_a_journal_that_the_disk_cannot_read_closes_control_until_it_can(gateway, tmp_path, monkeypatch):
+    it = gateway()
+    await it.start()
+    await it.stop()
+    monkeypatch.setattr(journal, "REOPEN", 0.01)
+
+    def broken(*_):
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = "SQLITE_IOERR_READ"
+        raise error
+
+    def unread(*_):
+        raise OSError(5, "Input/output error")
+
+    again = gateway()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "connect", broken)
+        patch.setattr(shutil, "copyfile", unread)
+        await again.start()
+        assert "disk I/O error" in again._journal.trouble
+        with pytest.raises(JournalError):
+            await again._journal.note(Note(action=AuditAction.DRIFTED, time=NOON, origin=GATEWAY))
+    await until(lambda: not again._journal.trouble)
+    await again._journal.note(Note(action=AuditAction.DRIFTED, time=NOON, origin=GATEWAY))
+    assert again._halting.current is None
+    await again.stop()
 
 
 async def test_alarms_that_cannot_be_stored_do_not_keep_it_from_stopping(gateway, tmp_path, capsys):

@@ -74,8 +74,12 @@ class UnitBook:
         try:
             found = files.whole(self._path, self._decode)
         except FileNotFoundError:
-            pass
-        except BAD_JSON as error:
+            if _note(self._path).exists():
+                lost = f"{self._path}, which keeps the unit of each device, is gone, and its copy too"
+                log.error("units are given anew", why=lost)
+        except (OSError, *BAD_JSON) as error:
+            if isinstance(error, OSError) and not files.is_damage(error):
+                raise
             aside = files.put_aside(self._path)
             lost = f"{self._path}, which keeps the unit of each device, can't be read ({error}); it is kept as {aside}"
             log.error("units are given anew", why=lost)
@@ -84,6 +88,8 @@ class UnitBook:
             if found.trouble:
                 log.warning(_OLDER, file=str(self._path), error=found.trouble)
                 files.mend(self._path)
+            with suppress(OSError):  # the next write does it
+                self._note_it()
         self._take(kept)
         for why in self.conflicts:
             log.error("a device has no unit", why=why)
@@ -190,7 +196,9 @@ class UnitBook:
             return files.whole(self._path, self._decode).value
         except FileNotFoundError:
             return {}
-        except BAD_JSON as error:
+        except (OSError, *BAD_JSON) as error:
+            if isinstance(error, OSError) and not files.is_damage(error):
+                raise
             raise UnitsError(
                 f"{self._path}, which keeps the unit of each device, can't be read ({error}); put back a copy of it; "
                 "the gateway begins anew without it, and keeps control closed until `sems-gateway resume`"
@@ -222,6 +230,12 @@ class UnitBook:
         files.replace(self._path, text + b"\n")
         # The other copy has the newest units too: a SCADA sets values by them.
         files.replace(files.old(self._path), text + b"\n")
+        self._note_it()
+
+    def _note_it(self) -> None:
+        """Let it be known that units were given, also where both copies are lost. Raises OSError."""
+        if not (note := _note(self._path)).exists():
+            files.replace(note, f"{self._path.name} has been written; where it is gone, control is halted\n".encode())
 
 
 def adopt(path: Path, known: Collection[str], log: structlog.stdlib.BoundLogger) -> None:
@@ -229,7 +243,7 @@ def adopt(path: Path, known: Collection[str], log: structlog.stdlib.BoundLogger)
 
     `known` are the names of all bridges. Which of several it was, nobody can say; that is logged. Raises OSError.
     """
-    if path.exists() or files.old(path).exists():
+    if path.exists() or files.old(path).exists() or _note(path).exists():
         return
     others = {found.name.removesuffix(SUFFIX): found for found in sorted(path.parent.glob(f"*{SUFFIX}"))}
     gone = {name: found for name, found in others.items() if name not in known}
@@ -240,7 +254,14 @@ def adopt(path: Path, known: Collection[str], log: structlog.stdlib.BoundLogger)
         found.rename(path)
         with suppress(FileNotFoundError):
             files.old(found).rename(files.old(path))
+        with suppress(FileNotFoundError):
+            _note(found).rename(_note(path))
         log.warning("took over the units of another bridge, which is not configured any more", bridge_before=name)
+
+
+def _note(path: Path) -> Path:
+    """Return what is there once units were given. It tells a bridge that lost them from one that is new."""
+    return path.with_name(path.name.removesuffix(".json") + ".given")
 
 
 def units_path(data_dir: Path, bridge: str) -> Path:

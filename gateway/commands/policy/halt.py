@@ -20,7 +20,7 @@ from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError
 from gateway.core.model import GATEWAY, Halt, Origin, Reason, iso
 from gateway.core.text import MAX_HALT_REASON, MAX_ORIGIN, escaped, plain
-from gateway.journal.audit import AuditAction, Note
+from gateway.journal.audit import AuditAction, AuditRow, Note
 from gateway.journal.file import JournalError
 
 FILE_NAME: Final = "halt.json"
@@ -84,13 +84,24 @@ class Halting:
             return
         except (OSError, *BAD_JSON, ValueError) as error:
             why = f"{self._path} is there and can't be read ({error}), so nobody knows why; resume when it is safe"
-            self._current = self._stored = Halt(by=GATEWAY, reason=why, since=self._clock.now())
+            self._current = self._stored = Halt(by=str(GATEWAY), reason=why, since=self._clock.now())
         else:
             self._current = self._stored = Halt(
                 by=plain(found.by, MAX_ORIGIN), reason=plain(found.reason, MAX_HALT_REASON), since=found.since
             )
         log.warning("control is halted, as the disk has it", **told(self._current))
         self._tell()
+
+    async def halt_as_audited(self, found: AuditRow | None) -> None:
+        """Halt where the audit has a halt that nobody has ended, and the file is gone."""
+        if self._current is None and found is not None:
+            why = f": {found.detail}" if found.detail else ""
+            with suppress(HaltError):  # told in the log, and halted it is
+                await self.halt(
+                    GATEWAY,
+                    f"the audit says that {found.origin} halted control at {found.time}, and not that anybody has "
+                    f"resumed it, but {FILE_NAME} is gone; resume when it is safe{why}",
+                )
 
     async def follow(self) -> None:
         """Take up what `sems-gateway halt` leaves on the disk where it could not reach the gateway, for ever."""

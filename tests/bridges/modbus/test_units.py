@@ -158,6 +158,38 @@ async def test_where_all_copies_are_damaged_the_bridge_serves_and_control_is_hal
     assert path.with_name(f"{path.name}.damaged").read_bytes() == b"oops"
 
 
+@pytest.mark.parametrize("noted", [True, False])
+async def test_where_all_copies_are_gone_control_is_halted_and_of_a_new_bridge_it_is_not(tmp_path, path, noted):
+    write(path, {INVERTER.serial: 7})  # by a gateway that made no note yet
+    halted = []
+    for name in ("modbus", "modbus", "new"):
+        async with Bench(tmp_path) as bench:
+            bench.announce()
+            runner = bench.run(ModbusBridge, ModbusSettings(port=0), name)
+            await until(lambda bridge=runner.bridge: bridge.units, f"{name} serves")
+            halted.append(bench.policy.halting.current)
+        if len(halted) == 1:
+            path.unlink()
+            path.with_name(f"{path.name}.old").unlink(missing_ok=True)
+            if not noted:
+                path.with_name("modbus-units.given").unlink()
+        else:
+            (tmp_path / "halt.json").unlink(missing_ok=True)
+            (tmp_path / "journal.sqlite").unlink()
+            (tmp_path / "journal.sqlite.head").unlink()
+    assert halted[0] is halted[2] is None
+    assert ("is gone" in halted[1].reason) if noted else halted[1] is None
+
+
+async def test_where_the_disk_reads_no_copy_the_bridge_serves_and_control_is_halted(tmp_path, path):
+    path.mkdir()
+    async with Bench(tmp_path) as bench:
+        bench.announce()
+        runner = bench.run(ModbusBridge, ModbusSettings(port=0), "modbus")
+        await until(lambda: runner.bridge.units == {INVERTER.serial: 1})
+        assert "units" in bench.policy.halting.current.reason
+
+
 async def test_devices_beyond_247_are_counted_and_shown(tmp_path):
     devices = [type(INVERTER)(serial=f"SN{n:03}", kind=INVERTER.kind) for n in range(250)]
     async with serving(tmp_path, devices=devices, units={"SN249": 1}, ports=1) as served, served.client() as client:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -163,12 +164,35 @@ async def test_a_damaged_file_means_halted(tmp_path, content):
     async with Bench(tmp_path, clock=FakeClock()) as bench:
         bench.announce()
         assert bench.halting.current.by == "gateway"
+        assert b'"by":"gateway"' in msgspec.json.encode(bench.halting.current), "MQTT and HTTP encode it as it is"
         assert "can't be read" in bench.halting.current.reason
         (event,) = await bench.dispatcher.submit(bench.command())
         assert event.reason is Reason.HALTED
         if content is not None:
             await bench.policy.resume(Origin("cli:me"))
             assert not file.exists()
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+async def test_where_its_file_is_gone_the_audit_decides(tmp_path, resumed):
+    async with Bench(tmp_path) as bench:
+        await bench.halting.halt(Origin("cli:me"), "storm")
+        await bench.policy.resume(Origin("cli:me"))
+        await bench.halting.halt(Origin("cli:me"), "fire")
+        if resumed:
+            await bench.policy.resume(Origin("cli:me"))
+    (tmp_path / "halt.json").unlink(missing_ok=resumed)
+    for _ in range(2):
+        async with Bench(tmp_path) as bench:
+            found = bench.halting.current
+            assert (found is None) is resumed
+            if found:
+                assert "cli:me halted control" in found.reason
+                assert "fire" in found.reason
+    async with Bench(tmp_path) as bench:
+        await bench.policy.resume(Origin("cli:me"))
+    async with Bench(tmp_path) as bench:
+        assert bench.halting.current is None
 
 
 @virtual
