@@ -15,8 +15,9 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from threading import RLock
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -132,29 +133,39 @@ def put_aside(path: Path) -> Path:
 def keep(path: Path, data: bytes) -> None:
     """Do as `replace`, and let stand beside it what the file held before. Raises OSError."""
     make_directory(path.parent)
-    with suppress(FileNotFoundError):
-        new = path.with_name(path.name + ".old.new")
-        new.unlink(missing_ok=True)
-        try:
-            os.link(path, new, follow_symlinks=False)
-        except FileNotFoundError:
-            raise
-        except OSError:  # a file system without links: for a moment the old one alone is there, and it serves
-            path.replace(old(path))
-        else:
-            new.replace(old(path))
-    replace(path, data)
+    with _writing(path):
+        with suppress(FileNotFoundError):
+            new = path.with_name(path.name + ".old.new")
+            new.unlink(missing_ok=True)
+            try:
+                os.link(path, new, follow_symlinks=False)
+            except FileNotFoundError:
+                raise
+            except OSError:  # a file system without links: for a moment the old one alone is there, and it serves
+                path.replace(old(path))
+            else:
+                new.replace(old(path))
+        replace(path, data)
+
+
+_WRITERS: Final = tuple(RLock() for _ in range(64))
+
+
+def _writing(path: Path) -> AbstractContextManager[bool]:
+    """Return what one thread at a time holds while it writes a file: they would take each other's new one away."""
+    return _WRITERS[hash(path) % len(_WRITERS)]
 
 
 def replace(path: Path, data: bytes) -> None:
     """Write a file in one step and wait for the disk. Raises OSError."""
     make_directory(path.parent)
     new = path.with_name(path.name + ".new")
-    with os.fdopen(_made_anew(new), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    with _writing(path):
+        with os.fdopen(_made_anew(new), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
     sync_directory(path.parent)
 
 

@@ -29,7 +29,7 @@ async def test_a_write_that_waits_behind_another_does_not_undo_a_newer_one(tmp_p
         assert await other.ask(write_one(LIMIT, 300), unit=second)
         for _ in range(9):
             await one.answer()
-        assert limits(here, SMALL.serial)[-1] == 30.0
+        await until(lambda: limits(here, SMALL.serial)[-1:] == [30.0])
 
 
 async def test_what_settles_does_not_undo_a_newer_write_that_is_being_accepted(tmp_path):
