@@ -15,9 +15,9 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import RLock
+from threading import local
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -133,7 +133,7 @@ def put_aside(path: Path) -> Path:
 def keep(path: Path, data: bytes) -> None:
     """Do as `replace`, and let stand beside it what the file held before. Raises OSError."""
     make_directory(path.parent)
-    with _writing(path):
+    with _writing(path.parent):
         with suppress(FileNotFoundError):
             new = path.with_name(path.name + ".old.new")
             new.unlink(missing_ok=True)
@@ -148,25 +148,38 @@ def keep(path: Path, data: bytes) -> None:
         replace(path, data)
 
 
-_WRITERS: Final = tuple(RLock() for _ in range(64))
+_HELD: Final = local()
+"""Which directory this thread writes in."""
 
 
-def _writing(path: Path) -> AbstractContextManager[bool]:
-    """Return what one thread at a time holds while it writes a file: they would take each other's new one away."""
-    return _WRITERS[hash(path) % len(_WRITERS)]
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Have one thread, of one process, at a time write in a directory: they would take each other's new files away."""
+    if getattr(_HELD, "directory", None) == directory:
+        yield  # this thread has it already
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: then it is as it was with one process
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _HELD.directory = directory
+        yield
+    finally:
+        _HELD.directory = None
+        os.close(descriptor)
 
 
 def replace(path: Path, data: bytes) -> None:
     """Write a file in one step and wait for the disk. Raises OSError."""
     make_directory(path.parent)
     new = path.with_name(path.name + ".new")
-    with _writing(path):
+    with _writing(path.parent):
         with os.fdopen(_made_anew(new), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
-    sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -1,6 +1,8 @@
 """Files in `data_dir` belong to the gateway, whoever makes them."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -30,3 +32,12 @@ def test_threads_that_write_one_file_at_a_time_take_nothing_from_each_other(tmp_
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(200)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["session.json", "session.json.old"]
+
+
+def test_processes_that_write_one_file_at_a_time_both_get_it_written(tmp_path):
+    file = tmp_path / "listed.json"
+    program = "import pathlib as p, sys; from gateway.core import files as f"
+    program += "; [f.keep(p.Path(sys.argv[1]), b'1') for _ in range(200)]"
+    both = [subprocess.Popen([sys.executable, "-c", program, str(file)], stderr=subprocess.PIPE) for _ in range(2)]
+    assert [(process.communicate()[1], process.returncode) for process in both] == [(b"", 0)] * 2
+    assert file.read_bytes() == b"1"
