@@ -85,6 +85,11 @@ class GridLimit:
         )
         self._was_set = False
         """Somebody has ever set it: else there is nothing to lift."""
+        self._value: float | None = None
+        """W, as it was set last."""
+        self._newest = ""
+        """Id of the command by which it was."""
+        self._began = 0.0
         self._child: str = ""
         """Id of the command that is under way."""
         self._asked: float | None = None
@@ -97,11 +102,6 @@ class GridLimit:
         given = self._settings
         rules = Rules(given.heartbeat, given.failsafe, given.failsafe_duration)
         return Machine(rules, self._clock.boot())
-
-    _value: float | None = None
-    _newest = ""
-    """Id of the command by which it was set last."""
-    _began = 0.0
 
     async def start(self) -> None:
         """Take up what was in force; from now on somebody has to be heard."""
@@ -141,7 +141,7 @@ class GridLimit:
         """Take in heartbeats, and what became of what the device was told."""
         for event in updates.events:
             if event.command.serial == self.serial and event.state is CommandState.ACCEPTED:
-                self._set(event.command)
+                self._beat()
             elif event.command.id == self._child and event.state.final:
                 self._child_ended(event)
 
@@ -160,9 +160,12 @@ class GridLimit:
             FindingCode.NOT_STEERABLE, self._settings.device, f"the limit can't be written to it: {why}",
             f"sems-gateway explain CONFIG {self._settings.device} {LIMIT} 0 --as {self._origin}",
         )  # fmt: skip
+        self._answer(Outcome(CommandState.FAILED, why))
+
+    def _answer(self, outcome: Outcome) -> None:
         for future in self._waiting:
             if not future.done():
-                future.set_result(Outcome(CommandState.FAILED, why))
+                future.set_result(outcome)
         self._waiting.clear()
 
     # as a controller
@@ -176,11 +179,16 @@ class GridLimit:
         self._set(command)
         return ""
 
+    def _beat(self) -> None:
+        """Take in that somebody is there. What is asked holds once it is sent: it may yet expire, or be in force."""
+        self.machine.beat(self._clock.boot())
+        self._wake.set()
+        self._context.spawn(self._note(), "note")
+
     def _set(self, command: Command) -> None:
         self._newest, self._was_set, self._value = command.id, True, _watts(command.value)
         self.machine.set(self._value, self._clock.boot())
-        self._wake.set()
-        self._context.spawn(self._note(), "note")
+        self._beat()
 
     async def _note(self) -> None:
         """Keep when somebody was heard: else each restart would begin the time anew within which one has to be."""
@@ -237,9 +245,12 @@ class GridLimit:
         wanted = self.machine.limit
         if not self._was_set and wanted is None:
             return  # nobody has ever said anything: what is there stays
-        if self._child or (self._is_told and wanted == self._told) or self._clock.monotonic() < self._again:
-            if self._is_told and wanted == self._told and not self._child:
-                self._confirm()
+        if self._child:
+            return
+        if self._is_told and wanted == self._told:
+            self._answer(Outcome(CommandState.SUCCEEDED, "in force"))
+            return
+        if self._clock.monotonic() < self._again:
             return
         state = self._context.state(self._settings.device)
         if state is None:
@@ -266,12 +277,6 @@ class GridLimit:
         (event,) = await self._context.submit(command)
         if event.state.final and self._child == command.id:
             self._child_ended(event)
-
-    def _confirm(self) -> None:
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(Outcome(CommandState.SUCCEEDED, "in force"))
-        self._waiting.clear()
 
     def _rated(self) -> float | None:
         state = self._context.state(self._settings.device)

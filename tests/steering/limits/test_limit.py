@@ -155,3 +155,19 @@ async def test_restarts_do_not_put_the_failsafe_off(tmp_path):
         await house.wait(5)
         assert house.state == "failsafe"
         assert house.sent[-1] == ("export_limit", 1_500)
+
+
+@virtual
+async def test_a_limit_that_expired_while_another_was_under_way_is_never_written(tmp_path):
+    async with House(tmp_path) as house:
+        house.bench.controller.gate.clear()
+        first = await house.ask(3_000)
+        await house.wait(5)
+        late = house.bench.command("export_limit", 700, serial="limit:grid", ttl=10.0)
+        await house.bench.dispatcher.submit(late)
+        await house.wait(30)
+        house.bench.controller.gate.set()
+        assert (await house.end(late.id)).state is CommandState.EXPIRED
+        await house.end(first)
+        await house.wait(60)
+        assert {value for _, value in house.sent} <= {3_000, 1_500}, "the limit, and the failsafe in the long wait"
