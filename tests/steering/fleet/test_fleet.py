@@ -498,5 +498,5 @@ async def test_a_target_that_a_restart_interrupts_sets_no_battery_against_anothe
 async def test_a_limit_is_not_exceeded_by_a_step(tmp_path):
     machines = inverters(3, rated=20_000.0, sun=15_000.0)
     async with World(tmp_path, FakeClock(), machines, ALL) as world:
-        await world.end(await world.ask(0.8, "active_power_limit"))  # 480 W, and a step is 200
-        assert world.power <= 480
+        await world.end(await world.ask(0.9, "active_power_limit"))  # 540 W, and a step is 200
+        assert world.power == 400
