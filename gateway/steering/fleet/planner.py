@@ -3,6 +3,7 @@
 Pure. All that is known of the members at one time is put together once, in `Sight`s; the rest reckons with these.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -131,7 +132,9 @@ class Planner:
             if abs(left) <= within / 2:
                 break
             moved = min(room, abs(left)) * (1 if left > 0 else -1)
-            part = _part(sight, _on_step(sight.believed + moved, sight.member))
+            part = _part(sight, _on_step(sight.believed + moved, sight.member, down=ask.is_cap))
+            if ask.is_cap and left > 0 and part.power <= sight.believed:
+                continue  # a step would be beyond what they may give
             parts.append(part)
             left -= part.power - sight.believed
         return Round(parts, left if abs(left) > within else 0.0)
@@ -218,9 +221,9 @@ def sky(mates: Iterable[Mate]) -> Sky:
     return found | {"": median(found.values())} if found else {}
 
 
-def _on_step(power: float, member: Member) -> float:
+def _on_step(power: float, member: Member, *, down: bool) -> float:
     if member.step:
-        power = round(power / member.step) * member.step
+        power = (math.floor if down else round)(power / member.step) * member.step
     return min(max(power, member.low), member.high)
 
 
