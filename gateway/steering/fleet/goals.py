@@ -180,29 +180,19 @@ class Goals:
 
     def _outcome(self, goal: Goal, sights: Sequence[Sight], ask: Ask, *, waits: bool, over: bool) -> Outcome | None:
         mates = [sight.mate for sight in sights]
-        asked = self.target if goal.command.setpoint == TARGET and self.target is not None else ask.power
+        if goal.command.setpoint == TARGET and self.target is not None:
+            ask = msgspec.structs.replace(ask, power=self.target)  # not where its ramp is by now
         power = measured(meant(ask, sights))
-        error = min(0.0, asked - power) if ask.is_cap else asked - power
-        near = max(shown.HOLDS * abs(asked), self._planner.deadband(asked, rated(sights)))
-        if abs(error) <= near and self._unseen(sights) <= near:
+        asked, error = ask.power, ask.missing(power)
+        unseen = [abs(told - sight.measured) for sight in sights if (told := sight.mate.unseen) is not None]
+        near = self._planner.near(asked, rated(sights))
+        if abs(error) <= near and sum(unseen) <= near:
             return shown.outcome("holding", asked, power, 0.0, mates, goal.ends)
-        if waits and not over:
-            return None
-        unseen = any(mate.told is not None and not mate.trouble and not mate.shows_it for mate in mates)
-        if unseen and not over:
+        if (waits or unseen) and not over:
             return None
         if goal.ends["refused"] and not goal.ends["ok"]:
             return shown.outcome("failed", asked, power, error, mates, goal.ends)
         return shown.outcome("partial", asked, power, error, mates, goal.ends) if self.unplaced or over else None
-
-    @staticmethod
-    def _unseen(sights: Sequence[Sight]) -> float:
-        """Return the W by which members were told to move, and that they have not shown yet."""
-        return sum(
-            abs((s.mate.told or 0.0) - s.measured)
-            for s in sights
-            if s.mate.told is not None and not s.mate.trouble and not s.mate.shows_it
-        )
 
 
 def _ordered(order: Mapping[str, Value], most: float) -> float | None:

@@ -43,7 +43,6 @@ class Mate(msgspec.Struct):
     device: Device
     takes: Mapping[str, Range]
     """The setpoints that policy lets the fleet write, with their ranges."""
-    weight: float = 1.0
     state: DeviceState | None = None
     power: float | None = None
     """What it measured last, W: at its AC terminals, else PV and battery."""
@@ -109,11 +108,15 @@ class Mate(msgspec.Struct):
             return False
         return self.trouble != "contradicted" and (self.again is None or self.again <= now)
 
+    @property
+    def unseen(self) -> float | None:
+        """W that it was told and has not shown yet; None where nothing is awaited of it."""
+        return None if self.trouble or self.told is None or self.shows_it else self.told
+
     def believed(self) -> float:
         """Return its power, W: as measured since it was told, or as told while that is not to be seen yet."""
-        if self.trouble or self.told is None or self.shows_it:
-            return self.power or 0.0
-        return self.told
+        unseen = self.unseen
+        return self.power or 0.0 if unseen is None else unseen
 
     @property
     def limited(self) -> bool:

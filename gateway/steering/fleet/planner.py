@@ -16,6 +16,8 @@ from gateway.steering.fleet.allocation import NOISE, Member, allocate
 from gateway.steering.fleet.mate import LIMIT, Mate
 from gateway.steering.fleet.settings import FleetSettings
 
+HOLDS: Final = 0.02
+"""Of a target: as near as this it is held."""
 LEAST: Final = 1e-3
 """Of the rated power: a share that is not below it for those that have no weight of their own."""
 MANY: Final = 0.1
@@ -33,6 +35,10 @@ class Ask(msgspec.Struct, frozen=True):
     """It is the most that they may give, not what they are to give."""
     of_batteries: bool = False
     """Only members with a battery are meant."""
+
+    def missing(self, power: float) -> float:
+        """Return the W that are missing where they give this; < 0: too much. Less than a cap is as asked."""
+        return min(0.0, self.power - power) if self.is_cap else self.power - power
 
 
 class Sight(msgspec.Struct, frozen=True, gc=False):
@@ -86,6 +92,10 @@ class Planner:
     def deadband(self, power: float, rated: float) -> float:
         """Return the W within which nothing is corrected."""
         return max(self._settings.deadband / 100 * abs(power), SMALL * rated)
+
+    def near(self, power: float, rated: float) -> float:
+        """Return the W within which a target is held."""
+        return max(HOLDS * abs(power), self.deadband(power, rated))
 
     def see(self, mates: Iterable[Mate], sky: Sky, now: datetime, *, capped: bool) -> list[Sight]:
         """Put together what is known of these members. `capped`: what is asked is the most that they may give."""

@@ -14,8 +14,6 @@ from gateway.steering.fleet.mate import LIMIT, MODE, POWER, Mate
 from gateway.steering.fleet.planner import Ask, Part, Planner, Sight, meant, measured, rated
 from gateway.steering.fleet.settings import PREFIX
 
-HOLDS: Final = 0.02
-"""Of a target: as near as this it is held."""
 SPREAD: Final = ("running", "reactive_power")
 """Setpoints that each member is given as they are."""
 MOST_FORETOLD: Final = 500
@@ -62,9 +60,7 @@ async def values(
     believed = sum(sight.believed for sight in counted)
     ages = sorted((now - m.state.time).total_seconds() for m in mates if m.state is not None and m.state.time)
     await asyncio.sleep(0)
-    error = 0.0 if ask is None else ask.power - measured(meant(ask, sights))
-    if ask is not None and ask.is_cap:
-        error = min(0.0, error)
+    error = 0.0 if ask is None else ask.missing(measured(meant(ask, sights)))
     shown: dict[str, Value] = {
         "status": "normal",
         "ac_power": round(measured(sights), 1),
@@ -95,7 +91,7 @@ def state(planner: Planner, sights: Sequence[Sight], ask: Ask | None, error: flo
     """Return where a fleet stands: idle, moving, holding or partial."""
     if ask is None:
         return "idle"
-    if abs(error) <= max(HOLDS * abs(ask.power), planner.deadband(ask.power, rated(sights))):
+    if abs(error) <= planner.near(ask.power, rated(sights)):
         return "holding"
     return "partial" if unplaced else "moving"
 
