@@ -12,6 +12,7 @@ from gateway.bridges.csip.resources import MODES, Unit
 from gateway.config.local_file import ExistingFile
 from gateway.config.secret import Secret
 from gateway.config.settings import Settings
+from gateway.config.tls import client_context
 from gateway.core.points import SETPOINTS
 
 SerialName = Annotated[str, Field(min_length=1, max_length=64)]
@@ -53,12 +54,8 @@ class TlsSettings(Settings):
 
         Raises ssl.SSLError or OSError where the files are not good any more.
         """
-        made = ssl.create_default_context(cafile=self.ca)
-        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        made = client_context(self.ca, self.certificate, self.key, self.key_password)
         made.check_hostname = self.check_name
-        secret = self.key_password
-        # Without this, OpenSSL asks for a password at the terminal.
-        made.load_cert_chain(self.certificate, self.key, secret.get_secret_value() if secret else lambda: b"")
         return made
 
 

@@ -32,6 +32,7 @@ from gateway.config.host import Host
 from gateway.config.local_file import ExistingFile
 from gateway.config.secret import Secret
 from gateway.config.settings import Settings
+from gateway.config.tls import client_context
 
 
 def _as_text(raw: Any) -> Any:
@@ -91,12 +92,7 @@ class TlsSettings(Settings):
 
         Raises ssl.SSLError or OSError where the files are not good any more.
         """
-        made = ssl.create_default_context(cafile=self.ca)
-        made.minimum_version = ssl.TLSVersion.TLSv1_2
-        if self.certfile is not None:
-            secret = self.keyfile_password
-            # Without this, OpenSSL asks for a password at the terminal.
-            made.load_cert_chain(self.certfile, self.keyfile, secret.get_secret_value() if secret else lambda: b"")
+        made = client_context(self.ca, self.certfile, self.keyfile, self.keyfile_password)
         if self.alpn:
             made.set_alpn_protocols(self.alpn)
         return made
