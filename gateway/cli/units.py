@@ -1,7 +1,8 @@
 """`sems-gateway units`: which device has which Modbus unit, and to give one back."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -65,44 +66,43 @@ def free_unit(data_dir: Path, serial: str, pinned: Iterable[str] = ()) -> list[K
     """
     if serial in pinned:
         raise UnitRefusedError(f"the configuration gives {serial} its unit; take it out of `units:`")
-    try:
-        lock = hold(data_dir)
-    except HeldError:
-        _kept_for(data_dir, serial)
-        raise UnitRefusedError(
-            f"a gateway runs with data_dir {data_dir}, and serves the unit; stop it, free the unit, and start it again"
-        ) from None
-    try:
-        had = _kept_for(data_dir, serial)
+    with _alone(data_dir, serial, "free") as had:
         for one in had:
-            book = _book(data_dir, one.bridge)
-            book.load()
-            book.free(serial)
+            _loaded(data_dir, one.bridge).free(serial)
         since = _since(data_dir)
         if since.pop(serial, None) is not None:
             good_once.write(data_dir, since)
-    finally:
-        os.close(lock)
     return had
 
 
 def move_unit(data_dir: Path, serial: str, to: str) -> list[Kept]:
     """Give the units of a device to another one, while no gateway runs. Returns them. Raises as `free_unit` does."""
+    with _alone(data_dir, serial, "move") as had:
+        for one in had:
+            _loaded(data_dir, one.bridge).move(serial, to)
+    return had
+
+
+@contextmanager
+def _alone(data_dir: Path, serial: str, do: str) -> Iterator[list[Kept]]:
+    """Keep a gateway from starting meanwhile; give the units of a device. Raises UnitRefusedError."""
     try:
         lock = hold(data_dir)
     except HeldError:
+        _kept_for(data_dir, serial)
         raise UnitRefusedError(
-            f"a gateway runs with data_dir {data_dir}, and serves the unit; stop it, move the unit, and start it again"
+            f"a gateway runs with data_dir {data_dir}, and serves the unit; stop it, {do} the unit, and start it again"
         ) from None
     try:
-        had = _kept_for(data_dir, serial)
-        for one in had:
-            book = _book(data_dir, one.bridge)
-            book.load()
-            book.move(serial, to)
+        yield _kept_for(data_dir, serial)
     finally:
         os.close(lock)
-    return had
+
+
+def _loaded(data_dir: Path, bridge: str) -> UnitBook:
+    book = _book(data_dir, bridge)
+    book.load()
+    return book
 
 
 def _kept_for(data_dir: Path, serial: str) -> list[Kept]:

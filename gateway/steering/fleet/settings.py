@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 from gateway.api.bridge import BridgeSettings
 from gateway.config.document import nearest
 from gateway.config.settings import Settings
-from gateway.core.model import Device, DeviceKind
+from gateway.core.model import FLEET, Device, DeviceKind
 
 KINDS: Final = (DeviceKind.INVERTER, DeviceKind.STORAGE)
 """What can be a member."""
-PREFIX: Final = "fleet:"
+PREFIX: Final = f"{FLEET}:"
 """What the serial number of a fleet begins with."""
 
 
