@@ -156,8 +156,9 @@ class Crew:
                 told.asked = now
 
     def judge(self, mates: Iterable[Mate], now: datetime) -> None:
-        """Find out who can't be counted on, by what is measured."""
+        """Find out who can't be counted on, by what is measured, and who has had its writes."""
         for mate in mates:
+            mate.count(self._settings.writes_per_day, now)
             if mate.trouble in ("offline", "stale"):
                 mate.trouble = ""
             if not mate.good and not mate.trouble:

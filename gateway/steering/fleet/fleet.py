@@ -150,7 +150,7 @@ class Fleet:
             return shown.foretold(parts, mates, 0.0, self._calls([command.setpoint], parts), command)
         if isinstance(command.value, (int, float)):
             power = command.value / 100 * rated(sights) if capped else command.value
-            found = self._planner.share_out(Ask(power, is_cap=capped), sights)
+            found = self._planner.share_out(Ask(power, is_cap=capped, is_limited=capped), sights)
             parts, unplaced = list(found.parts), found.unplaced
         else:
             parts = [Part(sight.mate, sight.believed, free=True) for sight in sights]
@@ -300,7 +300,7 @@ class Fleet:
     async def _spread(self, goal: Goal, sights: Sequence[Sight]) -> None:
         """Give each member the same."""
         setpoint, now = goal.command.setpoint, self._clock.now()
-        able = iter([sight.mate for sight in sights if setpoint in sight.mate.takes and sight.counts])
+        able = iter([sight.mate for sight in sights if setpoint in sight.mate.takes and sight.mate.counts(now)])
         while some := list(islice(able, A_TURN)):
             commands = []
             for mate in some:

@@ -149,14 +149,14 @@ class Goals:
         cap = self._limit / 100 * whole
         if self.target is None:
             self._ramped = None
-            return None if self._limit >= FULL else Ask(cap, is_cap=True)
-        target = min(self.target, cap)
+            return None if self._limit >= FULL else Ask(cap, is_cap=True, is_limited=True)
+        target, is_limited = min(self.target, cap), cap < self.target
         if self._settings.ramp is None:
-            return Ask(target)
+            return Ask(target, is_limited=is_limited)
         since, at = self._ramped or (now, measured(sights))
         most = self._settings.ramp / 100 * whole * (now - since).total_seconds() / 60
         self._ramped = now, min(max(target, at - most), at + most)
-        return Ask(self._ramped[1])
+        return Ask(self._ramped[1], is_limited=is_limited)
 
     def settle(self, sights: Sequence[Sight], ask: Ask | None, waiting: Mapping[int, int], now: datetime) -> None:
         """Say what came of what is being carried out, once that is known.

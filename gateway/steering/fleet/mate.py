@@ -34,6 +34,10 @@ LIMIT_STEP: Final = 1.0
 """% of rated power, where a device says nothing finer: SEMS reads whole ones back."""
 FULL: Final = 100.0
 
+A_DAY: Final = 86_400.0
+AHEAD: Final = 0.1
+"""Of a day's writes: as far as this a member may be ahead of its even pace, so that some are left in the evening."""
+
 LIMIT, MODE, POWER = "active_power_limit", "battery_mode", "battery_power_target"
 
 
@@ -77,6 +81,10 @@ class Mate(msgspec.Struct):
     """When its own dead-man's timer is to be renewed."""
     writes: int = 0
     """Of this day."""
+    rests: bool = False
+    """It is ahead of the even pace of its writes: told something else only where the others can't do it alone."""
+    spent: bool = False
+    """It has had its writes of this day; only what keeps it from giving too much is told yet, and what lets it go."""
 
     @property
     def rated(self) -> float:
@@ -236,6 +244,12 @@ class Mate(msgspec.Struct):
         if self.ordered:
             self.most, self.ordered, self.told, self.lessened = self.ordered * LESS, 0.0, None, self.lessened + 1
         return 0 < self.lessened <= LESS_OFTEN
+
+    def count(self, writes_per_day: int, now: datetime) -> None:
+        """Find out whether it has writes left for another order, of those that it gets a day (UTC)."""
+        then = self.writes + len(self.pending) + (2 if self.stores else 1)
+        self.spent = then > writes_per_day
+        self.rests = then > writes_per_day * (now.timestamp() % A_DAY / A_DAY + AHEAD)
 
     def done(self) -> None:
         """Take in that it did what it was told."""

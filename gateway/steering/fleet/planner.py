@@ -11,6 +11,7 @@ from statistics import median
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.steering.fleet.allocation import NOISE, Member, allocate
 from gateway.steering.fleet.mate import LIMIT, Mate
@@ -22,6 +23,8 @@ LEAST: Final = 1e-3
 """Of the rated power: a share that is not below it for those that have no weight of their own."""
 MANY: Final = 0.1
 """Of the rated power. More of it in doubt at once is no fault of single members."""
+ROOMY: Final = 1.25
+"""Of a change: the room that those have together that are told of it, where the others' writes are spared."""
 SMALL: Final = 0.0005
 """Of the fleet's rated power: errors below it are noise whatever the target is."""
 
@@ -33,6 +36,8 @@ class Ask(msgspec.Struct, frozen=True):
     """W, all together."""
     is_cap: bool = False
     """It is the most that they may give, not what they are to give."""
+    is_limited: bool = False
+    """It is as little as this because of a limit, which holds whatever it costs in writes."""
     of_batteries: bool = False
     """Only members with a battery are meant."""
 
@@ -113,21 +118,26 @@ class Planner:
         ]
 
     def share_out(self, ask: Ask, sights: Sequence[Sight]) -> Round:
-        """Share what is asked out anew."""
+        """Share what is asked out anew, over all that have writes to spare and as many others as it takes."""
         asked = meant(ask, sights)
-        counted = [sight for sight in asked if sight.counts]
-        wanted = ask.power - sum(sight.believed for sight in asked if not sight.counts)
+        able = _able(ask, asked)
+        some = _with_writes_to_spare(ask, asked, able)
+        found = self._shared(ask, asked, some)
+        return self._shared(ask, asked, able) if found.unplaced and len(some) < len(able) else found
+
+    def _shared(self, ask: Ask, asked: Sequence[Sight], counted: Sequence[Sight]) -> Round:
+        wanted = ask.power - sum(sight.believed for sight in asked) + sum(sight.believed for sight in counted)
         if ask.is_cap:
             wanted = min(wanted, sum(sight.member.high for sight in counted))
         draws = wanted < sum(min(max(0.0, sight.member.low), sight.member.high) for sight in counted)
-        weighed = [msgspec.structs.replace(sight.member, weight=self._weight(sight, draws=draws)) for sight in counted]
+        weighed = [replace(sight.member, weight=self._weight(sight, draws=draws)) for sight in counted]
         share = allocate(wanted, weighed)
         powers = _below(wanted, weighed, share.powers) if ask.is_cap else share.powers
         parts = [_part(sight, power) for sight, power in zip(counted, powers, strict=True)]
         return Round(parts, share.unplaced)
 
     def correct(self, ask: Ask, sights: Sequence[Sight]) -> Round:
-        """Move the fewest members by which the error comes within the deadband, those with most room first."""
+        """Where the error is beyond the deadband, move the fewest members that take it away, most room first."""
         asked = meant(ask, sights)
         within = self.deadband(ask.power, rated(sights))
         error = _certain(ask.power - sum(sight.believed for sight in asked), asked)
@@ -138,8 +148,8 @@ class Planner:
             return Round([])
         parts: list[Part] = []
         left = error
-        for room, sight in self._with_room(asked, up=error > 0):
-            if abs(left) <= within / 2:
+        for room, sight in self._with_room(_able(ask, asked), up=error > 0):
+            if abs(left) <= within / 10:
                 break
             moved = min(room, abs(left)) * (1 if left > 0 else -1)
             part = _part(sight, _on_step(sight.believed + moved, sight.member, down=ask.is_cap))
@@ -154,15 +164,16 @@ class Planner:
         rooms = [
             (room, sight)
             for sight in sights
-            if sight.counts
-            and not sight.mate.pending
+            if not sight.mate.pending
             and not sight.mate.trouble
-            and sight.mate.writes < self._settings.writes_per_day
             and (room := sight.member.high - sight.believed if up else sight.believed - sight.member.low)
             > max(sight.member.step, LEAST * sight.mate.rated)
         ]
-        # First who goes the other way: no battery is charged while another is discharged for it.
-        rooms.sort(key=lambda each: (each[1].believed < 0 if up else each[1].believed > 0, each[0]), reverse=True)
+        # First who goes the other way: no battery is charged while another is discharged for it. Last who rests.
+        rooms.sort(
+            key=lambda each: (not each[1].mate.rests, each[1].believed < 0 if up else each[1].believed > 0, each[0]),
+            reverse=True,
+        )
         return rooms
 
     def _weight(self, sight: Sight, *, draws: bool) -> float:
@@ -204,6 +215,25 @@ def _certain(error: float, sights: Sequence[Sight]) -> float:
         return error
     otherwise = error - sum((sight.mate.told or 0.0) - sight.believed for sight in doubted)
     return 0.0 if error * otherwise <= 0 else min(error, otherwise, key=abs)
+
+
+def _able(ask: Ask, sights: Iterable[Sight]) -> list[Sight]:
+    """Return the members that can be told something."""
+    return [sight for sight in sights if sight.counts and (ask.is_limited or not sight.mate.spent)]
+
+
+def _with_writes_to_spare(ask: Ask, asked: Iterable[Sight], able: Sequence[Sight]) -> Sequence[Sight]:
+    """Return those that are not ahead of the pace of their writes, and as many of the others as a change takes."""
+    if ask.is_limited or not any(sight.mate.rests for sight in able):
+        return able
+    change = ask.power - sum(sight.believed for sight in asked)
+    rooms, some = 0.0, []
+    for sight in sorted(able, key=lambda sight: (sight.mate.rests, sight.mate.writes)):
+        if sight.mate.rests and rooms >= ROOMY * abs(change):
+            break
+        rooms += sight.member.high - sight.believed if change > 0 else sight.believed - sight.member.low
+        some.append(sight)
+    return some
 
 
 def meant(ask: Ask, sights: Sequence[Sight]) -> Sequence[Sight]:

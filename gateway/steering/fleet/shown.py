@@ -16,6 +16,7 @@ from gateway.steering.fleet.settings import PREFIX
 
 SPREAD: Final = ("running", "reactive_power")
 """Setpoints that each member is given as they are."""
+SPENT: Final = "without writes left today"
 MOST_FORETOLD: Final = 500
 """Members that are named one by one where it is asked what a command would come to."""
 
@@ -57,7 +58,8 @@ async def values(
     """Return what a fleet measures, reckoned in several turns of the loop."""
     mates = [sight.mate for sight in sights]
     counted = [sight for sight in sights if sight.counts]
-    believed = sum(sight.believed for sight in counted)
+    able = [sight for sight in counted if not sight.mate.spent]
+    believed = sum(sight.believed for sight in able)
     ages = sorted((now - m.state.time).total_seconds() for m in mates if m.state is not None and m.state.time)
     await asyncio.sleep(0)
     error = 0.0 if ask is None else ask.missing(measured(meant(ask, sights)))
@@ -65,8 +67,8 @@ async def values(
         "status": "normal",
         "ac_power": round(measured(sights), 1),
         "fleet_state": state(planner, sights, ask, error, unplaced),
-        "available_up": round(max(0.0, sum(s.member.high for s in counted) - believed), 1),
-        "available_down": round(max(0.0, believed - sum(s.member.low for s in counted)), 1),
+        "available_up": round(max(0.0, sum(s.member.high for s in able) - believed), 1),
+        "available_down": round(max(0.0, believed - sum(s.member.low for s in able)), 1),
         "members": len(mates),
         "members_out": len(mates) - len(counted),
         "tracking_error": None if ask is None else round(-error, 1) or 0.0,
@@ -119,11 +121,17 @@ def foretold(parts: Sequence[Part], mates: Collection[Mate], unplaced: float, co
     """Return it, the largest changes first."""
     ordered = sorted(parts, key=lambda part: abs(part.power - part.mate.believed()), reverse=True)
     told = {part.mate.device.serial for part in parts}
-    out = Counter(mate.trouble or "not rated" for mate in mates if mate.device.serial not in told)
+    out = Counter(_why_out(mate) for mate in mates if mate.device.serial not in told)
     text = f"{cost}; {counted(out) + ' out at their last power' if out else 'all members count'}"
     if unplaced:
         text += f"; {abs(unplaced):.0f} W can't be placed"
     return Foretold(tuple(_foreseen(part, command) for part in ordered[:MOST_FORETOLD]), text)
+
+
+def _why_out(mate: Mate) -> str:
+    if mate.trouble or not mate.rated:
+        return mate.trouble or "not rated"
+    return SPENT if mate.spent else "left alone to spare their writes"
 
 
 def _foreseen(part: Part, command: Command) -> Foreseen:
@@ -180,6 +188,8 @@ def members_in_words(mates: Iterable[Mate], children: Counter[str]) -> str:
     parts += [f"{count} {word}" for word, count in sorted(troubles.items())]
     if children["late"]:
         parts.append(f"{children['late']} late")
+    if spent := sum(mate.spent for mate in mates):
+        parts.append(f"{spent} {SPENT}")
     return ", ".join(parts)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.mailbox import Mailbox
 from gateway.core.model import CommandState
-from tests.kit.clock import FakeClock, virtual
+from tests.kit.clock import NOON, FakeClock, virtual
 from tests.steering.fleet.world import Machine, World
 
 
@@ -253,6 +253,32 @@ async def test_no_member_is_written_more_often_than_it_may(tmp_path):
                 machine.sun = 1_000.0 if n % 2 else 8_000.0
             await world.wait(30)
         assert max(machine.writes for machine in machines) <= 5
+
+
+@virtual
+async def test_a_day_of_targets_costs_no_member_more_writes_than_it_has(tmp_path):
+    machines = inverters(8) + batteries(2)
+    start = NOON.replace(hour=0)
+    async with World(tmp_path, FakeClock(start), machines, ALL | {"writes_per_day": 24}, interval=60.0) as world:
+        for n in range(48):
+            target = (20_000, 44_000, 33_000)[n % 3]
+            end = await world.end(await world.ask(target))
+            assert end.verified, (n, end.detail)
+            await world.wait(1_700 - (world.bench.clock.now() - start).total_seconds() % 1_800)
+        assert max(machine.writes for machine in machines) <= 24
+
+
+@virtual
+async def test_what_has_no_writes_left_is_stopped_and_limited_all_the_same(tmp_path):
+    machines = inverters(2)
+    async with World(tmp_path, FakeClock(), machines, ALL | {"writes_per_day": 1}) as world:
+        assert (await world.end(await world.ask(8_000))).verified
+        end = await world.end(await world.ask(12_000))
+        assert not end.verified
+        assert "2 without writes left today" in end.detail
+        assert (await world.end(await world.ask(10.0, "active_power_limit"))).verified
+        assert world.power <= 2_000
+        assert (await world.end(await world.ask(False, "running"))).state is CommandState.SUCCEEDED  # noqa: FBT003 - a value
 
 
 @virtual
