@@ -28,6 +28,7 @@ from gateway.core.model import (
     Origin,
     Range,
     Snapshot,
+    Value,
     Written,
 )
 from gateway.core.verdict import Refusal, Verdict
@@ -313,6 +314,19 @@ class SteererContext(SourceContext, OriginContext, WritesContext, Protocol):
     @property
     def halted(self) -> Halt | None:
         """Since when, by whom and why no new command is taken; None while they are."""
+        ...
+
+    @property
+    def journal_trouble(self) -> str:
+        """Why the command journal can't be written, so that control is closed; "" where all is well."""
+        ...
+
+    def commanded(self, serial: str) -> Mapping[str, tuple[datetime, Value]]:
+        """Return what has been set of a device, and when, as far as no source has read it back; by setpoint."""
+        ...
+
+    def underway(self, by: Origin) -> Sequence[Command]:
+        """Return the commands of an origin, whatever their ids, that have not ended; also those of before a restart."""
         ...
 
 

@@ -167,6 +167,10 @@ class Dispatcher:
         """Return whether something is still to be done about a device: it is under way, or a timer of it runs."""
         return self._executor.promises[serial] > 0 or self._timers.of(serial)
 
+    def underway(self, by: Origin) -> list[Command]:
+        """Return the commands of an origin that have not ended. See `Context.underway`."""
+        return [entry.command for entry in self._open.values() if entry.command.origin.who == by.who]
+
     def may_leave(self, *ids: str) -> bool:
         """Return whether all of these commands may leave now. See `Context.may_leave`."""
         entries = self._all_open(ids)

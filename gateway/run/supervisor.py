@@ -34,6 +34,7 @@ from gateway.core.model import (
     Range,
     Severity,
     Snapshot,
+    Value,
     Written,
 )
 from gateway.core.plausible import RatingWatch
@@ -366,6 +367,14 @@ class Runner:
     async def commands_by_receipt(self, receipts: Sequence[str]) -> Mapping[str, Sequence[tuple[str, str]]]:
         """See `Context.commands_by_receipt`."""
         return await self._services.dispatcher.commands_by_receipt(receipts)
+
+    def commanded(self, serial: str) -> Mapping[str, tuple[datetime, Value]]:
+        """See `Context.commanded`."""
+        return self._services.dispatcher.memory.shown(serial)
+
+    def underway(self, by: Origin) -> Sequence[Command]:
+        """See `Context.underway`."""
+        return self._services.dispatcher.underway(by)
 
     def writes(self) -> Iterable[Written]:
         """See `Context.writes`."""

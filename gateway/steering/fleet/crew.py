@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.api.contexts import SteererContext
 from gateway.core.findings import FindingCode
-from gateway.core.model import CommandEvent, CommandState, DeviceState, Origin, Quality, day_of
+from gateway.core.model import Command, CommandEvent, CommandState, DeviceState, Origin, Quality, day_of
 from gateway.journal.journal import JournalError
 from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, Mate
 from gateway.steering.fleet.settings import FleetSettings
@@ -48,7 +48,11 @@ class Crew:
         """Serial number → member."""
         self.waiting: dict[str, Told] = {}
         """Id → a command that has not ended."""
+        self._open: dict[str, list[Command]] = {}
+        """Serial number → commands of before a restart that have not ended, of those that are no member yet."""
         self._day = 0
+        self._today: Counter[str] = Counter()
+        """Serial number → writes of the day as it was when it began, or the gateway started."""
         self._awaited: set[str] | None = None
         """Devices that were written before the start, and are not heard of yet; None: not looked up yet."""
         self._began: datetime | None = None
@@ -57,16 +61,46 @@ class Crew:
         """Begin anew: what there is comes again."""
         self.mates.clear()
         self.waiting.clear()
+        self._open.clear()
         self._awaited = self._began = None
+        self._day = 0
+
+    def begin(self, now: datetime) -> bool:
+        """Take up what was told before the start; return whether that is known: a journal may have to be checked."""
+        if self._awaited is None:
+            if self._context.journal_trouble:
+                return False
+            self._awaited, self._began = {written.serial for written in self._context.writes()}, now
+            self._awaited.discard(self._context.name)
+            for command in self._context.underway(self._origin):
+                if command.serial != self._context.name:
+                    self._open.setdefault(command.serial, []).append(command)
+            for mate in self.mates.values():
+                self._recall(mate)
+        return True
+
+    def _recall(self, mate: Mate) -> None:
+        """Take up what a member was told before the start, and what of it is still under way."""
+        serial = mate.device.serial
+        mate.writes = self._today[serial]
+        under_way = self._open.pop(serial, ())
+        known = self._context.commanded(serial)
+        times = [time for time, _ in known.values()] + [command.created for command in under_way]
+        if not times:
+            return
+        state = self._context.state(serial)
+        values = dict(state.values) if state is not None else {}
+        values |= {setpoint: value for setpoint, (_, value) in known.items()}
+        mate.recall(max(times), values | {command.setpoint: command.value for command in under_way})
+        for command in under_way:
+            self.waiting[command.id] = Told(mate, None, command.created)
+        mate.pending |= {command.id for command in under_way}
 
     def gathers(self, now: datetime) -> bool:
         """Return whether members that were told something before the start are still to be heard of.
 
         What they give is not known, so nothing can be said of the sum of all.
         """
-        if self._awaited is None:
-            self._awaited, self._began = {written.serial for written in self._context.writes()}, now
-            self._awaited.discard(self._context.name)
         if self._awaited and self._began is not None:
             over = (now - self._began).total_seconds() > HEARD_WITHIN
             self._awaited = set() if over else {serial for serial in self._awaited if not self._is_heard(serial)}
@@ -94,7 +128,11 @@ class Crew:
                 self.mates.pop(device.serial, None)
                 return
             self._context.settle(FindingCode.NOT_STEERABLE, device.serial)
+            is_new = device.serial not in self.mates
             self.mates[device.serial] = mate
+            mate.look(state)
+            if is_new and self._awaited is not None:
+                self._recall(mate)
         mate.look(state)
 
     def _unfit(self, mate: Mate) -> tuple[str, str] | None:
@@ -113,8 +151,10 @@ class Crew:
         return None
 
     def step(self, event: CommandEvent) -> None:
-        """Take in a step of a command to a member."""
-        told = self.waiting[event.command.id]
+        """Take in a step of a command, where it is one to a member."""
+        told = self.waiting.get(event.command.id)
+        if told is None:
+            return
         mate, ends = told.mate, told.ends
         if event.state is CommandState.SENT and not told.sent:
             told.sent = True
@@ -150,8 +190,7 @@ class Crew:
             except JournalError:
                 return
             for event in steps:
-                if id_ in self.waiting:
-                    self.step(event)
+                self.step(event)
             if (told := self.waiting.get(id_)) is not None:
                 told.asked = now
 
@@ -177,10 +216,10 @@ class Crew:
         if day_of(now) == self._day:
             return
         self._day = day_of(now)
-        for mate in self.mates.values():
-            mate.writes = mate.contradictions = 0
-            mate.most = None
-            mate.trouble = "" if mate.trouble == "contradicted" else mate.trouble
+        self._today.clear()
         for written in self._context.writes():
-            if written.day == self._day and written.serial in self.mates:
-                self.mates[written.serial].writes += written.today
+            if written.day == self._day:
+                self._today[written.serial] += written.today
+        for mate in self.mates.values():
+            mate.writes, mate.contradictions, mate.most = self._today[mate.device.serial], 0, None
+            mate.trouble = "" if mate.trouble == "contradicted" else mate.trouble

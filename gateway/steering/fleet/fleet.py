@@ -100,7 +100,7 @@ class Fleet:
                     self._heard, self._has_fallen = event.time, False
                 if event.state is CommandState.ACCEPTED:
                     self.goals.newer(command)
-            elif command.id in self.crew.waiting:
+            else:
                 self.crew.step(event)
         self._wake.set()
 
@@ -183,8 +183,10 @@ class Fleet:
     async def _look(self) -> None:
         """Look once: who can be counted on, what is missing, who is to be told what; and show what came of it."""
         now = self._clock.now()
-        self.crew.count_days(now)
         self._announce()
+        if not self.crew.begin(now):
+            return  # what was promised is not known yet
+        self.crew.count_days(now)
         self.goals.recall(self._context.state(self.serial))
         sights = await self._survey(now)
         await self.crew.ask_after(now)
@@ -245,16 +247,17 @@ class Fleet:
             await self._spread(each, sights)
         goals = self.goals.shared()
         fresh = [each for each in goals if each.fresh]
+        is_new = not all(each.resumed for each in fresh)
         goal: Goal | None = next(iter(goals), None)
         if fresh:
             goal = fresh[-1]
-            if self.crew.waiting:  # what has not left yet is said anew
+            if is_new and self.crew.waiting:  # what has not left yet is said anew
                 await self._context.cancel(*self.crew.waiting, by=self._origin)
             if ask is None or ask.of_batteries:
                 held = [each for each in sights if self._holds(each.mate) and (ask is None or not each.mate.stores)]
                 await self._tell([Part(each.mate, each.measured, free=True) for each in held], goal, release=True)
         if ask is not None:
-            found = await self._decided(ask, sights, anew=bool(fresh) or self.goals.ramps)
+            found = await self._decided(ask, sights, anew=is_new and not self.goals.ramps)
             if fresh or found.parts or not found.unplaced or not self.crew.waiting:
                 self.goals.unplaced = found.unplaced
             await self._tell(found.parts, goal)

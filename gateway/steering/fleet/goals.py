@@ -39,7 +39,7 @@ class Goal(msgspec.Struct):
     fresh: bool = True
     """It has not been shared out yet."""
     resumed: bool = False
-    """It had left before a restart: it is shared out anew once all that were told something are heard of."""
+    """It had left before a restart: what is wrong is corrected once all that were told something are heard of."""
 
     def supersede(self) -> None:
         """End it, for a newer one has come."""
@@ -137,7 +137,7 @@ class Goals:
 
     @property
     def ramps(self) -> bool:
-        """Whether what is asked moves by itself."""
+        """Whether what is asked moves by itself: then members are told one after the other, each once."""
         return self._settings.ramp is not None and self.target is not None
 
     def ask(self, sights: Sequence[Sight], now: datetime) -> Ask | None:

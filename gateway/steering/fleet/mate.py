@@ -147,7 +147,8 @@ class Mate(msgspec.Struct):
         self.power, self.good = power, state.quality is Quality.GOOD and power is not None
         limit = self.value(LIMIT)
         at_limit = limit is not None and power is not None and power >= (limit / 100 - OFF / 2) * self.rated
-        if not self.stores and power is not None and state.time is not None and (limit is None or not at_limit):
+        is_free = limit is None or (self.shows_it and not at_limit)
+        if not self.stores and power is not None and state.time is not None and is_free:
             self.free = state.time, power
 
     def bounds(
@@ -170,7 +171,7 @@ class Mate(msgspec.Struct):
         """Return what its PV could give, W: what it gives while it is free, else by its neighbours and by memory."""
         power = max(0.0, self.power or 0.0)
         limit = self.value(LIMIT)
-        if limit is None or power < (limit / 100 - OFF / 2) * self.rated:
+        if limit is None or (self.shows_it and power < (limit / 100 - OFF / 2) * self.rated):
             return power  # less than it may: the sun gives no more
         guess = self.rated if sky is None else sky * self.rated
         if self.free is not None:
@@ -203,6 +204,18 @@ class Mate(msgspec.Struct):
             return 0.0
         capacity = (self.value("battery_capacity") or 0.0) * 1000 or self.rated
         return capacity * max(0.0, max_soc - soc if draws else soc - reserve_soc)
+
+    def recall(self, since: datetime, orders: Mapping[str, Value]) -> None:
+        """Take up what it was told before a restart: what holds of its setpoints, and since when."""
+        self.ended, self.free = since, None
+        limit, mode = orders.get(LIMIT), orders.get(MODE)
+        if self.stores and mode in ("idle", "charge", "discharge"):
+            power = orders.get(POWER)
+            self.ordered = float(power) if isinstance(power, (int, float)) and mode != "idle" else 0.0
+            battery = -self.ordered if mode == "charge" else self.ordered
+            self.told, self.is_free = max(0.0, self.value("pv_power") or 0.0) + battery, False
+        elif isinstance(limit, (int, float)) and limit < FULL:
+            self.told, self.is_free, self.capped = limit / 100 * self.rated, False, self.stores
 
     def orders(self, power: float, *, free: bool, capped: bool = False) -> dict[str, Value]:
         """Return the setpoints by which it comes to a power, W; `free`: it gives what it can."""

@@ -1,11 +1,12 @@
 """A fleet over members that obey, refuse, lie, fall silent: what comes of a target."""
 
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 
 from gateway.core.mailbox import Mailbox
-from gateway.core.model import CommandState
+from gateway.core.model import CommandState, Snapshot
 from tests.kit.clock import NOON, FakeClock, virtual
 from tests.steering.fleet.world import Machine, World
 
@@ -278,7 +279,7 @@ async def test_what_has_no_writes_left_is_stopped_and_limited_all_the_same(tmp_p
         assert "2 without writes left today" in end.detail
         assert (await world.end(await world.ask(10.0, "active_power_limit"))).verified
         assert world.power <= 2_000
-        assert (await world.end(await world.ask(False, "running"))).state is CommandState.SUCCEEDED  # noqa: FBT003 - a value
+        assert (await world.end(await world.ask(False, "running"))).state is CommandState.SUCCEEDED
 
 
 @virtual
@@ -518,6 +519,71 @@ async def test_a_target_that_a_restart_interrupts_sets_no_battery_against_anothe
         await world.wait(60)
         assert world.power == pytest.approx(-6_000, rel=0.02)
         assert all(machine.power < 0 for machine in machines), [machine.power for machine in machines]
+
+
+@virtual
+async def test_a_restart_tells_no_member_anew_what_it_does_already(tmp_path):
+    clock, machines = FakeClock(), inverters(6) + batteries(2)
+    async with World(tmp_path, clock, machines, ALL) as world:
+        id_ = await world.ask(24_000)
+        await world.wait(1)
+    before = [machine.writes for machine in machines]
+    async with World(tmp_path, clock, machines, ALL) as world:
+        assert (await world.end(id_)).verified
+        await world.wait(120)
+    assert [machine.writes for machine in machines] == before
+    assert world.power == pytest.approx(24_000, rel=0.01)
+
+
+@virtual
+async def test_what_was_told_right_before_a_restart_is_not_told_again_by_old_data(tmp_path):
+    clock, machines = FakeClock(), inverters(6, sun=9_000.0)
+    async with World(tmp_path, clock, machines, ALL, interval=120.0) as world:
+        assert (await world.end(await world.ask(20_000))).verified
+        await world.wait(240 - world.bench.clock.monotonic() % 120)
+        old = {serial: machine.values() for serial, machine in world.machines.items()}
+        await world.ask(40_000)
+        await world.wait(5)
+        time = clock.now()
+    before = [machine.writes for machine in machines]
+    for machine in machines:
+        machine.silent = True
+    async with World(tmp_path, clock, machines, ALL, interval=120.0) as world:
+        for serial, values in old.items():  # as the cloud has them: from before the last order
+            world.bench.router.publish(
+                Snapshot(serial=serial, time=time - timedelta(seconds=20), source="world", interval=120, values=values)
+            )
+        await world.wait(30)
+        assert [machine.writes for machine in machines] == before
+        assert world.power == pytest.approx(40_000, rel=0.01)
+
+
+@virtual
+async def test_two_targets_within_the_time_of_one_reading_are_both_met(tmp_path):
+    machines = inverters(6, sun=9_000.0)
+    async with World(tmp_path, FakeClock(), machines, ALL, interval=60.0) as world:
+        assert (await world.end(await world.ask(12_000))).verified
+        await world.ask(20_000)
+        await world.wait(3)
+        await world.ask(45_000)
+        await world.wait(5)
+        assert world.power == pytest.approx(45_000, rel=0.01)
+
+
+@virtual
+async def test_what_is_under_way_at_a_restart_is_waited_for(tmp_path):
+    clock, machines = FakeClock(), inverters(6, sun=9_000.0)
+    async with World(tmp_path, clock, machines, ALL) as world:
+        assert (await world.end(await world.ask(12_000))).verified
+        for machine in machines:
+            machine.delay = 40.0
+        id_ = await world.ask(45_000)
+        await world.wait(2)
+    before = [machine.writes for machine in machines]
+    async with World(tmp_path, clock, machines, ALL) as world:
+        assert (await world.end(id_)).verified
+        await world.wait(60)
+    assert max(after.writes - writes for after, writes in zip(machines, before, strict=True)) == 1
 
 
 @virtual
