@@ -245,18 +245,6 @@ async def test_a_ramp_is_kept(tmp_path):
 
 
 @virtual
-async def test_no_member_is_written_more_often_than_it_may(tmp_path):
-    machines = inverters(4)
-    async with World(tmp_path, FakeClock(), machines, ALL | {"writes_per_day": 5}) as world:
-        assert (await world.end(await world.ask(16_000))).verified
-        for n in range(30):
-            for machine in machines[:2]:
-                machine.sun = 1_000.0 if n % 2 else 8_000.0
-            await world.wait(30)
-        assert max(machine.writes for machine in machines) <= 5
-
-
-@virtual
 async def test_a_day_of_targets_costs_no_member_more_writes_than_it_has(tmp_path):
     machines = inverters(8) + batteries(2)
     start = NOON.replace(hour=0)
