@@ -65,6 +65,7 @@ COLUMNS: Final = (
 STEPS: Final = (0.55, 0.30, 0.62, 0.45, 0.20, 0.58)
 """Parts of what the fleet could give."""
 SETTLED: Final = 300
+TOLD_WITHIN: Final = 600
 LOOKED: Final = 30
 """Seconds before the next target at which the open loops are reckoned: a look costs the cloud seconds of CPU."""
 FINAL: Final = ("succeeded", "failed", "rejected", "expired", "unknown")
@@ -197,6 +198,7 @@ class Checker:
         while (waited := time.monotonic() - began) < 600:
             values = await self.fleet()
             if values and values["members"] >= count * (0.999 if waited < 300 else 0.85):
+                print(f"    {values['members']} members after {waited:.0f} s")
                 await asyncio.sleep(self.options.upload)
                 return await self.fleet() or values
             await asyncio.sleep(2)
@@ -265,14 +267,13 @@ class Checker:
             errors.append(abs(given - target) / target * 100)
 
     async def ended(self, id_: str) -> int:
-        """Return how many ends a command has had."""
-        while True:
-            try:
+        """Return how many ends a command has had, once it has one: it is said within ten minutes."""
+        until, ends = time.monotonic() + TOLD_WITHIN, []
+        while not ends and time.monotonic() < until:
+            with suppress(httpx.TransportError):
                 steps = (await self.web.get(f"/api/v1/commands/{id_}")).json()["steps"]
-                break
-            except httpx.TransportError:
-                await asyncio.sleep(1)
-        ends = [step for step in steps if step["state"] in FINAL and not step.get("correction")]
+                ends = [step for step in steps if step["state"] in FINAL and not step.get("correction")]
+            await asyncio.sleep(1)
         for end in ends:
             print(f"    {end['state']}: {end.get('detail', '')[:150]}")
         return len(ends)

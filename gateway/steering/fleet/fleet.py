@@ -126,7 +126,7 @@ class Fleet:
         goal = self.goals.of(command)
         if goal is None:
             goal = self._begin(command, {})
-            goal.resumed = True
+            goal.resumed, goal.since = True, command.created
         try:
             return await asyncio.shield(goal.done)
         except asyncio.CancelledError:
