@@ -119,8 +119,12 @@ class Planner:
         wanted = ask.power - sum(sight.believed for sight in asked if not sight.counts)
         if ask.is_cap:
             wanted = min(wanted, sum(sight.member.high for sight in counted))
-        draws = wanted < sum(min(max(0.0, sight.member.low), sight.member.high) for sight in counted)
-        weighed = [msgspec.structs.replace(sight.member, weight=self._weight(sight, draws=draws)) for sight in counted]
+        wishes = [self._wish(sight) for sight in counted]
+        draws = wanted < sum(min(max(w, s.member.low), s.member.high) for s, w in zip(counted, wishes, strict=True))
+        weighed = [
+            msgspec.structs.replace(sight.member, weight=self._weight(sight, draws=draws), wish=wish)
+            for sight, wish in zip(counted, wishes, strict=True)
+        ]
         share = allocate(wanted, weighed)
         powers = _below(wanted, weighed, share.powers) if ask.is_cap else share.powers
         parts = [_part(sight, power) for sight, power in zip(counted, powers, strict=True)]
@@ -164,6 +168,17 @@ class Planner:
         # First who goes the other way: no battery is charged while another is discharged for it.
         rooms.sort(key=lambda each: (each[1].believed < 0 if up else each[1].believed > 0, each[0]), reverse=True)
         return rooms
+
+    def _wish(self, sight: Sight) -> float:
+        """Return the power, W, from which its share counts.
+
+        By state of charge is shared what goes into batteries or comes out of them; the sun gives what it gives.
+        """
+        if self._settings.share != "soc":
+            return 0.0
+        mate = sight.mate
+        by_battery = mate.stores and not sight.capped
+        return max(0.0, mate.value("pv_power") or 0.0) if by_battery else sight.member.high
 
     def _weight(self, sight: Sight, *, draws: bool) -> float:
         mate, member = sight.mate, sight.member
