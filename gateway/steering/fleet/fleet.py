@@ -102,7 +102,8 @@ class Fleet:
                     self.goals.newer(command)
             elif command.id in self.crew.waiting:
                 self.crew.step(event)
-        self._wake.set()
+        if updates.events or updates.removed or any(serial != self.serial for serial in updates.states):
+            self._wake.set()  # what it shows itself is no news
 
     # what is asked of the fleet
 

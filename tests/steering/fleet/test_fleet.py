@@ -6,6 +6,7 @@ import pytest
 
 from gateway.core.mailbox import Mailbox
 from gateway.core.model import CommandState
+from gateway.steering.fleet.fleet import LOOK
 from tests.kit.clock import FakeClock, virtual
 from tests.steering.fleet.world import Machine, World
 
@@ -500,3 +501,13 @@ async def test_a_limit_is_not_exceeded_by_a_step(tmp_path):
     async with World(tmp_path, FakeClock(), machines, ALL) as world:
         await world.end(await world.ask(0.9, "active_power_limit"))  # 540 W, and a step is 200
         assert world.power == 400
+
+
+@virtual
+async def test_what_a_fleet_shows_itself_is_no_reason_to_look_again(tmp_path):
+    looks = []
+    async with World(tmp_path, FakeClock(), inverters(4), ALL, interval=30.0) as world:
+        survey = world.fleet._survey
+        world.fleet._survey = lambda now: looks.append(now) or survey(now)
+        await world.wait(60)
+        assert 60 / LOOK <= len(looks) + 1 <= 60 / LOOK + 5
