@@ -178,7 +178,7 @@ class Planner:
             return 0.0
         mate = sight.mate
         by_battery = mate.stores and not sight.capped
-        return max(0.0, mate.value("pv_power") or 0.0) if by_battery else sight.member.high
+        return mate.sun if by_battery else sight.member.high
 
     def _weight(self, sight: Sight, *, draws: bool) -> float:
         mate, member = sight.mate, sight.member
@@ -217,7 +217,7 @@ def _certain(error: float, sights: Sequence[Sight]) -> float:
     doubted = [sight for sight in sights if sight.mate.trouble == "doubtful" and sight.mate.told is not None]
     if rated(doubted) <= MANY * rated(sights):
         return error
-    otherwise = error - sum((sight.mate.told or 0.0) - sight.believed for sight in doubted)
+    otherwise = error - sum((sight.mate.stands or 0.0) - sight.believed for sight in doubted)
     return 0.0 if error * otherwise <= 0 else min(error, otherwise, key=abs)
 
 
