@@ -59,7 +59,7 @@ SLOTS: Final = 96
 SETTLED: Final = 300
 """Seconds after a target from which its slot is judged."""
 SMALL: Final = 0.05
-"""Of the rated power. Errors are parts of the target, or of this where the target is less: at night it is near nothing."""
+"""Of the rated power. Errors are parts of the target, or of this where the target is less, as at night."""
 TICK: Final = 10.0
 """Seconds in which what plants upload is gathered."""
 FAULTS: Final[Mapping[int, Mapping[str, Any]]] = {
