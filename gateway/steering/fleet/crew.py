@@ -205,7 +205,7 @@ class Crew:
                 mate.trouble = "offline" if is_offline else "stale"
             if mate.trouble == "doubtful" and mate.shows_it:
                 mate.trouble = ""
-            if not mate.trouble and mate.contradicts():
+            if not mate.trouble and mate.contradicts(self._settings.reserve_soc, self._settings.max_soc):
                 mate.contradictions += 1
                 mate.told = None
                 mate.refused(now)

@@ -102,7 +102,8 @@ class Fleet:
                     self.goals.newer(command)
             else:
                 self.crew.step(event)
-        self._wake.set()
+        if updates.events or updates.halt or updates.states.keys() != {self.serial}:
+            self._wake.set()  # what it shows itself is no news
 
     # what is asked of the fleet
 
@@ -294,7 +295,8 @@ class Fleet:
             orders = mate.release() if release else mate.orders(part.power, free=part.free, capped=part.capped)
             mine = [self._command_of(mate, setpoint, value, now, goal) for setpoint, value in orders.items()]
             if self._expect(mate, mine, goal, now):
-                mate.told, mate.is_free, mate.capped = part.power, part.free or release, part.capped
+                mate.told, mate.told_sun = part.power, mate.sun
+                mate.is_free, mate.capped = part.free or release, part.capped
                 battery = orders.get(POWER)
                 mate.ordered = float(battery) if isinstance(battery, (int, float)) else 0.0
                 commands += mine
@@ -336,9 +338,9 @@ class Fleet:
     async def _keep_timers(self, now: datetime) -> None:
         """Renew members' own timers before they run out, a few at a time. The value is the same: nothing is written."""
         due = [
-            Part(mate, mate.told, free=False, capped=mate.capped)
+            Part(mate, stands, free=False, capped=mate.capped)
             for mate in self.crew.mates.values()
-            if mate.told is not None and mate.renew is not None and mate.renew <= now
+            if (stands := mate.stands) is not None and mate.renew is not None and mate.renew <= now
             if not mate.is_free and not mate.pending and not mate.trouble
         ]
         if due:
@@ -382,6 +384,7 @@ def _is_news(part: Part) -> bool:
     mate = part.mate
     if part.free and mate.is_free and not mate.limited:
         return False
-    if mate.told is None and mate.has(mate.orders(part.power, free=part.free, capped=part.capped)):
-        return False  # as it was told before a restart
-    return mate.told is None or part.free != mate.is_free or abs(part.power - mate.told) >= mate.rated / 200
+    stands = mate.stands
+    if stands is None:
+        return not mate.has(mate.orders(part.power, free=part.free, capped=part.capped))  # told before a restart
+    return part.free != mate.is_free or abs(part.power - stands) >= mate.rated / 200

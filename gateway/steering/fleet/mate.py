@@ -33,6 +33,10 @@ BATTERY_STEP: Final = 10.0
 LIMIT_STEP: Final = 1.0
 """% of rated power, where a device says nothing finer: SEMS reads whole ones back."""
 FULL: Final = 100.0
+LASTS: Final = 300.0
+"""Seconds for which a battery has to be able to go on with what it is ordered."""
+NEARLY: Final = 1.0
+"""%. As near to where it may go a battery gives, or takes, less than it was ordered, for it is nearly empty or full."""
 
 A_DAY: Final = 86_400.0
 AHEAD: Final = 0.1
@@ -54,6 +58,8 @@ class Mate(msgspec.Struct):
     """Whether that is of now."""
     told: float | None = None
     """W that it was told last; of one that was let go, what it is thought to give. None where it was told nothing."""
+    told_sun: float = 0.0
+    """W that its PV gave when it was told that."""
     is_free: bool = True
     """Nothing of what it could give is held back."""
     capped: bool = False
@@ -102,6 +108,18 @@ class Mate(msgspec.Struct):
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
     @property
+    def sun(self) -> float:
+        """W that its PV gives."""
+        return max(0.0, self.value("pv_power") or 0.0)
+
+    @property
+    def stands(self) -> float | None:
+        """W that it was told, as that comes to with the sun of now: an order for a battery leaves PV as it is."""
+        if self.told is None or self.is_free or self.capped or not self.stores:
+            return self.told
+        return self.told + self.sun - self.told_sun
+
+    @property
     def shows_it(self) -> bool:
         """Whether what it measures is newer than the end of what it was told last."""
         if self.pending:
@@ -119,7 +137,7 @@ class Mate(msgspec.Struct):
     @property
     def unseen(self) -> float | None:
         """W that it was told and has not shown yet; None where nothing is awaited of it."""
-        return None if self.trouble or self.told is None or self.shows_it else self.told
+        return None if self.trouble or self.told is None or self.shows_it else self.stands
 
     def believed(self) -> float:
         """Return its power, W: as measured since it was told, or as told while that is not to be seen yet."""
@@ -183,9 +201,11 @@ class Mate(msgspec.Struct):
     def _battery(self, reserve_soc: float, max_soc: float) -> Member:
         _, most, step = self._range(POWER, 0.0, self.rated)
         most = most if self.most is None else min(most, self.most)
-        pv, soc = max(0.0, self.value("pv_power") or 0.0), self.value("battery_soc")
-        gives = 0.0 if soc is not None and soc <= reserve_soc else most
-        draws = 0.0 if soc is not None and soc >= max_soc else most
+        pv, gives, draws, soc = self.sun, most, most, self.value("battery_soc")
+        if soc is not None:
+            a_percent = self._capacity / 100 * 3600 / LASTS
+            gives = min(most, (soc - reserve_soc) * a_percent) if soc > reserve_soc else 0.0
+            draws = min(most, (max_soc - soc) * a_percent) if soc < max_soc else 0.0
         high = max(min(pv + gives, self.rated), min(pv, self.rated))
         return Member(max(pv - draws, -self.rated), high, step=step or BATTERY_STEP)
 
@@ -197,13 +217,17 @@ class Mate(msgspec.Struct):
             taken.step,
         )
 
+    @property
+    def _capacity(self) -> float:
+        """Wh; where that is not known, an hour of its rated power."""
+        return (self.value("battery_capacity") or 0.0) * 1000 or self.rated
+
     def energy(self, *, draws: bool, reserve_soc: float, max_soc: float) -> float:
         """Return what it can give, or take, until its battery is where it may go: rated power times %."""
         soc = self.value("battery_soc")
         if soc is None:
             return 0.0
-        capacity = (self.value("battery_capacity") or 0.0) * 1000 or self.rated
-        return capacity * max(0.0, max_soc - soc if draws else soc - reserve_soc)
+        return self._capacity * max(0.0, max_soc - soc if draws else soc - reserve_soc)
 
     def recall(self, since: datetime, orders: Mapping[str, Value]) -> None:
         """Take up what it was told before a restart: what holds of its setpoints, and since when."""
@@ -213,7 +237,7 @@ class Mate(msgspec.Struct):
             power = orders.get(POWER)
             self.ordered = float(power) if isinstance(power, (int, float)) and mode != "idle" else 0.0
             battery = -self.ordered if mode == "charge" else self.ordered
-            self.told, self.is_free = max(0.0, self.value("pv_power") or 0.0) + battery, False
+            self.told, self.told_sun, self.is_free = self.sun + battery, self.sun, False
         elif isinstance(limit, (int, float)) and limit < FULL:
             self.told, self.is_free, self.capped = limit / 100 * self.rated, False, self.stores
 
@@ -224,7 +248,7 @@ class Mate(msgspec.Struct):
             low, high, step = self._range(LIMIT, 0.0, FULL)
             grid = step or LIMIT_STEP
             return {LIMIT: high if free else min(max(round(round(percent / grid) * grid, 6), low), high)}
-        battery = power - max(0.0, self.value("pv_power") or 0.0)
+        battery = power - self.sun
         mode = "idle" if abs(battery) < BATTERY_STEP else "discharge" if battery > 0 else "charge"
         return {MODE: mode, POWER: round(abs(battery), 3), **self._lifted()}
 
@@ -268,10 +292,15 @@ class Mate(msgspec.Struct):
         """Take in that it did what it was told."""
         self.trouble, self.again, self.refusals, self.lessened = "", None, 0, 0
 
-    def contradicts(self) -> bool:
+    def contradicts(self, reserve_soc: float, max_soc: float) -> bool:
         """Return whether what it measures is not what it says it has done."""
-        if self.is_free or self.told is None or not self.shows_it or self.power is None:
+        stands = self.stands
+        if self.is_free or stands is None or not self.shows_it or self.power is None:
             return False
-        apart = self.power - self.told
+        apart = self.power - stands
         within = max(OFF * self.rated, 100.0)
-        return abs(apart) > within if self.stores and not self.capped else apart > within
+        if not self.stores or self.capped:
+            return apart > within
+        soc = self.value("battery_soc")
+        is_at_its_end = soc is not None and (soc < reserve_soc + NEARLY if apart < 0 else soc > max_soc - NEARLY)
+        return abs(apart) > within and not is_at_its_end

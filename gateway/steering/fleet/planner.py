@@ -129,8 +129,12 @@ class Planner:
         wanted = ask.power - sum(sight.believed for sight in asked) + sum(sight.believed for sight in counted)
         if ask.is_cap:
             wanted = min(wanted, sum(sight.member.high for sight in counted))
-        draws = wanted < sum(min(max(0.0, sight.member.low), sight.member.high) for sight in counted)
-        weighed = [replace(sight.member, weight=self._weight(sight, draws=draws)) for sight in counted]
+        wishes = [self._wish(sight) for sight in counted]
+        draws = wanted < sum(min(max(w, s.member.low), s.member.high) for s, w in zip(counted, wishes, strict=True))
+        weighed = [
+            replace(sight.member, weight=self._weight(sight, draws=draws), wish=wish)
+            for sight, wish in zip(counted, wishes, strict=True)
+        ]
         share = allocate(wanted, weighed)
         powers = _below(wanted, weighed, share.powers) if ask.is_cap else share.powers
         parts = [_part(sight, power) for sight, power in zip(counted, powers, strict=True)]
@@ -176,6 +180,17 @@ class Planner:
         )
         return rooms
 
+    def _wish(self, sight: Sight) -> float:
+        """Return the power, W, from which its share counts.
+
+        By state of charge is shared what goes into batteries or comes out of them; the sun gives what it gives.
+        """
+        if self._settings.share != "soc":
+            return 0.0
+        mate = sight.mate
+        by_battery = mate.stores and not sight.capped
+        return mate.sun if by_battery else sight.member.high
+
     def _weight(self, sight: Sight, *, draws: bool) -> float:
         mate, member = sight.mate, sight.member
         match self._settings.share:
@@ -213,7 +228,7 @@ def _certain(error: float, sights: Sequence[Sight]) -> float:
     doubted = [sight for sight in sights if sight.mate.trouble == "doubtful" and sight.mate.told is not None]
     if rated(doubted) <= MANY * rated(sights):
         return error
-    otherwise = error - sum((sight.mate.told or 0.0) - sight.believed for sight in doubted)
+    otherwise = error - sum((sight.mate.stands or 0.0) - sight.believed for sight in doubted)
     return 0.0 if error * otherwise <= 0 else min(error, otherwise, key=abs)
 
 

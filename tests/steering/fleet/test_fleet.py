@@ -7,6 +7,7 @@ import pytest
 
 from gateway.core.mailbox import Mailbox
 from gateway.core.model import CommandState, Snapshot
+from gateway.steering.fleet.fleet import LOOK
 from tests.kit.clock import NOON, FakeClock, virtual
 from tests.steering.fleet.world import Machine, World
 
@@ -580,3 +581,64 @@ async def test_a_limit_is_not_exceeded_by_a_step(tmp_path):
     async with World(tmp_path, FakeClock(), machines, ALL) as world:
         await world.end(await world.ask(0.9, "active_power_limit"))  # 540 W, and a step is 200
         assert world.power == 400
+
+
+@virtual
+async def test_what_a_fleet_shows_itself_is_no_reason_to_look_again(tmp_path):
+    looks = []
+    async with World(tmp_path, FakeClock(), inverters(4), ALL, interval=30.0) as world:
+        survey = world.fleet._survey
+        world.fleet._survey = lambda now: looks.append(now) or survey(now)
+        await world.wait(60)
+        assert 60 / LOOK <= len(looks) + 1 <= 60 / LOOK + 5
+
+
+@virtual
+async def test_sun_that_moves_behind_a_battery_is_no_contradiction_and_made_up_for(tmp_path):
+    machines = batteries(4)
+    for machine in machines:
+        machine.sun = 1_000.0
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(12_000))).verified
+        for sun in (2_000.0, 3_500.0, 500.0):
+            for machine in machines:
+                machine.sun = sun
+            await world.wait(60)
+            assert world.state().values["members_out"] == 0
+            assert world.power == pytest.approx(12_000, rel=0.02)
+
+
+@virtual
+async def test_a_battery_that_does_not_discharge_as_told_is_a_contradiction_under_any_sun(tmp_path):
+    machines = batteries(4)
+    machines[2].contradicts = True
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        await world.end(await world.ask(12_000))
+        assert world.power == pytest.approx(12_000, rel=0.02)
+        assert world.state().values["members_out"] == 1
+
+
+@virtual
+@pytest.mark.parametrize(("target", "soc"), [(12_000, 10.4), (-12_000, 99.6)])
+async def test_a_battery_that_comes_to_its_end_is_no_contradiction_and_made_up_for(tmp_path, target, soc):
+    machines = batteries(4)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(target))).verified
+        machines[0].soc, machines[0].spent = soc, True
+        await world.wait(60)
+        assert world.state().values["members_out"] == 0
+        assert world.power == pytest.approx(target, rel=0.02)
+
+
+@virtual
+async def test_a_timer_is_renewed_with_what_the_battery_was_told_whatever_the_sun_does(tmp_path):
+    machines = batteries(2)
+    for machine in machines:
+        machine.sun = 2_000.0
+    fallback = {"fallback": {"after": 1_800, "value": 8_000}}
+    async with World(tmp_path, FakeClock(), machines, ALL | fallback) as world:
+        assert (await world.end(await world.ask(8_000))).verified
+        await world.wait(2_000)
+        machines[0].sun, machines[1].sun = 1_000.0, 3_000.0  # together as before
+        await world.wait(4_000)
+        assert [machine.set["battery_power_target"] for machine in machines] == [2_000, 2_000]

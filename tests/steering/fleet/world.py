@@ -36,12 +36,14 @@ class Machine:
         self.heard = set()
         self.most = rated
         """W that its battery takes."""
+        self.spent = False
+        """Its battery is as good as empty, or full: it does as it is told, and nothing comes of it."""
         self.writes = 0
 
     @property
     def battery(self):
         sign = {"charge": -1, "discharge": 1}.get(self.set["battery_mode"], 0)
-        return sign * float(self.set["battery_power_target"] or 0) if self.stores else 0.0
+        return sign * float(self.set["battery_power_target"] or 0) if self.stores and not self.spent else 0.0
 
     @property
     def power(self):

@@ -1,0 +1,121 @@
+"""Batteries of unlike states of charge come nearer to each other, whichever way they are driven: `share: soc`."""
+
+from datetime import UTC, datetime
+from statistics import pstdev
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from gateway.core.model import Device, DeviceKind, DeviceState, Quality, Range
+from gateway.steering.fleet.mate import Mate
+from gateway.steering.fleet.planner import Ask, Planner
+from gateway.steering.fleet.settings import FleetSettings
+
+NOW = datetime(2026, 6, 21, 12, tzinfo=UTC)
+HOURS = 0.1
+RESERVE = 10.0
+
+
+class Battery:
+    """An inverter with a battery, and the sun that shines on it."""
+
+    def __init__(self, number, soc, rated, capacity, sun):
+        takes = {"battery_mode": Range(), "battery_power_target": Range(0, rated)}
+        self.mate = Mate(_device(number, DeviceKind.STORAGE, rated, takes), takes)
+        self.soc, self.capacity, self.sun = soc, capacity, sun
+        self.show()
+
+    def show(self):
+        values = {
+            "ac_power": self.sun,
+            "pv_power": self.sun,
+            "battery_soc": self.soc,
+            "battery_capacity": self.capacity,
+        }
+        self.mate.look(_state(self.mate, values))
+
+    def give(self, power, hours):
+        """Have it give W at its terminals."""
+        self.soc -= (power - self.sun) / 1000 * hours / self.capacity * 100
+        self.show()
+
+
+def _device(number, kind, rated, takes):
+    return Device(serial=f"{kind}{number}", kind=kind, plant="P1", rated_power=rated, setpoints=takes)
+
+
+def _state(mate, values):
+    return DeviceState(device=mate.device, quality=Quality.GOOD, time=NOW, source="test", values=values)
+
+
+def a_planner(share):
+    return Planner(
+        FleetSettings.model_validate({"members": {"devices": ["*"]}, "share": share, "reserve_soc": RESERVE})
+    )
+
+
+def follow(planner, batteries, power, others=()):
+    """Share a power of all batteries out, a tenth of an hour at a time, until some are full, empty or at a bound.
+
+    Return how many times that was done, and what the others gave last.
+    """
+    mates = [*(each.mate for each in batteries), *others]
+    times = 0
+    while times < 20:
+        suns = sum(each.sun for each in batteries) + sum(each.power for each in others)
+        sights = planner.see(mates, {}, NOW, capped=False)
+        found = planner.share_out(Ask(power + suns), sights)
+        powers = [part.power for part in found.parts]
+        members = [sight.member for sight in sights[: len(batteries)]]
+        at_bound = any(not m.low < its < m.high for m, its in zip(members, powers, strict=False))
+        if at_bound or any(not RESERVE + 5 < each.soc < 95 for each in batteries):
+            break
+        for each, its in zip(batteries, powers, strict=False):
+            each.give(its, HOURS)
+        times += 1
+    return times, powers[len(batteries) :]
+
+
+@st.composite
+def unlike(draw):
+    """Return batteries between 20 and 90 % that are not all alike; they last two to four hours."""
+    batteries = []
+    for number in range(draw(st.integers(2, 25))):
+        rated = draw(st.sampled_from([5_000.0, 10_000.0, 29_900.0]))
+        capacity = rated / 1000 * draw(st.floats(2, 4))
+        sun = rated * draw(st.sampled_from([0.0, 0.0, 0.1, 0.4]))
+        batteries.append(Battery(number, draw(st.floats(20, 90)), rated, capacity, sun))
+    socs = [battery.soc for battery in batteries]
+    assume(max(socs) - min(socs) > 10)
+    return batteries
+
+
+@given(unlike(), st.sampled_from([-0.2, -0.05, 0.05, 0.2]))
+def test_the_spread_of_states_of_charge_falls_while_none_is_at_its_bound(batteries, part):
+    before = pstdev(battery.soc for battery in batteries)
+    times, _ = follow(a_planner("soc"), batteries, part * sum(battery.mate.rated for battery in batteries))
+    assume(times)
+    assert pstdev(battery.soc for battery in batteries) < before
+
+
+@pytest.mark.parametrize("part", [-0.2, 0.2])
+def test_the_sun_is_not_held_back_for_it(part):
+    takes = {"active_power_limit": Range(0, 100)}
+    plain = [Mate(_device(n, DeviceKind.INVERTER, 10_000.0, takes), takes) for n in range(3)]
+    for mate in plain:
+        mate.look(_state(mate, {"ac_power": 4_000.0}))
+    batteries = [Battery(n, 30.0 + 20 * n, 10_000.0, 20.0, 2_000.0) for n in range(3)]
+    times, given_by_sun = follow(a_planner("soc"), batteries, part * 30_000, plain)
+    assert times > 3
+    assert given_by_sun == [4_000.0] * 3
+    assert batteries[2].soc - batteries[0].soc < 35
+
+
+@pytest.mark.parametrize("share", ["headroom", "rating", "equal"])
+def test_with_any_other_share_it_stays(share):
+    """All of the same kind get the same, whatever they hold."""
+    batteries = [Battery(n, 30.0 + 10 * n, 10_000.0, 20.0, 0.0) for n in range(5)]
+    times, _ = follow(a_planner(share), batteries, 10_000.0)
+    assert times > 3
+    assert batteries[4].soc - batteries[0].soc == pytest.approx(40)
