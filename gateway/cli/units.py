@@ -75,12 +75,17 @@ def free_unit(data_dir: Path, serial: str, pinned: Iterable[str] = ()) -> list[K
     return had
 
 
-def move_unit(data_dir: Path, serial: str, to: str) -> list[Kept]:
-    """Give the units of a device to another one, while no gateway runs. Returns them. Raises as `free_unit` does."""
+def move_unit(data_dir: Path, serial: str, to: str) -> tuple[list[Kept], list[Kept]]:
+    """Give the units of a device to another one, while no gateway runs. Raises as `free_unit` does.
+
+    Returns them, and those that the other one had and gives up.
+    """
     with _alone(data_dir, serial, "move") as had:
+        bridges = {one.bridge for one in had}
+        given_up = [one for one in kept_units(data_dir) if one.serial == to and one.bridge in bridges]
         for one in had:
             _loaded(data_dir, one.bridge).move(serial, to)
-    return had
+    return had, given_up
 
 
 @contextmanager
@@ -207,9 +212,10 @@ def units(
             out.print(f"{free} has no unit any more; it had unit {places}", markup=False)
             return
         if move[0]:
-            moved = move_unit(target.data_dir, *move)
-            places = ", ".join(str(one.place.unit) for one in moved)
-            out.print(f"{move[1]} has unit {places} now; {move[0]} has none", markup=False)
+            moved, given_up = move_unit(target.data_dir, *move)
+            places, free = (", ".join(str(one.place.unit) for one in some) for some in (moved, given_up))
+            text = f"{move[1]} has unit {places} now; {move[0]} has none"
+            out.print(text + (f"; unit {free}, which {move[1]} had, is free" if free else ""), markup=False)
             return
         kept = kept_units(target.data_dir)
     except (UnitRefusedError, DataDirError, OSError) as error:

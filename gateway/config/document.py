@@ -15,6 +15,8 @@ from gateway.core.text import escaped
 MAX_LISTED: Final = 20
 """Of more names than this, only the nearest are listed."""
 NEAREST: Final = 5
+MOST_VALUES: Final = 200_000
+"""Of a file, with its aliases followed."""
 
 
 class Problem(msgspec.Struct, frozen=True, order=True):
@@ -122,6 +124,11 @@ def _note_lines(
     node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], int], problems: list[Problem]
 ) -> None:
     lines.setdefault(path, node.start_mark.line + 1)
+    if len(lines) > MOST_VALUES:  # a few lines of aliases of aliases come to billions
+        raise yaml.MarkedYAMLError(
+            problem=f"with its aliases (*name) followed it has more than {MOST_VALUES:,} values",
+            problem_mark=node.start_mark,
+        )
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             below = (*path, key.value)
@@ -207,4 +214,6 @@ def _yaml_hint(said: str, *, tab: bool) -> str:
         return "indent with spaces, not tabs"
     if "mapping values are not allowed" in said:
         return "check the indentation, and put texts with a colon in quotes"
+    if "aliases" in said:
+        return "write out what you need of it"
     return "check the indentation and the quotes on this line"

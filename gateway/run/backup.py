@@ -21,7 +21,7 @@ from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 import yaml
@@ -336,7 +336,7 @@ def _unpacked(archive: Path, staging: Path) -> Manifest:
     try:
         with tarfile.open(archive, "r:gz") as tar:
             first = tar.next()
-            file = tar.extractfile(first) if first is not None and first.name == MANIFEST else None
+            file = _content(tar, first) if first is not None and first.name == MANIFEST else None
             if file is None:
                 raise BackupError(f"{damaged}: it does not begin with a manifest")
             raw = file.read(MAX_MANIFEST)
@@ -345,7 +345,7 @@ def _unpacked(archive: Path, staging: Path) -> Manifest:
             missing = dict(manifest.files)
             while (info := tar.next()) is not None:
                 member = missing.pop(info.name, None)
-                file = tar.extractfile(info)
+                file = _content(tar, info)
                 if member is None or file is None or not _is_plain(info.name) or info.size != member.size:
                     raise BackupError(f"{damaged}: {info.name!r} is not what the manifest says")
                 staged = staging / info.name
@@ -361,6 +361,11 @@ def _unpacked(archive: Path, staging: Path) -> Manifest:
     if missing:
         raise BackupError(f"{damaged}: {', '.join(sorted(missing))} missing")
     return manifest
+
+
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes] | None:
+    """Return what a file of the archive holds; None of a link, which names something else, or a folder."""
+    return tar.extractfile(info) if info.isreg() else None
 
 
 def _refuse_newer(archive: Path, raw: bytes) -> None:

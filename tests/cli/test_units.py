@@ -115,6 +115,7 @@ def test_a_unit_moves_to_the_inverter_it_was_swapped_for(directory):
     assert "new has unit 1 now; first has none" in done.output
     assert places(directory) == {"new": Place(0, 1), "ghost": Place(0, 2), "third": Place(0, 3)}
     assert "no unit is kept for nobody" in units(directory, "--move", "nobody", "new").output
+    assert "unit 2, which ghost had, is free" in units(directory, "--move", "third", "ghost").output
     lock = directories.hold(directory)
     try:
         refused = units(directory, "--move", "new", "first")

@@ -48,6 +48,10 @@ def problems(load, text):
     return [f"{p.line}: {p.where}: {p.text}" for p in caught.value.problems]
 
 
+ALIASES = "[&a0 [x]" + "".join(f", &a{n} [{', '.join(9 * [f'*a{n - 1}'])}]" for n in range(1, 9)) + "]"
+"""A line of YAML that is 9 to the power of 8 values long once its aliases are followed."""
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
@@ -61,6 +65,7 @@ def problems(load, text):
         ("id: plant-7", "id: plant 7", "2: gateway.id: string should match pattern"),
         ("id: plant-7", "idd: x", "2: gateway.idd: unknown key 'idd'; did you mean 'id'?"),
         ("id: plant-7", "id: [", "4: this is no YAML:"),
+        ("id: plant-7", f"id: {ALIASES}", "2: this is no YAML: with its aliases (*name) followed it has more than"),
         (
             "  id: plant-7",
             "\tid: x",

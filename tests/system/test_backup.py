@@ -187,7 +187,7 @@ def test_it_overwrites_nothing_unless_told_and_never_what_is_in_use(rig, archive
     assert json.loads((rig.data_dir / "halt.json").read_text())["by"] == "gateway"
 
 
-@pytest.mark.parametrize("how", ["cut", "noise", "newer", "foreign", "outside"])
+@pytest.mark.parametrize("how", ["cut", "noise", "newer", "foreign", "outside", "links"])
 def test_what_is_damaged_newer_or_no_backup_is_refused_before_anything_is_written(archive, tmp_path, how):
     bad, config = tmp_path / "bad.backup", tmp_path / "there" / "config.yaml"
     content = archive.read_bytes()
@@ -208,6 +208,8 @@ def test_what_is_damaged_newer_or_no_backup_is_refused_before_anything_is_writte
                     member.size = len(text)
                 elif member.name != "manifest.json" and how == "outside":
                     member.name = f"../{member.name}"
+                elif member.name != "manifest.json" and how == "links":
+                    member.type, member.linkname, member.size = tarfile.SYMTYPE, "/nowhere", 0
                 out.addfile(member, io.BytesIO(text))
     told = refused("restore", bad, config, "--data-dir", tmp_path / "data")
     assert ("999.0.0" if how == "newer" else "damaged") in told
