@@ -25,6 +25,8 @@ from gateway.journal.file import JournalError
 
 FILE_NAME: Final = "halt.json"
 FORMAT: Final = 1
+STORE_EVERY: Final = 10.0
+"""Seconds between attempts to store a halt that the disk did not take."""
 LOOK_EVERY: Final = 1.0
 """Seconds between looks for a halt that another process has left on the disk."""
 
@@ -60,6 +62,9 @@ class Halting:
         self._current: Halt | None = None
         self._stored: Halt | None = None
         """What the file and the audit have."""
+        self._audited: Halt | None = None
+        self._again = 0.0
+        """When it is tried again to store it, on the monotonic clock."""
         self._lock = asyncio.Lock()
         self._resuming = False
         """A resume waits for the disk. A halt that comes meanwhile is a new one, and outlives it."""
@@ -107,11 +112,25 @@ class Halting:
         """Take up what `sems-gateway halt` leaves on the disk where it could not reach the gateway, for ever."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
+            await self._store_late()
             if self._current is None and await asyncio.to_thread(self._is_there) and self._current is None:
                 self.load()
                 if (found := self.current) is not None:
                     with suppress(JournalError):  # told by the journal itself, and halted it is
                         await self._audit(_halted(found))
+
+    async def _store_late(self) -> None:
+        """Store a halt that could not be, now that the disk may have space again."""
+        halted = self._current
+        if halted is None or self._stored is halted or self._clock.monotonic() < self._again:
+            return
+        async with self._lock:
+            if self._stored is halted or self._current is not halted:
+                return
+            self._again = self._clock.monotonic() + STORE_EVERY
+            if not await self._troubles(halted):
+                self._stored = halted
+                log.info("the halt is stored now")
 
     def _is_there(self) -> bool:
         try:
@@ -170,6 +189,14 @@ class Halting:
         self._tell()
 
     async def _store(self, halted: Halt) -> None:
+        self._again = self._clock.monotonic() + STORE_EVERY
+        if troubles := await self._troubles(halted):
+            text = f"control is halted, but {'; and '.join(troubles)}; see to the disk: it is tried again"
+            log.error("a halt could not be stored", why=text)
+            raise HaltError(text, Reason.NOT_STORED)
+
+    async def _troubles(self, halted: Halt) -> list[str]:
+        """Store a halt; return what could not be, in words."""
         troubles = []
         try:
             if self._path is not None:
@@ -177,13 +204,12 @@ class Halting:
         except OSError as error:
             troubles.append(f"{self._path} can't be written ({error.strerror or error}), so a restart would resume it")
         try:
-            await self._audit(_halted(halted))
+            if self._audited is not halted:
+                await self._audit(_halted(halted))
+                self._audited = halted
         except JournalError as error:
             troubles.append(f"the audit does not have it: {error}")
-        if troubles:
-            text = f"control is halted, but {'; and '.join(troubles)}; see to the disk, and halt again"
-            log.error("a halt could not be stored", why=text)
-            raise HaltError(text, Reason.NOT_STORED)
+        return troubles
 
     async def _audit(self, note: Note) -> None:
         if self._note is not None:

@@ -214,6 +214,25 @@ async def test_a_halt_that_cannot_be_stored_holds_all_the_same(tmp_path, monkeyp
 
 
 @virtual
+async def test_a_halt_that_could_not_be_stored_is_once_there_is_space(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    async with Bench(tmp_path, clock=FakeClock()) as bench:
+        following = asyncio.create_task(bench.halting.follow())
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "replace", full)
+            with pytest.raises(HaltError, match="it is tried again"):
+                await bench.halting.halt("cli:me")
+            await asyncio.sleep(60)
+            assert not (tmp_path / "halt.json").exists()
+        await asyncio.sleep(15)
+        following.cancel()
+        assert json.loads((tmp_path / "halt.json").read_bytes())["by"] == "cli:me"
+        assert [row[0] for row in audited(tmp_path)] == ["halted"]
+
+
+@virtual
 async def test_a_halt_that_the_audit_cannot_take_holds_and_a_resume_does_not(tmp_path):
     async with Bench(tmp_path, clock=FakeClock()) as bench:
         note = bench.journal.note
