@@ -1,7 +1,7 @@
 """What a fleet was told, what came of it, and what it gave, for whoever pays for it: with the audit's rows to check it.
 
 Targets and ends follow from these rows, and are made anew when a proof is checked. Power does not stand in the audit:
-it is what the cloud keeps, and whoever may read that can read it again.
+it is what the gateway has kept, or what the cloud keeps, and whoever may read that can read it again.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from gateway.journal import audit
 from gateway.journal.audit import AuditRow
 from gateway.journal.chain import AuditReader
 
-VERSION: Final = 1
+VERSION: Final = 2
 PREFIX: Final = f"{FLEET}:"
 MINUTE: Final = timedelta(minutes=1)
 HELD: Final = timedelta(minutes=6)
@@ -57,7 +57,7 @@ class Member(msgspec.Struct, frozen=True):
     ends: Mapping[str, int]
     """`verified`, or a state of commands → how many."""
     minutes: int
-    """Of which its power is known."""
+    """Of which its power was read from the cloud."""
     missing: str
     """Why there are none, where somebody said so."""
 
@@ -74,6 +74,8 @@ class Minute(msgspec.Struct, frozen=True, array_like=True):
     """W of the members of which it is known; null where it is known of none."""
     known: int
     """Of how many members."""
+    source: str
+    """`gateway`: as it was measured then; `cloud`: as it was read later; "" where nothing is known."""
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,10 +121,16 @@ def made(
     end: datetime,
     head: str,
     rows: list[Link],
+    own: Mapping[int, tuple[float, int]],
     powers: Mapping[str, Sequence[tuple[datetime, float]]],
     missing: Mapping[str, str],
 ) -> Proof:
-    """Return the proof. `powers`: serial number of each member → its samples, W, oldest first."""
+    """Return the proof.
+
+    `own`: number of a minute after `start` → W of the fleet as the gateway measured it, and of how many members.
+    `powers`: serial number of each member → what the cloud has of it, W, oldest first. Of a minute counts what is of
+    more members.
+    """
     filled = {serial: _by_minute(samples, start, end) for serial, samples in powers.items()}
     ends = _ends(fleet, rows)
     serials = sorted({*filled, *missing, *ends})
@@ -137,8 +145,16 @@ def made(
     ]
     minutes = []
     for n, (time, target, limit) in enumerate(_asked(fleet, rows, start, end)):
-        known = [power[n] for power in filled.values() if n in power]
-        minutes.append(Minute(time, target, limit, round(sum(known), 1) if known else None, len(known)))
+        read = [power[n] for power in filled.values() if n in power]
+        power, known = own.get(n, (0.0, 0))
+        source = "gateway"
+        if len(read) > known:
+            power, known, source = sum(read), len(read), "cloud"
+        minutes.append(
+            Minute(time, target, limit, round(power, 1), known, source)
+            if known
+            else Minute(time, target, limit, None, 0, "")
+        )
     return Proof(
         fleet=fleet,
         start=start,

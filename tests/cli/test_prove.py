@@ -6,11 +6,13 @@ import sqlite3
 from datetime import timedelta
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from gateway.bridges.local import LocalBridge, LocalSettings
 from gateway.cli import app
 from gateway.core.model import CommandState, HistoryPlan, Page, Sample
+from gateway.steering.fleet.record import Given, Record
 from tests.kit.bench import INVERTER, Bench, until
 from tests.kit.clock import NOON
 from tests.kit.journal import event
@@ -164,6 +166,24 @@ async def test_a_file_that_was_changed_is_found(prove, tmp_path, change, said):
     checked = await prove("--check", str(file))
     assert checked.exit_code == 1
     assert said in checked.output
+
+
+async def test_what_the_gateway_has_measured_itself_is_asked_of_no_cloud(prove, tmp_path, monkeypatch):
+    record = Record(tmp_path, "fleet:north", structlog.get_logger())
+    for n in range(40):
+        record.take(at(n), Given(2_000.0 + n, 2 if n != 7 else 1, 2))
+    await record.write(all_=True)
+    file = tmp_path / "proof.json"
+    done = await prove("fleet:north", *PERIOD, "--out", str(file))
+    assert "98.3% of the power is known" in done.output
+    minutes = json.loads(file.read_text())["minutes"]
+    assert minutes[6][3:] == [2_006.0, 2, "gateway"]
+    assert minutes[7][3:] == [2_007.0, 1, "gateway"]  # no less than the cloud has
+    monkeypatch.setattr(Past, "history", None)
+    later = ("--from", "2026-06-21T12:08Z", "--to", "2026-06-21T12:30Z")
+    done = await prove("fleet:north", *later, "--out", str(file))
+    assert "100.0% of the power is known" in done.output
+    assert (await prove("--check", str(file))).exit_code == 0
 
 
 async def test_an_audit_that_was_changed_proves_nothing(prove, tmp_path):

@@ -26,7 +26,8 @@ from gateway.steering.fleet import shown
 from gateway.steering.fleet.crew import Crew, Told
 from gateway.steering.fleet.goals import SPREAD, TARGET, TOLD_WITHIN, Goal, Goals
 from gateway.steering.fleet.mate import LIMIT, POWER, Mate
-from gateway.steering.fleet.planner import Ask, Part, Planner, Round, Sight, rated, sky
+from gateway.steering.fleet.planner import Ask, Part, Planner, Round, Sight, measured, rated, sky
+from gateway.steering.fleet.record import Given, Record
 from gateway.steering.fleet.settings import PREFIX, FleetSettings
 
 LOOK: Final = 5.0
@@ -70,6 +71,7 @@ class Fleet:
         self._has_fallen = False
         """The fallback is in force, or was refused."""
         self._wake = asyncio.Event()
+        self._record = Record(context.data_dir, self.serial, context.log)
 
     async def start(self) -> None:
         """Begin to look. What is in force is known to the gateway; members are shared out to once they are known."""
@@ -80,6 +82,7 @@ class Fleet:
     async def stop(self) -> None:
         """End; members keep what they were told, until their own timers run out."""
         self.goals.end()
+        await self._record.write(all_=True)
 
     # what the gateway says
 
@@ -370,7 +373,11 @@ class Fleet:
         )
 
     async def _publish(self, sights: Sequence[Sight], ask: Ask | None, now: datetime) -> None:
-        """Show the fleet, as long as most of what it is made of is of now."""
+        """Show the fleet, as long as most of what it is made of is of now; and keep what it gives, once a minute."""
+        if sights and self._record.lacks(now):
+            known = [sight for sight in sights if sight.mate.good]
+            self._record.take(now, Given(measured(known), len(known), len(sights)))
+            await self._record.write()
         if not sights or rated(s for s in sights if s.mate.good) < rated(sights) / 2:
             return
         values = await shown.values(self._planner, sights, ask, self.goals.unplaced, now)
