@@ -86,11 +86,11 @@ def test_what_an_import_limit_writes_to_needs_rules_too(doubted):
     ]
     assert doubted(limits, [*ALLOW[:2], *rules]) == []
     assert [line.partition(";")[0] for line in doubted(limits, ALLOW[:2])] == [
-        "9: limits.home: no rule of control.allow lets anybody set it",
-        "9: limits.home: no rule of control.allow lets it command EV",
+        "10: limits.home: no rule of control.allow lets anybody set it",
+        "10: limits.home: no rule of control.allow lets it command EV",
     ]
     (line,) = doubted(limits.replace(", chargers: [EV]", ""), [*ALLOW[:2], *rules])
-    assert "add {devices: [SN4], setpoints: [battery_mode, battery_power_target], origins: [limit/home]}" in line
+    assert 'add {devices: ["SN4"], setpoints: [battery_mode, battery_power_target], origins: [limit/home]}' in line
 
 
 def test_a_fleet_that_only_it_itself_may_command_is_told(doubted):

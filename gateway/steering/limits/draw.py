@@ -131,6 +131,11 @@ class Draw:
         """Take up what was told before a restart. Blocks."""
         self._kept = self._file.read() or Kept()
 
+    @property
+    def holds(self) -> bool:
+        """Whether anything was told and is not let go of yet."""
+        return bool(self._kept.told)
+
     def took(self, event: CommandEvent) -> bool:
         """Take in a step of anybody's command; return whether it is the end of one of ours."""
         return any(hand.took(event) for hand in self._hands.values())

@@ -202,7 +202,8 @@ class GridLimit:
                 limit = side.machine.limit
                 if side.machine.state is not before:
                     self._context.log.info("limit", of=setpoint, state=side.machine.state, watts=limit)
-                if side.was_set or limit is not None:  # else nobody has ever said anything: what is there stays
+                # Of what nobody has ever said anything, what is there stays.
+                if side.was_set or limit is not None or (setpoint == IMPORT and self._draw.holds):
                     await (self._keep_draw(limit) if setpoint == IMPORT else self._tell(limit))
                 if (outcome := self._outcome(setpoint)) is not None:
                     side.answer(outcome)

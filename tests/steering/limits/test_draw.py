@@ -5,6 +5,7 @@ The scenarios are those of LPC's public test specification; its states are tried
 
 import asyncio
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from gateway.core.controller import Outcome
 from gateway.core.errors import RefusedError
 from gateway.core.findings import FindingCode
 from gateway.core.model import CommandState, Device, DeviceKind, Range, Snapshot
-from gateway.steering.limits.draw import TOLERANCE, Sight, decide
+from gateway.steering.limits.draw import TOLERANCE, Kept, Sight, decide
 from gateway.steering.limits.limit import GridLimit, LimitSettings
 from tests.kit.bench import Bench
 from tests.kit.clock import FakeClock, virtual
@@ -287,6 +288,18 @@ async def test_a_restart_goes_on_and_still_lets_go(tmp_path):
         await home.wait(30)
         assert home.set["battery_mode"] == "auto"
         assert home.set["charging"] is True
+
+
+@virtual
+async def test_what_was_told_is_let_go_of_where_the_limit_itself_is_not_known_any_more(tmp_path):
+    kept = Kept(told={"EV": {"charging": False}, "GONE": {"charging": False}})
+    (tmp_path / "limit-grid-told.json").write_bytes(msgspec.json.encode(kept))
+    home = Home(tmp_path)
+    home.set["charging"] = False
+    async with home:
+        await home.wait(10)
+        assert home.set["charging"] is True
+        assert not home.limit._draw.holds
 
 
 @virtual
