@@ -145,7 +145,9 @@ class CsipBridge:
                 continue
             failures = 0
             self._silent_since = None
-            self._memory.programs, self._memory.offset = found.programs, found.offset
+            now = self._context.clock.now().timestamp() + found.offset
+            programs = events.with_tails(self._memory.programs or (), found.programs, now)
+            self._memory.programs, self._memory.offset = programs, found.offset
             self._links = found.links
             self._heard.set()
             self._context.report(up=True)

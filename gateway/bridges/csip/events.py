@@ -27,6 +27,10 @@ ON_STEPS: Final = 2
 """Bit of responseRequired: say what becomes of it."""
 
 
+APART: Final = 5.0
+"""Seconds that our idea of the server's time may be off: it tells whole seconds, and an answer takes its way."""
+
+
 class Stage(StrEnum):
     """How far an event has come."""
 
@@ -161,6 +165,27 @@ class _Event(msgspec.Struct):
 
     def holds(self, now: float) -> bool:
         return self.start <= now < self.end
+
+
+def with_tails(before: Sequence[Program], found: Sequence[Program], now: float) -> tuple[Program, ...]:
+    """Return programs as the server lists them now, with the events that it lists no more and that last on.
+
+    A server should list an event as long as it may last by what can be drawn. Some take it off the list when its time
+    is over by the letter: that cancels nothing. Nor does it where the clocks are a little apart.
+    """
+    listed = {control.mrid for program in found for control in program.controls}
+    tails = {
+        program.mrid: tuple(each for each in program.controls if each.mrid not in listed and _lasts_on(each, now))
+        for program in before
+    }
+    return tuple(
+        msgspec.structs.replace(program, controls=program.controls + tails.get(program.mrid, ())) for program in found
+    )
+
+
+def _lasts_on(control: Control, now: float) -> bool:
+    longest = max(0, control.random_start) + max(0, control.random_duration)
+    return control.ends - APART <= now < control.ends + longest + APART
 
 
 def plan(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.bridges.csip.events import STEPS, Held, Record, Signal, Stage, plan
+from gateway.bridges.csip.events import STEPS, Held, Record, Signal, Stage, plan, with_tails
 from gateway.bridges.csip.identity import draws_of
 from gateway.bridges.csip.resources import MODES, Control, EventStatus, Program, ResponseStatus
 
@@ -165,6 +165,18 @@ def test_of_two_made_in_the_same_second_the_one_that_begins_last_counts(names):
     assert (names[0], "SUPERSEDED") in server.said
     assert server.at(250, program(long, short)) == {}
     assert (names[1], "COMPLETED") in server.said
+
+
+@pytest.mark.parametrize(
+    ("now", "is_kept"), [(50, False), (94, False), (96, True), (100, True), (150, True), (164, True), (166, False)]
+)
+def test_an_event_that_a_server_lists_no_more_lasts_as_long_as_it_may(now, is_kept):
+    drawn = event("A", duration=100, random_start=-30, random_duration=60)
+    before, found = program(drawn, name="P"), program(event("B"), name="P")
+    [kept] = with_tails([before], [found], T + now)
+    assert [each.mrid for each in kept.controls] == (["B", "A"] if is_kept else ["B"])
+    assert with_tails([before], [before], T + now) == (before,)
+    assert with_tails([before], [], T + now) == (), "whose program is gone is gone too"
 
 
 def test_a_lower_primacy_counts_and_the_other_does_not_come_back():
