@@ -291,7 +291,9 @@ _ROWS: Final[tuple[Point, ...]] = (
     _total("income_today", "", "Income today, in the plant's currency"),
     _total("income_total", "", "Income, in the plant's currency"),
     # limit at the grid connection
-    _state("limit_state", Type.ENUM, "Where a limit stands that is set from outside", LIMIT_STATES),
+    _state("limit_state", Type.ENUM, "Where a limit of what is fed in stands that is set from outside", LIMIT_STATES),
+    _state("import_limit_state", Type.ENUM, "The same of a limit of what is drawn", LIMIT_STATES),
+    _measured("import_excess", "W", "What is drawn beyond that limit, as measured last", 0),
     # fleet
     _state("fleet_state", Type.ENUM, "Where a fleet stands with what is asked of it", FLEET_STATES),
     _measured("available_up", "W", "What a fleet could feed in beyond what it does", 0),
@@ -333,6 +335,9 @@ _ROWS: Final[tuple[Point, ...]] = (
     Point("power_target", "W", Kind.SETPOINT, Type.FLOAT,
           "Active power that a fleet is to feed in, shared out over its members; < 0 draws; none lets all go",
           neutral=NONE, tolerance=ROUNDED, nullable=True),
+    Point("import_limit", "W", Kind.SETPOINT, Type.FLOAT,
+          "Limit of what the plant draws from the grid, at the grid meter; a limit of this gateway's takes it",
+          0, neutral=NONE, tolerance=ROUNDED, nullable=True),
 )  # fmt: skip
 
 POINTS: Final[dict[str, Point]] = {point.id: point for point in _ROWS}

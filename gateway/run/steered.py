@@ -16,6 +16,7 @@ from gateway.core import good_once
 from gateway.core.model import Device, DeviceKind, Origin
 from gateway.steering.fleet.settings import KINDS, PREFIX, FleetSettings
 from gateway.steering.limits import limit
+from gateway.steering.limits.draw import CHARGING, MODE, POWER
 
 _WILD: Final = frozenset("*?[")
 _BATTERY: Final = ("battery_mode", "battery_power_target")
@@ -80,9 +81,11 @@ class Steering(msgspec.Struct, frozen=True):
             for text in fleet.unknown(seen):
                 yield _at(document, ("fleets", name, "members"), text)
         for name, one in self.limits.items():
-            if seen and one.device not in seen and not one.device.startswith((PREFIX, limit.PREFIX)):
-                text = f"no device {one.device!r} has been seen; {nearest(one.device, sorted(seen))}"
-                yield _at(document, ("limits", name, "device"), text)
+            for key, serials in (("device", [one.device]), ("meter", [one.meter]), ("chargers", one.chargers)):
+                for serial in filter(None, serials):
+                    if seen and serial not in seen and not serial.startswith((PREFIX, limit.PREFIX)):
+                        text = f"no device {serial!r} has been seen; {nearest(serial, sorted(seen))}"
+                        yield _at(document, ("limits", name, key), text)
 
     def _fleet(self, document: Document, name: str, fleet: FleetSettings) -> Iterator[Problem]:
         path, serial = ("fleets", name), f"{PREFIX}{name}"
@@ -109,17 +112,29 @@ class Steering(msgspec.Struct, frozen=True):
         path, serial, own = ("limits", name), f"{limit.PREFIX}{name}", Origin.of("limit", name)
         itself = Device(serial=serial, kind=DeviceKind.LIMIT)
         rules = [rule for rule in self.control.allow if rule.names(itself, "")]
-        if not any(_writes(rule, (limit.LIMIT,)) and _asked_by_others(rule, "limit", "fleet") for rule in rules):
-            text = f"no rule of control.allow lets anybody set it; {_add(serial, (limit.LIMIT,))}"
-            yield _at(document, path, text)
-        of_fleet = one.device.startswith(PREFIX)
-        setpoints = (limit.PERCENT,) if of_fleet else (limit.LIMIT, limit.PERCENT)
-        if not any(
-            _writes(rule, setpoints) and rule.speaks_of(own.who) and _may_be_of(rule, one.device, fleet=of_fleet)
-            for rule in self.control.allow
-        ):
-            text = f"no rule of control.allow lets it command {one.device}; {_add(one.device, setpoints[:1], own)}"
-            yield _at(document, path, text)
+        for setpoint in one.failsafes:
+            if not any(_writes(rule, (setpoint,)) and _asked_by_others(rule, "limit", "fleet") for rule in rules):
+                text = f"no rule of control.allow lets anybody set it; {_add(serial, (setpoint,))}"
+                yield _at(document, path, text)
+        for device, setpoints, wanted in _written_by(one):
+            of_fleet = device.startswith(PREFIX)
+            if not any(
+                _writes(rule, setpoints) and rule.speaks_of(own.who) and _may_be_of(rule, device, fleet=of_fleet)
+                for rule in self.control.allow
+            ):
+                text = f"no rule of control.allow lets it command {device}; {_add(device, wanted, own)}"
+                yield _at(document, path, text)
+
+
+def _written_by(one: limit.LimitSettings) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
+    """Yield each device that a limit writes to, the setpoints of which one will do, and those of the rule to add."""
+    if limit.LIMIT in one.failsafes:
+        setpoints = (limit.PERCENT,) if one.device.startswith(PREFIX) else (limit.LIMIT, limit.PERCENT)
+        yield one.device, setpoints, setpoints[:1]
+    if limit.IMPORT in one.failsafes:
+        yield from ((charger, (CHARGING,), (CHARGING,)) for charger in one.chargers)
+        if not one.chargers:
+            yield one.device, (MODE,), (MODE, POWER)
 
 
 def seen_in(data_dir: Path) -> set[str]:

@@ -26,11 +26,11 @@ CALLED = {f"alarm_{what}": f"data.alarm_{what}" for what in ("code", "text", "ti
 """Texts that have a register under a name of the gateway's own."""
 COUNTED = {"alarms_active", "alarm_severity", "alarm_code", "alarm_text", "alarm_time"}
 """What the gateway finds out itself, from the alarms that SEMS lists."""
-STEERED = {"power_target"}
-"""What only a fleet takes."""
+STEERED = {"power_target", "import_limit"}
+"""What only a fleet takes, or a limit."""
 OF_FLEETS = {
     "fleet_state", "available_up", "available_down", "tracking_error", "unplaced_power", "members", "members_out",
-    "data_age_p50", "data_age_p95", "writes_today", "limit_state",
+    "data_age_p50", "data_age_p95", "writes_today", "limit_state", "import_limit_state", "import_excess",
 }  # fmt: skip
 
 

@@ -98,7 +98,15 @@ def test_out_of_range_says_the_range_and_the_unit():
 
 
 @pytest.mark.parametrize(
-    "id_", ["export_limit", "battery_power_target", "battery_target_soc", "battery_reserve_soc", "power_target"]
+    "id_",
+    [
+        "export_limit",
+        "battery_power_target",
+        "battery_target_soc",
+        "battery_reserve_soc",
+        "power_target",
+        "import_limit",
+    ],
 )
 def test_no_limit_is_said_by_null_and_none_and_never_by_nothing(id_):
     point = SETPOINTS[id_]
@@ -116,6 +124,7 @@ def test_only_what_can_be_without_a_limit_takes_none():
         "battery_target_soc",
         "battery_reserve_soc",
         "power_target",
+        "import_limit",
     }
     for point in SETPOINTS.values():
         if not point.nullable:

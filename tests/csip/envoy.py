@@ -7,6 +7,7 @@ before it that ends TLS and asks for a client certificate. All of it on loopback
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -34,6 +35,8 @@ http {{
     ssl_certificate {certificate}; ssl_certificate_key {key};
     ssl_client_certificate {ca}; ssl_verify_client on;
     location / {{
+      if (-f {at}/404) {{ return 404; }}
+      if (-f {at}/500) {{ return 500; }}
       proxy_pass http://127.0.0.1:{behind};
       proxy_set_header X-Forwarded-Client-Cert $ssl_client_escaped_cert;
     }}
@@ -45,9 +48,11 @@ http {{
 class Envoy:
     """One that runs."""
 
-    def __init__(self, port, admin, authority, database):
+    def __init__(self, port, admin, authority, database, program):
         self.url = f"https://127.0.0.1:{port}/dcap"
         self.authority = authority
+        self._at = authority.directory
+        self._program = program
         self._database = database
         self._admin = httpx.Client(base_url=admin, auth=ADMIN, trust_env=False, timeout=60)
 
@@ -80,9 +85,46 @@ class Envoy:
 
     def control(self, group, site, start, seconds, **what):
         """Make an event that begins `start` seconds from now."""
-        at = datetime.now(UTC) + timedelta(seconds=start)
-        body = {"calculation_log_id": None, "site_id": site, "duration_seconds": seconds, "start_time": at.isoformat()}
-        self.ask("POST", f"/site_control_group/{group}/controls", json=[body | what])
+        self.controls(group, site, start, [what | {"duration_seconds": seconds}])
+
+    def controls(self, group, site, start, rows):
+        """Make events at once, one behind the other; the first begins `start` seconds from now."""
+        at, made = datetime.now(UTC) + timedelta(seconds=start), []
+        for row in rows:
+            made.append({"calculation_log_id": None, "site_id": site, "start_time": at.isoformat()} | row)
+            at += timedelta(seconds=row["duration_seconds"])
+        self.ask("POST", f"/site_control_group/{group}/controls", json=made)
+
+    def aggregator(self, lfdi):
+        """Have a certificate be an aggregator's."""
+        response = self._admin.post("/aggregator", json={"name": lfdi[:8]})
+        response.raise_for_status()
+        until = (datetime.now(UTC) + timedelta(days=365)).isoformat()
+        where = f"{response.headers['location']}/certificate"
+        self.ask("POST", where, json=[{"lfdi": lfdi.lower(), "expiry": until}])
+
+    @contextmanager
+    def answering(self, status):
+        """Have it answer each request with a status of HTTP."""
+        file = self._at / str(status)
+        file.touch()
+        try:
+            yield
+        finally:
+            file.unlink()
+
+    @contextmanager
+    def hanging(self):
+        """Have it answer nothing."""
+        self._program.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._program.send_signal(signal.SIGCONT)
+
+    def asked(self, path):
+        """How often something was asked for."""
+        return (self._at / "access.log").read_text().count(f'"GET {path}')
 
     def rows(self, query):
         """Rows of its database, each a list of texts: what it has taken in."""
@@ -128,11 +170,13 @@ def envoy():
             "ON CONFLICT DO NOTHING",
         )
         ports = [free_port() for _ in range(3)]
+        programs = []
         for app, port in (("envoy.server.main:app", ports[0]), ("envoy.admin.main:app", ports[1])):
             command = [ENVOY, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", str(port)]
             process = Process(command, env=environment)
             stack.callback(process.end)
             process.line("startup complete")
+            programs.append(process)
         certificate, key = authority.sign("server", server=True)
         conf = at / "nginx.conf"
         conf.write_text(
@@ -141,7 +185,7 @@ def envoy():
         nginx = Process(["nginx", "-c", str(conf), "-p", str(at)])
         stack.callback(nginx.end)
         eventually(lambda: _listens(ports[2]), otherwise=lambda: f"nginx does not listen: {nginx.text}")
-        yield Envoy(ports[2], f"http://127.0.0.1:{ports[1]}", authority, database)
+        yield Envoy(ports[2], f"http://127.0.0.1:{ports[1]}", authority, database, programs[0])
 
 
 def _listens(port):

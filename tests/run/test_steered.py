@@ -78,6 +78,21 @@ def test_a_rule_that_is_missing_is_told_with_its_words(doubted, missing, expecte
         assert line.lstrip().startswith(begin) or begin in line
 
 
+def test_what_an_import_limit_writes_to_needs_rules_too(doubted):
+    limits = FLEETS.partition("limits:")[0] + "limits:\n  home: {device: SN4, import_failsafe: 4200, chargers: [EV]}\n"
+    rules = [
+        'devices: ["limit:home"], setpoints: [import_limit], origins: [web]',
+        "devices: [EV], setpoints: [charging], origins: [limit/home]",
+    ]
+    assert doubted(limits, [*ALLOW[:2], *rules]) == []
+    assert [line.partition(";")[0] for line in doubted(limits, ALLOW[:2])] == [
+        "10: limits.home: no rule of control.allow lets anybody set it",
+        "10: limits.home: no rule of control.allow lets it command EV",
+    ]
+    (line,) = doubted(limits.replace(", chargers: [EV]", ""), [*ALLOW[:2], *rules])
+    assert 'add {devices: ["SN4"], setpoints: [battery_mode, battery_power_target], origins: [limit/home]}' in line
+
+
 def test_a_fleet_that_only_it_itself_may_command_is_told(doubted):
     found = doubted(rules=['devices: ["*"], setpoints: ["*"], origins: ["fleet/*"]', ALLOW[2], ALLOW[3]])
     assert any("fleets.south: no rule of control.allow lets anybody command it" in line for line in found)
@@ -147,7 +162,7 @@ def test_a_member_that_nobody_has_seen_is_told_once_it_is_known_which_there_are(
         ("device: fleet:north", "device: limit:grid", "limits.grid.device: 'limit:grid' is a limit itself"),
         ("[SN1, SN2]", '["fleet:north"]', "fleets.north.members: 'fleet:north' is a fleet, and no fleet"),
         ("[SN1, SN2]}", "[SN1], kinds: [inverter]}\n    share: soc", "fleets.north: share: soc needs members"),
-        ("failsafe: 4200", "failsafe_duration: 9000", "limits.grid.failsafe: "),
+        ("failsafe: 4200", "failsafe_duration: 9000", "limits.grid: name failsafe (W that may be fed in)"),
     ],
 )  # fmt: skip
 def test_what_can_not_work_is_refused_by_check(tmp_path, old, new, expected):

@@ -3,13 +3,14 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
 from gateway.api.bridge import BridgeSettings, Context
 from gateway.bridges.csip import events
 from gateway.bridges.csip.client import Client, ServerError
-from gateway.bridges.csip.identity import draws_of, lfdi_of, sfdi_of
+from gateway.bridges.csip.identity import draws_of, lfdi_of, out_of_date, sfdi_of
 from gateway.bridges.csip.mapping import setpoints_for, wishes
 from gateway.bridges.csip.memory import Memory, MemoryFile
 from gateway.bridges.csip.settings import CsipSettings
@@ -72,6 +73,8 @@ class CsipBridge:
         except (OSError, ValueError) as error:
             yield Probe(Mark.WRONG, "tls", f"the certificate of {url} can't be used: {error}", "see tls of the bridge")
             return
+        if wrong := await self._out_of_date():
+            yield Probe(Mark.WRONG, "tls", wrong)
         yield Probe(Mark.WELL, "tls", f"the certificate has the LFDI {lfdi.upper()}, SFDI {sfdi_of(lfdi)}")
         client = Client(self._settings, context, self._context.clock)
         try:
@@ -133,18 +136,28 @@ class CsipBridge:
                 tree.forget()  # what was read may be the reason
                 if self._silent_since is None:
                     self._silent_since = self._context.clock.monotonic()
-                self._context.report(up=False, detail=f"{error}; what is known of events goes on")
+                dated = await self._out_of_date()
+                why = "; ".join(filter(None, (dated, str(error))))
+                self._context.report(up=False, detail=f"{why}; what is known of events goes on")
                 most = min(AGAIN_MOST, AGAIN * 2**failures)
                 failures = min(failures + 1, 10)
                 await asyncio.sleep(random.uniform(most / 2, most))  # noqa: S311 - to spread calls, no secret
                 continue
             failures = 0
             self._silent_since = None
-            self._memory.programs, self._memory.offset = found.programs, found.offset
+            now = self._context.clock.now().timestamp() + found.offset
+            programs = events.with_tails(self._memory.programs or (), found.programs, now)
+            self._memory.programs, self._memory.offset = programs, found.offset
             self._links = found.links
             self._heard.set()
             self._context.report(up=True)
             await asyncio.sleep(max(ONE_GO, tree.due_in))
+
+    async def _out_of_date(self) -> str:
+        """Return in words that our certificate is not valid now: servers say little of why they refuse one."""
+        with suppress(OSError, ValueError):
+            return await asyncio.to_thread(out_of_date, self._settings.tls.certificate, self._context.clock.now())
+        return ""
 
     def _passed_over(self, href: str, why: str) -> None:
         self._log.warning(f"{href} {why}", "something of the server is passed over", at=href, why=why)

@@ -3,13 +3,16 @@
 Times are the server's, in seconds since 1970. The rules, of IEEE 2030.5-2018 (12.1.3) as this gateway takes them:
 
 - An event lasts from its start to its end, both moved by what was drawn for it; what is over is never begun.
-- Of events with the same mode the one of the program with the lowest primacy counts, then the one made last. Who loses
-  a mode has lost it for good: it does not come back when the other ends. Who has lost all its modes is superseded.
+- One that is to begin as another with the same mode ends begins when that really ends: what was drawn leaves no gap
+  between them. And where only what was drawn has them overlap, the earlier one is over when the later one begins.
+- Of events with the same mode the one of the program with the lowest primacy counts, then the one made last, then (of
+  which the standard says nothing) the one that begins last. Who loses a mode has lost it for good: it does not come
+  back when the other ends. Who has lost all its modes is superseded.
 - Without an event the DefaultDERControl of the program with the lowest primacy counts, mode by mode; where the server
   has been silent for too long, the fallback instead.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Final
@@ -22,6 +25,10 @@ ON_RECEIPT: Final = 1
 """Bit of responseRequired: say that it was received."""
 ON_STEPS: Final = 2
 """Bit of responseRequired: say what becomes of it."""
+
+
+APART: Final = 5.0
+"""Seconds that our idea of the server's time may be off: it tells whole seconds, and an answer takes its way."""
 
 
 class Stage(StrEnum):
@@ -100,6 +107,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ends: float = 0.0
     lost: frozenset[str] = frozenset()
     """Modes that another event has taken."""
+    follows: float | None = None
+    """When the one before it ends, where it follows one: the server may list that no more."""
     done: bool = False
     """Something of it was carried out."""
     missed: bool = False
@@ -147,14 +156,36 @@ class _Event(msgspec.Struct):
     end: float
     modes: frozenset[str]
     """Those that can be carried out here."""
+    follows: float | None = None
 
     @property
-    def rank(self) -> tuple[int, int, str]:
+    def rank(self) -> tuple[int, int, int, str]:
         """The lowest counts."""
-        return self.primacy, -self.control.created, self.control.mrid
+        return self.primacy, -self.control.created, -self.control.start, self.control.mrid
 
     def holds(self, now: float) -> bool:
         return self.start <= now < self.end
+
+
+def with_tails(before: Sequence[Program], found: Sequence[Program], now: float) -> tuple[Program, ...]:
+    """Return programs as the server lists them now, with the events that it lists no more and that last on.
+
+    A server should list an event as long as it may last by what can be drawn. Some take it off the list when its time
+    is over by the letter: that cancels nothing. Nor does it where the clocks are a little apart.
+    """
+    listed = {control.mrid for program in found for control in program.controls}
+    tails = {
+        program.mrid: tuple(each for each in program.controls if each.mrid not in listed and _lasts_on(each, now))
+        for program in before
+    }
+    return tuple(
+        msgspec.structs.replace(program, controls=program.controls + tails.get(program.mrid, ())) for program in found
+    )
+
+
+def _lasts_on(control: Control, now: float) -> bool:
+    longest = max(0, control.random_start) + max(0, control.random_duration)
+    return control.ends - APART <= now < control.ends + longest + APART
 
 
 def plan(
@@ -171,6 +202,8 @@ def plan(
     counts before the programs' defaults, where it is given.
     """
     events = _events(programs, draws, applicable)
+    _follow(events.values(), records)
+    _give_way(events.values(), now)
     lost = _losses(events, records, now)
     after: dict[str, Record] = {}
     replies: list[Reply] = []
@@ -213,6 +246,32 @@ def _events(
                 control, program.primacy, program.mrid, start, end, frozenset(control.modes.keys() & applicable)
             )
     return found
+
+
+def _follow(events: Iterable[_Event], records: Mapping[str, Record]) -> None:
+    """Have each event that is to begin as another with the same mode ends begin when that really ends."""
+    ends: dict[tuple[int, str], float] = {}
+    for event in sorted(events, key=lambda each: each.control.start):
+        control = event.control
+        before = [ends[control.start, mode] for mode in event.modes if (control.start, mode) in ends]
+        event.follows = max(before) if before else records.get(control.mrid, Record()).follows
+        if event.follows is not None:
+            event.start = event.follows
+            event.end = max(event.start, event.end)
+        if control.valid and control.duration > 0 and control.status in {EventStatus.SCHEDULED, EventStatus.ACTIVE}:
+            ends.update({(control.ends, mode): event.end for mode in event.modes})
+
+
+def _give_way(events: Iterable[_Event], now: float) -> None:
+    """End what lasts on by what was drawn alone, where an event that was to come behind it has begun."""
+    holding = [each for each in events if each.control.status <= EventStatus.ACTIVE and each.holds(now)]
+    newest: dict[str, _Event] = {}
+    for event in sorted(holding, key=lambda each: each.control.start):
+        newest |= dict.fromkeys(event.modes, event)
+    for event in holding:
+        for mode in event.modes:
+            if newest[mode].control.start >= event.control.ends:
+                event.end = min(event.end, max(event.start, newest[mode].start))
 
 
 def _losses(
@@ -266,7 +325,11 @@ def _moved(
     """Return a record as a signal leaves it, and add the replies. A new event that is due is received and started."""
     if event is not None:
         record = msgspec.structs.replace(
-            record, ends=event.end, reply_to=event.control.reply_to, required=event.control.required
+            record,
+            ends=event.end,
+            follows=event.follows,
+            reply_to=event.control.reply_to,
+            required=event.control.required,
         )
     record = msgspec.structs.replace(record, lost=lost)
     while True:

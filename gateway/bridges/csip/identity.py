@@ -1,11 +1,14 @@
 """Who the gateway is to a 2030.5 server: LFDI and SFDI, both made of the client certificate (2030.5-2018, 6.3.3 f.)."""
 
 import hashlib
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+
+from gateway.core.model import iso
 
 LFDI_DIGITS: Final = 40
 """Hexadecimal ones: the first 20 bytes of the certificate's SHA-256."""
@@ -18,6 +21,19 @@ def lfdi_of(certificate: Path) -> str:
     """
     found = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
     return hashlib.sha256(found.public_bytes(Encoding.DER)).hexdigest()[:LFDI_DIGITS].upper()
+
+
+def out_of_date(certificate: Path, now: datetime) -> str:
+    """Return in words that the first certificate of a PEM file is not valid now; "" where it is. Blocks.
+
+    Raises what `lfdi_of` does.
+    """
+    found = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
+    if now >= found.not_valid_after_utc:
+        return f"our certificate has expired at {iso(found.not_valid_after_utc)}; have the utility sign a new one"
+    if now < found.not_valid_before_utc:
+        return f"our certificate is valid from {iso(found.not_valid_before_utc)} on, and it is {iso(now)} here"
+    return ""
 
 
 def sfdi_of(lfdi: str) -> int:

@@ -3,7 +3,7 @@
 Posted is the newest good state and nothing else: a stale value would be taken for one of now.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -13,7 +13,7 @@ from gateway.bridges.csip.client import Client, ServerError
 from gateway.bridges.csip.identity import made_mrid
 from gateway.bridges.csip.resources import ENVELOPE_BITS, SUPPORTED_BITS
 from gateway.bridges.csip.settings import CsipSettings
-from gateway.bridges.csip.tree import Links
+from gateway.bridges.csip.tree import POLL_RATE, Links
 from gateway.bridges.csip.xml import PREFIX, Content, Element
 from gateway.core.model import Device, DeviceKind, DeviceState, Quality
 
@@ -66,6 +66,10 @@ _TYPES: Final = {
     DeviceKind.EV_CHARGER: 82,
 }
 """DERType; 1 is virtual or mixed, for plants and fleets."""
+_CHARGING, _DISCHARGING, _HOLDING = 0, 1, 2
+"""StorageModeStatusType."""
+STANDS_STILL: Final = 50.0
+"""W below which a battery neither charges nor discharges."""
 _CONNECTED, _AVAILABLE, _OPERATING, _FAULT = 0x01, 0x02, 0x04, 0x10
 _STATUS: Final[Mapping[object, tuple[int, int, int]]] = {
     "normal": (_CONNECTED | _AVAILABLE | _OPERATING, 4, 2),
@@ -74,6 +78,30 @@ _STATUS: Final[Mapping[object, tuple[int, int, int]]] = {
     "offline": (0, 1, 1),
 }
 """`status` → bits of ConnectStatusType, InverterStatusType, OperationalModeStatusType."""
+
+
+class _Ratings(msgspec.Struct, frozen=True):
+    """What a device is rated for."""
+
+    watts: float
+    battery: float | None
+    """W that its battery takes and gives at most."""
+    capacity: float | None
+    """Wh."""
+
+    def content(self, prefix: str) -> list[Element]:
+        """Return it in the order of the standard, but for what stands before and behind."""
+        return [
+            (f"{prefix}{name}", _scaled(value))
+            for name, value in (
+                ("MaxChargeRateW", self.battery),
+                ("MaxDischargeRateW", self.battery),
+                ("MaxVA", self.watts),
+                ("MaxW", self.watts),
+                ("MaxWh", self.capacity),
+            )
+            if value is not None
+        ]
 
 
 class Telemetry:
@@ -88,6 +116,12 @@ class Telemetry:
         """Href, or usage point → what was posted there last, or of when it was."""
         self._mirrors: dict[str, str] = {}
         """Usage point → where its readings are posted."""
+        self._rates: dict[str, int | None] = {}
+        """Usage point → seconds between posts, as the server has them."""
+        self._capacity: float | None = None
+        """Wh."""
+        self._look = float("inf")
+        """When the server is asked again how often it wants readings, on the loop's clock."""
         self.post_rate = float(settings.telemetry.post_rate)
         """Seconds until the next post."""
         self.posted = 0
@@ -96,31 +130,74 @@ class Telemetry:
     async def post(
         self, links: Links, device: Device, modes: Sequence[str], rated: float | None, offset: float
     ) -> None:
-        """Post what has changed. Raises ServerError where something was not taken; the rest comes the next time."""
-        self.post_rate = float(links.post_rate or self._settings.telemetry.post_rate)
+        """Post what has changed. What the server does not take keeps nothing else back, and comes again the next time.
+
+        Raises the first ServerError.
+        """
+        rates = [rate for rate in (links.post_rate, *self._rates.values()) if rate]
+        self.post_rate = float(min(rates, default=self._settings.telemetry.post_rate))
+        trouble: ServerError | None = None
+        for step in self._steps(links, device, modes, rated, offset):
+            try:
+                await step
+            except ServerError as error:
+                if not error.status:
+                    raise  # it is away: it would be for the rest too
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+
+    def _steps(
+        self, links: Links, device: Device, modes: Sequence[str], rated: float | None, offset: float
+    ) -> Iterator[Awaitable[None]]:
+        """Yield what is to be sent, one thing after another."""
         if links.connection_point and self._settings.connection_point:
             said = self._settings.connection_point
             inside: Content = [(f"{PREFIX}:connectionPointId", said)]
-            await self._put(links.connection_point, f"{PREFIX}:ConnectionPoint", inside, said)
+            yield self._put(links.connection_point, f"{PREFIX}:ConnectionPoint", inside, said)
         if not self._settings.telemetry.enabled:
             return
         now = round(self._context.clock.now().timestamp() + offset)
-        if rated:
-            key = (rated, tuple(modes), device.kind)
-            await self._put(links.capability, "DERCapability", _capability(device, modes, rated), key)
-            await self._put(links.settings, "DERSettings", _settings(modes, rated, now), key)
         der = self._good(self._settings.telemetry.der or device.serial)
+        if rated:
+            ratings = self._ratings(device, der, rated)
+            key = (ratings, tuple(modes), device.kind)
+            yield self._put(links.capability, "DERCapability", _capability(device, modes, ratings), key)
+            yield self._put(links.settings, "DERSettings", _settings(modes, ratings, now), key)
         if der is not None:
             at = _seconds(der, offset)
-            await self._put(links.status, "DERStatus", _status(der, at), at)
-            if (room := der.values.get("available_up")) is not None and isinstance(room, int | float):
+            yield self._put(links.status, "DERStatus", _status(der, at), at)
+            if isinstance(room := der.values.get("available_up"), int | float):
                 available: Content = [("readingTime", at), ("statWAvail", _scaled(room))]
-                await self._put(links.availability, "DERAvailability", available, at)
+                yield self._put(links.availability, "DERAvailability", available, at)
         if links.mirrors:
+            yield self._ask_rates()
             site = self._good(self._settings.telemetry.site or device.serial)
             for place, state in (("site", site), ("der", der)):
                 if state is not None:
-                    await self._read(links.mirrors, place, state, offset)
+                    yield self._read(links.mirrors, place, state, offset)
+
+    def _ratings(self, device: Device, der: DeviceState | None, rated: float) -> _Ratings:
+        """Return what it is rated for. What it stores is known once it was measured, and stays so."""
+        battery = device.setpoints.get("battery_power_target")
+        capacity = der.values.get("battery_capacity") if der is not None else None
+        if isinstance(capacity, int | float):
+            self._capacity = capacity * 1000
+        return _Ratings(rated, battery.high if battery is not None else None, self._capacity)
+
+    async def _ask_rates(self) -> None:
+        """Ask the server now and then how often it wants readings: it may think again, or have lost the usage point."""
+        now = self._context.clock.monotonic()
+        if now < self._look:
+            return
+        self._look = now + POLL_RATE
+        for place, href in [*self._mirrors.items()]:
+            try:
+                self._rates[place] = (await self._client.get(href)).number("postRate")
+            except ServerError as error:
+                if error.status != 404:
+                    raise
+                del self._mirrors[place]
 
     def _good(self, serial: str) -> DeviceState | None:
         state = self._context.state(serial)
@@ -186,9 +263,9 @@ class Telemetry:
         if location:
             self._mirrors[place] = location
             self._told[f"{place} names"] = names
-            said = (await self._client.get(location)).number("postRate")
-            if said:
-                self.post_rate = float(said)
+            self._look = self._context.clock.monotonic()
+            await self._ask_rates()
+            self.post_rate = float(min([rate for rate in self._rates.values() if rate], default=self.post_rate))
 
     def _mrid(self, what: str) -> str:
         return made_mrid(self._lfdi, what, self._settings.enterprise)
@@ -235,22 +312,20 @@ def _bits(modes: Sequence[str], bits: Mapping[str, int]) -> int:
     return sum(1 << bits[mode] for mode in modes if mode in bits)
 
 
-def _capability(device: Device, modes: Sequence[str], rated: float) -> Content:
+def _capability(device: Device, modes: Sequence[str], ratings: _Ratings) -> Content:
     return [
         ("modesSupported", f"{_bits(modes, SUPPORTED_BITS):08X}"),
-        ("rtgMaxVA", _scaled(rated)),
-        ("rtgMaxW", _scaled(rated)),
+        *ratings.content("rtg"),
         ("type", _TYPES.get(device.kind, 1)),
         (f"{PREFIX}:doeModesSupported", f"{_bits(modes, ENVELOPE_BITS):02X}"),
     ]
 
 
-def _settings(modes: Sequence[str], rated: float, now: int) -> Content:
+def _settings(modes: Sequence[str], ratings: _Ratings, now: int) -> Content:
     return [
         ("modesEnabled", f"{_bits(modes, SUPPORTED_BITS):08X}"),
         ("setGradW", 0),  # the inverter's own, which SEMS does not tell
-        ("setMaxVA", _scaled(rated)),
-        ("setMaxW", _scaled(rated)),
+        *ratings.content("set"),
         ("updatedTime", now),
         (f"{PREFIX}:doeModesEnabled", f"{_bits(modes, ENVELOPE_BITS):02X}"),
     ]
@@ -269,5 +344,8 @@ def _status(state: DeviceState, at: int) -> Content:
     if isinstance(charge, int | float):
         hundredths = min(10_000, max(0, round(charge * 100)))
         content.append(("stateOfChargeStatus", [("dateTime", at), ("value", hundredths)]))
+        if isinstance(power := values.get("battery_power"), int | float):
+            mode = _HOLDING if abs(power) < STANDS_STILL else _DISCHARGING if power > 0 else _CHARGING
+            content.append(("storageModeStatus", [("dateTime", at), ("value", mode)]))
         content.append(("storConnectStatus", [("dateTime", at), ("value", f"{connected:02X}")]))
     return content

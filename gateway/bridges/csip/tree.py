@@ -213,8 +213,13 @@ class Tree:
         return Program(mrid=mrid, primacy=node.number("primacy") or 0, default=modes, controls=tuple(controls))
 
     async def _links(self, root: xml.Node, device: xml.Node) -> Links:
-        href = device.href("DERListLink")
-        der = (await self._get(href, is_list=True)).one("DER") if href else None
+        href, der = device.href("DERListLink"), None
+        try:
+            der = (await self._get(href, is_list=True)).one("DER") if href else None
+        except ServerError as error:
+            if not error.status:
+                raise
+            self._passed_over(href, f"what the device is can't be told: {error}")  # events are followed all the same
         found = {
             "mirrors": root.href("MirrorUsagePointListLink"),
             "connection_point": device.href("ConnectionPointLink"),

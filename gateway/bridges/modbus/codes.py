@@ -122,6 +122,7 @@ SETPOINT_INDEX: Final[Mapping[str, int]] = {
     "charging": 9,
     "battery_reserve_soc": 10,
     "power_target": 11,
+    "import_limit": 12,
 }
 """A setpoint's place in every setpoint block, and its number in the command status."""
 

@@ -1,67 +1,75 @@
-"""A limit as a device: what is written to it is limit and heartbeat; what holds is written to the device it is of."""
+"""A limit as a device: what is written to it is limit and heartbeat; what holds is written to the devices it is of."""
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 import msgspec
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway.api.bridge import BridgeSettings
 from gateway.api.contexts import Context
 from gateway.api.version import API_VERSION
 from gateway.core.clock import set_within
 from gateway.core.controller import Outcome
-from gateway.core.errors import NotSentError
-from gateway.core.findings import FindingCode
 from gateway.core.kept_file import KeptFile
 from gateway.core.mailbox import Updates
-from gateway.core.model import (
-    Command,
-    CommandEvent,
-    CommandState,
-    Device,
-    DeviceKind,
-    Origin,
-    Range,
-    Snapshot,
-    Value,
-    new_command_id,
-)
+from gateway.core.model import Command, CommandState, Device, DeviceKind, Origin, Range, Snapshot, Value
 from gateway.core.points import NONE
-from gateway.steering.limits.machine import Machine, Rules
+from gateway.steering.limits.draw import IN_FORCE, PATIENCE, Draw
+from gateway.steering.limits.hand import Hand
+from gateway.steering.limits.machine import Rules
+from gateway.steering.limits.side import Side
 
 PREFIX: Final = "limit:"
 """What the serial number of a limit begins with."""
-LIMIT, PERCENT = "export_limit", "active_power_limit"
+LIMIT, PERCENT, IMPORT = "export_limit", "active_power_limit", "import_limit"
+STATES: Final = {LIMIT: "limit_state", IMPORT: "import_limit_state"}
+"""Setpoint → the point that shows where its states stand."""
 LOOK: Final = 1.0
 """Seconds between looks at the time."""
 PUBLISHED: Final = 30.0
-CHILD_TTL: Final = 120.0
-"""Seconds until a command to the device expires unsent; then it is given anew."""
-AGAIN: Final = 10.0
-"""Seconds after a refusal until the device is told again, doubling each time."""
-AGAIN_MOST: Final = 600.0
-PATIENCE: Final = 120.0
-"""Seconds after a start within which the device may not be known yet."""
 
 
 class LimitSettings(BridgeSettings):
     """One limit."""
 
     device: str = Field(description="serial number of the inverter with the grid meter, or fleet:NAME")
-    failsafe: float = Field(ge=0, description="W that may be fed in where whoever sets the limit has fallen silent")
+    failsafe: float | None = Field(
+        default=None,
+        ge=0,
+        description="W that may be fed in where whoever sets the limit has fallen silent; without it there is no "
+        "export_limit",
+    )
+    import_failsafe: float | None = Field(
+        default=None, ge=0, description="W that may be drawn then; without it there is no import_limit"
+    )
     failsafe_duration: float = Field(
         default=7_200, ge=7_200, le=86_400, description="seconds for which the failsafe holds at least"
     )
     heartbeat: float = Field(
         default=120, ge=10, le=3_600, description="seconds after the last write after which the failsafe begins"
     )
+    meter: str = Field(
+        default="", max_length=64, description="serial number whose grid_power import_limit is of; default: device"
+    )
+    chargers: list[str] = Field(default=[], description="serial numbers of EV chargers that wait for import_limit")
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.failsafe is None and self.import_failsafe is None:
+            raise ValueError("name failsafe (W that may be fed in) or import_failsafe (W that may be drawn), or both")
+        return self
+
+    @property
+    def failsafes(self) -> dict[str, float]:
+        """W by setpoint, of those that it takes."""
+        given = {LIMIT: self.failsafe, IMPORT: self.import_failsafe}
+        return {setpoint: watts for setpoint, watts in given.items() if watts is not None}
 
 
 class GridLimit:
-    """One limit on what is fed in."""
+    """One limit on what is fed in, on what is drawn, or on both."""
 
     api_version: ClassVar = API_VERSION
     Settings: ClassVar[type[BridgeSettings]] = LimitSettings
@@ -71,108 +79,76 @@ class GridLimit:
         self._context = context
         self._clock = context.clock
         self.serial = context.name
-        self._origin = Origin.of("limit", self.serial.removeprefix(PREFIX))
-        self.machine = self._new_machine()
-        self._told: float | None = None
-        """W that the device was told last, and did; None for no limit."""
-        self._is_told = False
+        origin = Origin.of("limit", self.serial.removeprefix(PREFIX))
+        self.sides = {
+            setpoint: Side(Rules(settings.heartbeat, watts, settings.failsafe_duration), self._clock)
+            for setpoint, watts in settings.failsafes.items()
+        }
+        name = self.serial.replace(":", "-")
+        self._hand = Hand(context, origin, settings.device)
+        self._draw = Draw(
+            context, origin, context.data_dir / f"{name}-told.json",
+            settings.device, settings.meter or settings.device, settings.chargers,
+        )  # fmt: skip
         self._heard = KeptFile(
-            context.data_dir / f"{self.serial.replace(':', '-')}-heard.json",
+            context.data_dir / f"{name}-heard.json",
             float,
             context.log,
             unreadable="when a limit was set last is not known; it is as if that were now",
             unwritable="when a limit was set last can't be kept",
         )
-        self._was_set = False
-        """Somebody has ever set it: else there is nothing to lift."""
-        self._value: float | None = None
-        """W, as it was set last."""
-        self._newest = ""
-        """Id of the command by which it was."""
+        self._drawn: tuple[float | None] | None = None
+        """The limit, W, that is kept of what is drawn."""
         self._began = 0.0
-        self._child: str = ""
-        """Id of the command that is under way."""
-        self._asked: float | None = None
-        self._again = 0.0
-        self._pause = AGAIN
-        self._waiting: list[asyncio.Future[Outcome]] = []
         self._wake = asyncio.Event()
-
-    def _new_machine(self) -> Machine:
-        given = self._settings
-        rules = Rules(given.heartbeat, given.failsafe, given.failsafe_duration)
-        return Machine(rules, self._clock.boot())
 
     async def start(self) -> None:
         """Take up what was in force; from now on somebody has to be heard."""
-        self.machine = self._new_machine()
         self._began = self._clock.monotonic()
-        rated = self._rated()
         self._context.announce(
             Device(
                 serial=self.serial,
                 kind=DeviceKind.LIMIT,
                 name=self.serial.removeprefix(PREFIX),
-                rated_power=rated,
-                setpoints={LIMIT: Range(0, None)},
+                rated_power=self._rated(),
+                setpoints={setpoint: Range(0, None) for setpoint in self.sides},
             ),
             named=True,
         )
+        heard = await asyncio.to_thread(self._heard.read)
+        await asyncio.to_thread(self._draw.restore)
+        silent = 0.0 if heard is None else max(0.0, self._clock.now().timestamp() - heard)
         state = self._context.state(self.serial)
-        known = state.values.get(LIMIT) if state is not None else None
-        if isinstance(known, (int, float)):
-            heard = await asyncio.to_thread(self._heard.read)
-            now = self._clock.now()
-            silent = 0.0 if heard is None else max(0.0, now.timestamp() - heard)
-            self.machine.restore(float(known), self._clock.boot(), silent)
-            self._was_set = True
-        if self._newest:  # a command that had left before a restart was asked about before this began
-            self.machine.set(self._value, self._clock.boot())
+        for setpoint, side in self.sides.items():
+            side.begin(state.values.get(setpoint) if state is not None else None, silent)
         self._context.spawn(self._steer(), "steer")
 
     async def stop(self) -> None:
-        """End. What the device was told stays."""
-        for future in self._waiting:
-            future.cancel()
-        self._waiting.clear()
-        self._newest = ""
+        """End. What the devices were told stays."""
+        for side in self.sides.values():
+            side.end()
 
     async def deliver(self, updates: Updates) -> None:
-        """Take in heartbeats, and what became of what the device was told."""
+        """Take in heartbeats, and what became of what the devices were told."""
         for event in updates.events:
             if event.command.serial == self.serial and event.state is CommandState.ACCEPTED:
                 self._beat()
-            elif event.command.id == self._child and event.state.final:
-                self._child_ended(event)
+            elif self._hand.took(event):
+                self._ended()
+                self._wake.set()
+            elif self._draw.took(event):
+                self._wake.set()
 
-    def _child_ended(self, event: CommandEvent) -> None:
-        self._child = ""
-        if event.state is CommandState.SUCCEEDED:
-            self._told, self._is_told, self._pause = self._asked, True, AGAIN
-            self._context.settle(FindingCode.NOT_STEERABLE, self._settings.device)
-        else:
-            self._failed(event.detail or event.state)
-        self._wake.set()
-
-    def _failed(self, why: str) -> None:
-        self._again, self._pause = self._clock.monotonic() + self._pause, min(2 * self._pause, AGAIN_MOST)
-        self._context.find(
-            FindingCode.NOT_STEERABLE, self._settings.device, f"the limit can't be written to it: {why}",
-            f"sems-gateway explain CONFIG {self._settings.device} {LIMIT} 0 --as {self._origin}",
-        )  # fmt: skip
-        self._answer(Outcome(CommandState.FAILED, why))
-
-    def _answer(self, outcome: Outcome) -> None:
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(outcome)
-        self._waiting.clear()
+    def _ended(self) -> None:
+        """Say it where the device has not done what it was told."""
+        if self._hand.why:
+            self.sides[LIMIT].answer(Outcome(CommandState.FAILED, self._hand.why))
 
     # as a controller
 
     def takes(self, serial: str, setpoint: str) -> bool:
         """Return whether it is this limit."""
-        return serial == self.serial and setpoint == LIMIT
+        return serial == self.serial and setpoint in self.sides
 
     async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:  # noqa: ARG002
         """Have it hold from now on."""
@@ -181,13 +157,13 @@ class GridLimit:
 
     def _beat(self) -> None:
         """Take in that somebody is there. What is asked holds once it is sent: it may yet expire, or be in force."""
-        self.machine.beat(self._clock.boot())
+        for side in self.sides.values():
+            side.machine.beat(self._clock.boot())
         self._wake.set()
         self._context.spawn(self._note(), "note")
 
     def _set(self, command: Command) -> None:
-        self._newest, self._was_set, self._value = command.id, True, _watts(command.value)
-        self.machine.set(self._value, self._clock.boot())
+        self.sides[command.setpoint].set(command)
         self._beat()
 
     async def _note(self) -> None:
@@ -195,19 +171,21 @@ class GridLimit:
         await self._heard.write(msgspec.json.encode(self._clock.now().timestamp()))
 
     async def result(self, command: Command, receipt: str) -> Outcome:  # noqa: ARG002
-        """Return what came of it, once the device has done it."""
-        if command.id != self._newest:
+        """Return what came of it, once the devices have done it."""
+        side = self.sides[command.setpoint]
+        if not side.is_of(command):
             self._set(command)  # it had left before a restart
-        if self._is_told and not self._child and self._told == self.machine.limit:
-            return Outcome(CommandState.SUCCEEDED, "in force")
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if future.cancelled():
-                raise NotSentError("the limit begins anew") from None
-            raise
+        if (outcome := self._outcome(command.setpoint)) is not None:
+            return outcome
+        return await side.outcome()
+
+    def _outcome(self, setpoint: str) -> Outcome | None:
+        """Return what has become of what holds now; None while that is not known yet."""
+        limit = self.sides[setpoint].machine.limit
+        if setpoint == IMPORT:
+            return self._draw.outcome if self._drawn == (limit,) else None
+        orders = self._orders(limit)
+        return IN_FORCE if orders is not None and not self._hand.busy and self._hand.done == orders else None
 
     # the loop
 
@@ -217,17 +195,23 @@ class GridLimit:
         while True:
             await set_within(self._wake, LOOK)
             self._wake.clear()
-            before = self.machine.state
-            self.machine.look(self._clock.boot())
-            if self.machine.state is not before:
-                self._context.log.info("limit", state=self.machine.state, watts=self.machine.limit)
-            await self._tell()
+            values: dict[str, Value] = {"status": "normal"}
+            for setpoint, side in self.sides.items():
+                before = side.machine.state
+                side.machine.look(self._clock.boot())
+                limit = side.machine.limit
+                if side.machine.state is not before:
+                    self._context.log.info("limit", of=setpoint, state=side.machine.state, watts=limit)
+                # Of what nobody has ever said anything, what is there stays.
+                if side.was_set or limit is not None or (setpoint == IMPORT and self._draw.holds):
+                    await (self._keep_draw(limit) if setpoint == IMPORT else self._tell(limit))
+                if (outcome := self._outcome(setpoint)) is not None:
+                    side.answer(outcome)
+                values[STATES[setpoint]] = side.machine.state.value
+                values[setpoint] = NONE if limit is None else limit
+            if IMPORT in self.sides:
+                values["import_excess"] = self._draw.excess
             now = self._clock.monotonic()
-            limit = self.machine.limit
-            values: dict[str, Value] = {
-                "limit_state": self.machine.state.value,
-                LIMIT: NONE if limit is None else limit,
-            }
             if values != shown or now - at >= PUBLISHED / 2:
                 shown, at = values, now
                 self._context.publish(
@@ -236,66 +220,55 @@ class GridLimit:
                         time=self._clock.now(),
                         source=self._context.name,
                         interval=PUBLISHED,
-                        values={"status": "normal", **values},
+                        values=values,
                     )
                 )
 
-    async def _tell(self) -> None:
-        """Have the device hold what is to hold, where it does not yet."""
-        wanted = self.machine.limit
-        if not self._was_set and wanted is None:
-            return  # nobody has ever said anything: what is there stays
-        if self._child:
+    async def _keep_draw(self, limit: float | None) -> None:
+        """Have no more drawn than may be."""
+        if self._drawn != (limit,):
+            self._drawn = (limit,)
+            self._draw.changed()
+        await self._draw.look(limit)
+
+    async def _tell(self, limit: float | None) -> None:
+        """Have the device hold what may be fed in, where it does not yet."""
+        hand, state = self._hand, self._context.state(self._settings.device)
+        if hand.busy or hand.resting:
             return
-        if self._is_told and wanted == self._told:
-            self._answer(Outcome(CommandState.SUCCEEDED, "in force"))
-            return
-        if self._clock.monotonic() < self._again:
-            return
-        state = self._context.state(self._settings.device)
+        is_new = self._clock.monotonic() < self._began + PATIENCE
         if state is None:
-            if self._clock.monotonic() >= self._began + PATIENCE:
+            if not is_new:
                 self._failed("it is not known")
             return
-        setpoint, value = self._order(state.device, wanted)
-        if setpoint is None:
-            if not device_is_known(state.device) and self._clock.monotonic() < self._began + PATIENCE:
-                return  # it is not known yet what it takes
-            self._failed(str(value))
-            return
-        now = self._clock.now()
-        command = Command(
-            id=new_command_id(),
-            serial=self._settings.device,
-            setpoint=setpoint,
-            value=value,
-            origin=self._origin,
-            created=now,
-            expires=now + timedelta(seconds=CHILD_TTL),
-        )
-        self._child, self._asked = command.id, wanted
-        (event,) = await self._context.submit(command)
-        if event.state.final and self._child == command.id:
-            self._child_ended(event)
+        orders = self._orders(limit)
+        if orders is None:
+            if device_is_known(state.device) or not is_new:  # else it is not known yet what it takes
+                self._failed(f"{state.device.serial} takes neither {LIMIT} nor {PERCENT}")
+        elif hand.done != orders:
+            await hand.tell(orders)
+            if not hand.busy:
+                self._ended()
+
+    def _failed(self, why: str) -> None:
+        self._hand.fail(why, LIMIT)
+        self._ended()
 
     def _rated(self) -> float | None:
         state = self._context.state(self._settings.device)
         return state.device.rated_power if state is not None else None
 
-    @staticmethod
-    def _order(device: Device, watts: float | None) -> tuple[str | None, Value]:
-        """Return by which setpoint the device holds a limit, W: its own where it has one, else a share of its power."""
-        if LIMIT in device.setpoints:
-            return LIMIT, NONE if watts is None else watts
-        if PERCENT in device.setpoints and device.rated_power:
-            return PERCENT, 100.0 if watts is None else min(100.0, watts / device.rated_power * 100)
-        return None, f"{device.serial} takes neither {LIMIT} nor {PERCENT}"
+    def _orders(self, watts: float | None) -> dict[str, Value] | None:
+        """Return how the device holds a limit, W: by its own where it has one, else by a share of its power."""
+        state = self._context.state(self._settings.device)
+        device = state.device if state is not None else None
+        if device is not None and LIMIT in device.setpoints:
+            return {LIMIT: NONE if watts is None else watts}
+        if device is not None and PERCENT in device.setpoints and device.rated_power:
+            return {PERCENT: 100.0 if watts is None else min(100.0, watts / device.rated_power * 100)}
+        return None
 
 
 def device_is_known(device: Device) -> bool:
     """Return whether it is known what a device takes: that of a fleet is, once a member is."""
     return bool(device.setpoints) and bool(device.rated_power)
-
-
-def _watts(value: Value) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -28,6 +28,9 @@ class Server:
         self.open = set()
         self.down = False
         """True: each connection is closed at once."""
+        self.waits = asyncio.Event()
+        """Cleared: nothing is answered until it is set."""
+        self.waits.set()
         self.ahead = 0
         """Seconds by which its clock is ahead."""
         self.controls, self.default, self.programs = [], "", [("P1", 1)]
@@ -98,6 +101,7 @@ class Server:
                 size = next((int(v) for k, v in fields(head) if k == "content-length"), 0)
                 body = await reader.readexactly(size)
                 self.asked.append((method, target))
+                await self.waits.wait()
                 writer.write(self._answer(method, target.partition("?")[0], target.partition("?")[2], body))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -150,6 +154,7 @@ async def running(directory, newest=ssl.TLSVersion.TLSv1_3):
     context.maximum_version = newest
     context.verify_mode = ssl.CERT_REQUIRED
     it = Server(lfdi_of(certificate))
+    it.authority = authority
     listener = await asyncio.start_server(it, "127.0.0.1", 0, ssl=context)
     port = listener.sockets[0].getsockname()[1]
     it.url = f"https://127.0.0.1:{port}/dcap"

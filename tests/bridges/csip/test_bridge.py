@@ -259,6 +259,121 @@ async def test_telemetry_is_of_the_newest_good_state_and_posted_once(tmp_path):
         await eventually(lambda: len(it.got("MirrorMeterReadingList")) == 2, "new readings")
 
 
+async def test_what_a_battery_is_and_does_is_told_once_it_is_known(tmp_path):
+    async with kit(tmp_path) as it:
+        takes = SETPOINTS | {"battery_mode": Range(), "battery_power_target": Range(0, 3000, 1)}
+        it.bench.announce(msgspec.structs.replace(STORAGE, setpoints=takes))
+        it.publish(
+            age=40, ac_power=0.0, battery_soc=55.0, battery_power=-1200.0, status="normal", available_up=40_000.0
+        )
+        it.begin()
+        await eventually(lambda: it.got("DERAvailability"), "availability")
+        [status], [room] = it.got("DERStatus"), it.got("DERAvailability")
+        assert status.one("storageModeStatus").needed("value") == 0
+        assert room.one("statWAvail").needed("value") * 10 ** room.one("statWAvail").needed("multiplier") == 40_000
+        it.publish(ac_power=0.0, battery_soc=55.0, battery_power=900.0, status="normal", battery_capacity=9.6)
+        await eventually(lambda: len(it.got("DERSettings")) == 2, "the capacity is known now")
+        for root, prefix in (("DERCapability", "rtg"), ("DERSettings", "set")):
+            first, second = it.got(root)
+            assert first.one(f"{prefix}MaxWh") is None
+            assert second.one(f"{prefix}MaxWh").needed("value") == 9600
+            for name in ("MaxChargeRateW", "MaxDischargeRateW"):
+                assert second.one(prefix + name).needed("value") == 3000
+        await eventually(lambda: len(it.got("DERStatus")) == 2, "the status too")
+        assert it.got("DERStatus")[1].one("storageModeStatus").needed("value") == 1
+
+
+@pytest.mark.parametrize("status", [404, 500])
+async def test_what_the_server_does_not_take_keeps_nothing_else_back(tmp_path, status):
+    async with kit(tmp_path) as it:
+        it.publish(ac_power=3000.0, status="normal")
+        it.server.documents["PUT /der/c"] = status
+        it.begin()
+        await eventually(lambda: it.got("MirrorUsagePoint"), "readings")
+        assert it.got("DERStatus")
+        assert it.got("DERSettings")
+        del it.server.documents["PUT /der/c"]
+        asked = len(it.got("DERCapability"))
+        await eventually(lambda: len(it.got("DERCapability")) == asked + 1, "it is told again")
+
+
+@pytest.mark.parametrize("status", [404, 500])
+async def test_events_are_followed_where_what_the_device_is_can_not_be_told(tmp_path, status):
+    async with kit(tmp_path) as it:
+        it.server.default = watts("opModExpLimW", 1500)
+        it.server.serve()
+        it.server.documents["/der"] = status
+        it.begin()
+        await it.comes("export_limit", 1500)
+        await it.up()
+
+
+@pytest.mark.parametrize("path", ["/edev", "/fsa", "/derp", "/P1/c"])
+@pytest.mark.parametrize("status", [404, 500])
+async def test_a_server_with_a_part_missing_is_told_and_what_is_known_goes_on(tmp_path, path, status):
+    async with kit(tmp_path) as it:
+        it.server.control("E1", 0, 3600, watts("opModExpLimW", 2500))
+        it.begin()
+        await it.comes("export_limit", 2500)
+        it.server.documents[path] = status
+        await it.down(f"GET {path}")
+        assert it.sent()[-1].value == 2500
+        it.server.serve()
+        await it.up()
+        assert it.sent()[-1].value == 2500
+        assert ("E1", 6) not in it.server.responses(), "that a list can't be read cancels nothing"
+
+
+async def test_a_server_that_is_slow_is_told_and_heard_again(tmp_path):
+    async with kit(tmp_path) as it:
+        it.server.default = watts("opModExpLimW", 1500)
+        it.server.serve()
+        it.server.waits.clear()
+        it.begin(timeout=0.5)
+        await it.down("what is known of events goes on")
+        it.server.waits.set()
+        await it.comes("export_limit", 1500)
+        await it.up()
+
+
+async def test_each_resource_is_asked_for_as_often_as_the_server_says(tmp_path):
+    async with kit(tmp_path) as it:
+        for path in ("/edev", "/fsa", "/derp"):
+            it.server.documents[path] = it.server.documents[path].replace('pollRate="1"', 'pollRate="86400"')
+        it.begin()
+        await eventually(lambda: it.server.asked.count(("GET", "/P1/c?s=0&l=100")) == 4, "events are asked for")
+        counts = [it.server.asked.count(("GET", f"{path}?s=0&l=100")) for path in ("/edev", "/fsa", "/derp")]
+        assert counts == [1, 1, 1]
+
+
+async def test_readings_are_posted_as_often_as_the_usage_point_says(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.bridges.csip.telemetry.POLL_RATE", 0)
+    async with kit(tmp_path) as it:
+        it.server.documents["/edev"] = it.server.documents["/edev"].replace("<postRate>1</postRate>", "")
+        it.publish(age=50, ac_power=3000.0)
+        it.begin(telemetry={"post_rate": 86_400})
+        await eventually(lambda: it.got("MirrorUsagePoint"), "a usage point")
+        for age in (40, 30):
+            it.publish(age=age, ac_power=100.0)
+            posted = len(it.got("MirrorMeterReadingList"))
+            await eventually(lambda posted=posted: len(it.got("MirrorMeterReadingList")) > posted, "the next ones")
+        made = len(it.got("MirrorUsagePoint"))
+        it.server.documents["/mup/1"] = 404
+        it.publish(age=20, ac_power=100.0)
+        await eventually(lambda: len(it.got("MirrorUsagePoint")) > made, "one that is lost is made again")
+
+
+@pytest.mark.parametrize(("days", "begins", "words"), [(-1, -1, "has expired"), (30, 2, "is valid from")])
+async def test_a_certificate_out_of_its_time_is_told_whatever_the_server_says(tmp_path, days, begins, words):
+    async with kit(tmp_path) as it:
+        certificate, key = it.server.authority.sign("old", days=days, begins=begins)
+        tls = it.settings["tls"] | {"certificate": certificate, "key": key}
+        it.begin(tls=tls)
+        await it.down(words)
+        bridge = it.bench.make(CsipBridge, CsipBridge.Settings.model_validate(it.settings | {"tls": tls})).bridge
+        assert words in next(each.text for each in [p async for p in bridge.probe()] if each.mark is Mark.WRONG)
+
+
 async def test_a_stale_value_is_not_posted(tmp_path):
     async with kit(tmp_path) as it:
         it.publish(age=1000, interval=1, ac_power=3000.0)

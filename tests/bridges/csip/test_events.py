@@ -1,13 +1,14 @@
 """Which event counts when, and what is answered: scenarios by hand, and rules that hold for any events."""
 
 import random
+from itertools import pairwise
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.bridges.csip.events import STEPS, Held, Record, Signal, Stage, plan
+from gateway.bridges.csip.events import STEPS, Held, Record, Signal, Stage, plan, with_tails
 from gateway.bridges.csip.identity import draws_of
 from gateway.bridges.csip.resources import MODES, Control, EventStatus, Program, ResponseStatus
 
@@ -116,6 +117,66 @@ def test_start_and_duration_are_moved_by_what_was_drawn():
     assert server.at(75, program(moved)) == {EXPORT: 1000.0}
     assert server.at(184, program(moved)) == {EXPORT: 1000.0}
     assert server.at(185, program(moved)) == {}
+
+
+def test_an_event_behind_another_begins_when_that_really_ends():
+    """Three in a row, drawn so that there would be an overlap, and then a gap."""
+    row = [
+        event(name, start=100 * n, duration=100, value=n + 1.0, random_start=60, random_duration=30)
+        for n, name in enumerate("ABC")
+    ]
+    draws = {"A": (0.0, 1.0), "B": (0.0, 0.0), "C": (1.0, 0.0)}
+    server = Server(draws.get)
+    seen = [(now, server.at(now, program(*row)).get(EXPORT)) for now in range(0, 400, 5)]
+    changes = [(now, value) for (_, before), (now, value) in pairwise(seen) if value != before]
+    assert changes == [(130, 2.0), (200, 3.0), (360, None)]
+    assert [status for _, status in server.said].count("COMPLETED") == 3
+
+
+def test_one_that_has_begun_behind_another_goes_on_when_that_is_listed_no_more():
+    first = event("A", duration=100)
+    second = event("B", start=100, duration=100, random_start=90, value=2.0)
+    server = Server(lambda _: (0.99, 0.0))
+    server.at(0, program(first, second))
+    assert server.at(105, program(first, second)) == {EXPORT: 2.0}
+    assert server.at(110, program(second)) == {EXPORT: 2.0}
+    assert [status for name, status in server.said if name == "B"] == ["RECEIVED", "STARTED"]
+
+
+def test_where_only_draws_overlap_the_earlier_one_is_over_and_none_is_superseded():
+    first = event("A", duration=100, random_duration=60)
+    second = event("B", start=120, duration=100, value=2.0)
+    server = Server(lambda _: (0.0, 1.0))
+    programs = program(first, primacy=1), program(second, primacy=5)
+    assert server.at(119, *programs) == {EXPORT: 1000.0}
+    assert server.at(125, *programs) == {EXPORT: 2.0}
+    assert server.at(159, *programs) == {EXPORT: 2.0}
+    assert ("A", "COMPLETED") in server.said
+    server.at(220, *programs)
+    assert ("B", "COMPLETED") in server.said
+
+
+@pytest.mark.parametrize("names", ["AB", "BA"])
+def test_of_two_made_in_the_same_second_the_one_that_begins_last_counts(names):
+    long, short = event(names[0], value=1.0), event(names[1], start=100, duration=100, value=2.0)
+    server = Server()
+    assert server.at(50, program(long, short)) == {EXPORT: 1.0}
+    assert server.at(150, program(long, short)) == {EXPORT: 2.0}
+    assert (names[0], "SUPERSEDED") in server.said
+    assert server.at(250, program(long, short)) == {}
+    assert (names[1], "COMPLETED") in server.said
+
+
+@pytest.mark.parametrize(
+    ("now", "is_kept"), [(50, False), (94, False), (96, True), (100, True), (150, True), (164, True), (166, False)]
+)
+def test_an_event_that_a_server_lists_no_more_lasts_as_long_as_it_may(now, is_kept):
+    drawn = event("A", duration=100, random_start=-30, random_duration=60)
+    before, found = program(drawn, name="P"), program(event("B"), name="P")
+    [kept] = with_tails([before], [found], T + now)
+    assert [each.mrid for each in kept.controls] == (["B", "A"] if is_kept else ["B"])
+    assert with_tails([before], [before], T + now) == (before,)
+    assert with_tails([before], [], T + now) == (), "whose program is gone is gone too"
 
 
 def test_a_lower_primacy_counts_and_the_other_does_not_come_back():
@@ -258,7 +319,9 @@ def test_whatever_a_server_lists(rounds, seed):
         for mrid, record in before.items():
             assert found.records[mrid].lost >= record.lost
         assert set(found.in_force) >= set(found.baseline)
-        counting = {each.mrid: (p.primacy, -each.created, each.mrid) for p in listed for each in p.controls}
+        counting = {
+            each.mrid: (p.primacy, -each.created, -each.start, each.mrid) for p in listed for each in p.controls
+        }
         known = {
             each.mrid
             for p in listed

@@ -14,7 +14,8 @@ SETTINGS = LimitSettings(device="INV", failsafe=1_500)
 class House:
     """An inverter with its own export limit, and a limit over it."""
 
-    def __init__(self, data_dir, **setpoints):
+    def __init__(self, data_dir, settings=SETTINGS, **setpoints):
+        self.settings = settings
         self.bench = Bench(data_dir, CONTROL, FakeClock())
         takes = setpoints or {"export_limit": Range(0, 10_000)}
         self.device = Device(serial="INV", kind=DeviceKind.INVERTER, rated_power=10_000.0, setpoints=takes)
@@ -22,7 +23,7 @@ class House:
     async def __aenter__(self):
         await self.bench.__aenter__()
         self.bench.announce(self.device)
-        self.runner = self.bench.run(GridLimit, SETTINGS, "limit:grid")
+        self.runner = self.bench.run(GridLimit, self.settings, "limit:grid")
         self.limit = self.runner.bridge
         self.bench.dispatcher.use({"limit:grid": self.limit, "scripted": self.bench.controller})
         await World.wait(self, 2)
@@ -136,8 +137,7 @@ async def test_a_limit_that_nobody_ever_set_touches_nothing(tmp_path):
 
 @virtual
 async def test_a_device_that_is_not_known_yet_is_waited_for(tmp_path):
-    async with House(tmp_path) as house:
-        house.limit._settings = LimitSettings(device="LATER", failsafe=1_500)
+    async with House(tmp_path, LimitSettings(device="LATER", failsafe=1_500)) as house:
         id_ = await house.ask(3_000)
         await house.wait(20)
         house.bench.announce(house.device, serial="LATER")

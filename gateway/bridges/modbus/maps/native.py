@@ -195,6 +195,8 @@ FLEET_POINTS: Final[tuple[tuple[int, str, Encoding, int], ...]] = (
     (6532, "data_age_p95", UINT32, 0),
     (6534, "writes_today", UINT32, 0),
     (6536, "limit_state", UINT16, 0),
+    (6537, "import_limit_state", UINT16, 0),
+    (6538, "import_excess", UINT32, 0),
 )
 """Behind quality, status, age and time, as in the overview."""
 FIRST_TOTAL: Final = 60
@@ -217,6 +219,7 @@ SETPOINT_SCALES: Final[Mapping[str, tuple[int, Encoding, int]]] = {
     "charging": (0, UINT16, 0),
     "battery_reserve_soc": (-1, Encoding.INT16, -1),
     "power_target": (0, Encoding.INT16, 3),
+    "import_limit": (0, UINT16, 1),
 }
 
 LAST_COMMAND: Final = (

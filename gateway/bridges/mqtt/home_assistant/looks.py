@@ -86,6 +86,7 @@ _SPECIAL: Final[Mapping[str, Mapping[str, str | int | None]]] = {
     "charging": {"icon": "mdi:ev-station"},
     "power_target": {"icon": "mdi:target"},
     "limit_state": {"icon": "mdi:transmission-tower-export"},
+    "import_limit_state": {"icon": "mdi:transmission-tower-import"},
     "fleet_state": {"icon": "mdi:set-all"},
     "members": {"icon": "mdi:counter", "category": DIAGNOSTIC},
     "members_out": {"icon": "mdi:lan-disconnect", "category": DIAGNOSTIC},

@@ -1,0 +1,97 @@
+"""What one device is told: the same again until it has done it, later and later."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from gateway.api.contexts import Context
+from gateway.core.findings import FindingCode
+from gateway.core.model import Command, CommandEvent, CommandState, Origin, Value, new_command_id
+
+CHILD_TTL: Final = 120.0
+"""Seconds until a command to the device expires unsent; then it is given anew."""
+AGAIN: Final = 10.0
+"""Seconds after a refusal until the device is told again, doubling each time."""
+AGAIN_MOST: Final = 600.0
+
+Orders = Mapping[str, Value]
+"""Setpoint → value."""
+
+
+class Hand:
+    """One device."""
+
+    def __init__(self, context: Context, origin: Origin, serial: str) -> None:
+        self._context = context
+        self._origin = origin
+        self.serial = serial
+        self.done: Orders | None = None
+        """What it was told last, and did."""
+        self.since: datetime | None = None
+        """When it had done so."""
+        self.why = ""
+        """Why it does not do what it is told; "" where it does."""
+        self._asked: Orders = {}
+        self._open: set[str] = set()
+        """Ids of the commands that are under way."""
+        self._bad = ""
+        self._again = 0.0
+        self._pause = AGAIN
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way."""
+        return bool(self._open)
+
+    @property
+    def resting(self) -> bool:
+        """Whether it has refused, and is not told again yet."""
+        return self._context.clock.monotonic() < self._again
+
+    async def tell(self, orders: Orders) -> None:
+        """Have it do something, all or nothing."""
+        now = self._context.clock.now()
+        commands = [
+            Command(
+                id=new_command_id(),
+                serial=self.serial,
+                setpoint=setpoint,
+                value=value,
+                origin=self._origin,
+                created=now,
+                expires=now + timedelta(seconds=CHILD_TTL),
+            )
+            for setpoint, value in orders.items()
+        ]
+        if (refusal := self._context.judge(*commands)) is not None:
+            self.fail(refusal.detail, next(iter(orders)))
+            return
+        self._asked, self._open, self._bad = dict(orders), {command.id for command in commands}, ""
+        for event in await self._context.submit(*commands):
+            self.took(event)
+
+    def took(self, event: CommandEvent) -> bool:
+        """Take in a step of anybody's command; return whether what this device was told has come to its end by it."""
+        if event.command.id not in self._open or not event.state.final:
+            return False
+        self._open.remove(event.command.id)
+        if event.state is not CommandState.SUCCEEDED:
+            self._bad = event.detail or event.state
+        if self._open:
+            return False
+        if self._bad:
+            self.fail(self._bad, event.command.setpoint)
+        else:
+            self.done, self._pause, self.why = self._asked, AGAIN, ""
+            self.since = self._context.clock.now()
+            self._context.settle(FindingCode.NOT_STEERABLE, self.serial)
+        return True
+
+    def fail(self, why: str, setpoint: str) -> None:
+        """Take in that it is not done: say so, and wait a while."""
+        self.why = why
+        self._again, self._pause = self._context.clock.monotonic() + self._pause, min(2 * self._pause, AGAIN_MOST)
+        self._context.find(
+            FindingCode.NOT_STEERABLE, self.serial, f"the limit can't be written to it: {why}",
+            f"sems-gateway explain CONFIG {self.serial} {setpoint} 0 --as {self._origin}",
+        )  # fmt: skip
