@@ -69,7 +69,7 @@ FAULTS: Final[Mapping[int, Mapping[str, Any]]] = {
 }
 BATTERIES: Final = (
     (0, 6, 0.04, "night"), (6, 9, 0.06, "morning"), (9, 10, 0.0, ""), (10, 14, -0.25, "noon"), (14, 18, 0.0, ""),
-    (18, 22, 0.22, "evening"), (22, 24, 0.04, "night"),
+    (18, 22, 0.2, "evening"), (22, 24, 0.04, "night"),
 )  # fmt: skip
 """From and to which hour (UTC) which part of what all batteries can do is asked of them; < 0: they charge."""
 SHOWN: Final = (
@@ -79,6 +79,8 @@ SHOWN: Final = (
 CONTROL: Final = ControlSettings(
     enabled=True, allow=[Rule(devices=["*"], setpoints=["*"])], max_per_minute=10_000_000, writes_per_day=1_000_000
 )
+BID: Final = 0.97
+"""Of the forecast of the sun that is asked for."""
 UNLIKE: Final = (0.2, 0.9)
 """Between which parts of their capacity batteries begin the day."""
 
@@ -250,7 +252,7 @@ class Day:
         part = next(part for since, until, part, _ in BATTERIES if since <= slot / 4 < until)
         with self.costs.simulated():
             sun = self.clouds.forecast(BEGIN.timestamp() + (slot + 0.5) * SLOT)
-        return round(sun + part * self.clouds.most)
+        return round(BID * sun + part * self.clouds.most)
 
     async def run(self) -> None:
         every, began = self.options.every, time.monotonic()
