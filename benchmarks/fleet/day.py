@@ -60,8 +60,8 @@ SETTLED: Final = 300
 """Seconds after a target from which its slot is judged."""
 SMALL: Final = 0.05
 """Of the rated power. Errors are parts of the target, or of this where the target is less, as at night."""
-TICK: Final = 10.0
-"""Seconds in which what plants upload is gathered."""
+TICK: Final = 20.0
+"""Seconds in which what plants upload is gathered, and its members looked at anew."""
 FAULTS: Final[Mapping[int, Mapping[str, Any]]] = {
     0: {},
     1: {"offline": 0.02, "refuse": 0.01, "contradict": 0.01, "late": {"share": 0.01, "seconds": [30, 300]}},
@@ -377,8 +377,8 @@ def main() -> None:
     parser.add_argument("--row", type=int, choices=FAULTS, default=1, help="faults as in run.py; 0: none")
     parser.add_argument("--share", default="soc", help="headroom, rating, soc or equal")
     parser.add_argument("--upload", type=float, default=60, help="seconds between what a plant uploads")
-    parser.add_argument("--every", type=float, default=60, help="seconds between looks at the truth")
-    parser.add_argument("--look", type=float, default=steering.LOOK, help="seconds between the fleet's own looks")
+    parser.add_argument("--every", type=float, default=150, help="seconds between looks at the truth")
+    parser.add_argument("--look", type=float, default=TICK, help="seconds between the fleet's own looks; 5 elsewhere")
     parser.add_argument("--slots", type=int, default=SLOTS, help="fewer than a day's")
     parser.add_argument("--pictures", type=Path, help="folder for the picture")
     options = parser.parse_args()
