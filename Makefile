@@ -11,7 +11,7 @@ JOBS   ?= 6
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale fleet dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes
+.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale fleet fleet-day dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -30,6 +30,7 @@ help:
 	@echo "make bench-scale  how a gateway grows: 10, 1,000 and 10,000 devices (some four minutes; needs mosquitto)"
 	@echo "make bench-simulator  what a simulated fleet of 10,000 costs, and its longest turn (some four minutes)"
 	@echo "make fleet   how 10,000 simulated inverters follow a fleet's targets, each second (some four hours)"
+	@echo "make fleet-day  one simulated day of it with clouds, night, and a target every 15 minutes (ARGS='--inverters 1000')"
 	@echo "make bench-batch  commands through MQTT, Kafka and back (about two minutes; fetches Apache Kafka)"
 	@echo "make screenshots  pictures of the page into docs/pictures, from the demo's plants (some six minutes)"
 	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/reference/dialects.md (some three minutes)"
@@ -136,6 +137,10 @@ bytes: $(VENV)/dev.stamp
 fleet: $(VENV)/dev.stamp $(VENV)/pygal
 	PYTHONPATH=$(VENV)/pygal $(BIN)/python -u benchmarks/fleet/run.py --pictures docs/pictures \
 	  $(if $(FREQUENZ),--frequenz $(FREQUENZ)) $(ARGS)
+
+# `make fleet-day ARGS='--inverters 1000'`
+fleet-day: $(VENV)/dev.stamp $(VENV)/pygal
+	PYTHONPATH=$(VENV)/pygal $(BIN)/python -u benchmarks/fleet/day.py --pictures docs/pictures $(ARGS)
 
 dialects: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.dialects --seeds 200 --write-docs $(ARGS)

@@ -60,8 +60,8 @@ SETTLED: Final = 300
 """Seconds after a target from which its slot is judged."""
 SMALL: Final = 0.05
 """Of the rated power. Errors are parts of the target, or of this where the target is less, as at night."""
-TICK: Final = 10.0
-"""Seconds in which what plants upload is gathered."""
+TICK: Final = 20.0
+"""Seconds in which what plants upload is gathered, and its members looked at anew."""
 FAULTS: Final[Mapping[int, Mapping[str, Any]]] = {
     0: {},
     1: {"offline": 0.02, "refuse": 0.01, "contradict": 0.01, "late": {"share": 0.01, "seconds": [30, 300]}},
@@ -69,7 +69,7 @@ FAULTS: Final[Mapping[int, Mapping[str, Any]]] = {
 }
 BATTERIES: Final = (
     (0, 6, 0.04, "night"), (6, 9, 0.06, "morning"), (9, 10, 0.0, ""), (10, 14, -0.25, "noon"), (14, 18, 0.0, ""),
-    (18, 22, 0.22, "evening"), (22, 24, 0.04, "night"),
+    (18, 22, 0.2, "evening"), (22, 24, 0.04, "night"),
 )  # fmt: skip
 """From and to which hour (UTC) which part of what all batteries can do is asked of them; < 0: they charge."""
 SHOWN: Final = (
@@ -79,6 +79,8 @@ SHOWN: Final = (
 CONTROL: Final = ControlSettings(
     enabled=True, allow=[Rule(devices=["*"], setpoints=["*"])], max_per_minute=10_000_000, writes_per_day=1_000_000
 )
+BID: Final = 0.97
+"""Of the forecast of the sun that is asked for."""
 UNLIKE: Final = (0.2, 0.9)
 """Between which parts of their capacity batteries begin the day."""
 
@@ -250,7 +252,7 @@ class Day:
         part = next(part for since, until, part, _ in BATTERIES if since <= slot / 4 < until)
         with self.costs.simulated():
             sun = self.clouds.forecast(BEGIN.timestamp() + (slot + 0.5) * SLOT)
-        return round(sun + part * self.clouds.most)
+        return round(BID * sun + part * self.clouds.most)
 
     async def run(self) -> None:
         every, began = self.options.every, time.monotonic()
@@ -375,8 +377,8 @@ def main() -> None:
     parser.add_argument("--row", type=int, choices=FAULTS, default=1, help="faults as in run.py; 0: none")
     parser.add_argument("--share", default="soc", help="headroom, rating, soc or equal")
     parser.add_argument("--upload", type=float, default=60, help="seconds between what a plant uploads")
-    parser.add_argument("--every", type=float, default=60, help="seconds between looks at the truth")
-    parser.add_argument("--look", type=float, default=steering.LOOK, help="seconds between the fleet's own looks")
+    parser.add_argument("--every", type=float, default=150, help="seconds between looks at the truth")
+    parser.add_argument("--look", type=float, default=TICK, help="seconds between the fleet's own looks; 5 elsewhere")
     parser.add_argument("--slots", type=int, default=SLOTS, help="fewer than a day's")
     parser.add_argument("--pictures", type=Path, help="folder for the picture")
     options = parser.parse_args()

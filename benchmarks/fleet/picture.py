@@ -30,3 +30,20 @@ def draw(path: Path, title: str, wanted: Sequence[float], given: Sequence[float]
     chart.add("error, %", [(at, max(-MOST, min(MOST, error))) for at, error in errors], secondary=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(chart.render(is_unicode=True), "utf-8")
+
+
+def draw_day(
+    path: Path, title: str, wanted: Sequence[float], given: Sequence[float], sun: Sequence[float], step: float
+) -> None:
+    """Draw a day: targets in MW, what was given, and what the modules could have given."""
+    low, top = min(0.0, *wanted, *given) / 1e6, max(*wanted, *given, *sun) / 1e6
+    chart = pygal.XY(
+        title=title, show_dots=False, x_title="hours, UTC", y_title="MW", width=1000, height=480, legend_at_bottom=True,
+        js=(), disable_xml_declaration=True, xrange=(0, len(wanted) * step / 3600), range=(1.05 * low, 1.05 * top),
+        x_labels=range(0, 25, 3), value_formatter="{:g}".format,
+        style=pygal.style.CleanStyle(colors=("#d3b200", "#555555", "#1f77b4")),
+    )  # fmt: skip
+    for name, series in (("PV could give", sun), ("target", wanted), ("power", given)):
+        chart.add(name, [(n * step / 3600, round(power / 1e6, 4)) for n, power in enumerate(series)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(chart.render(is_unicode=True), "utf-8")

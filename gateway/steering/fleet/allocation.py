@@ -18,7 +18,7 @@ NOISE: Final = 1e-6
 """W. What binary fractions add."""
 
 
-class Member(msgspec.Struct, frozen=True):
+class Member(msgspec.Struct, frozen=True, gc=False):
     """What one device can take of a target, in W."""
 
     low: float
@@ -56,7 +56,7 @@ def allocate(target: float, members: Sequence[Member]) -> Share:
         if each.minimum:
             low, high = (0.0, 0.0) if n in still else (each.minimum, each.high)
             fitted[n] = msgspec.structs.replace(each, low=low, high=high)
-    powers = _in_steps(target, fitted, [_within(each, each.wish + price * each.weight) for each in fitted])
+    powers = _in_steps(target, fitted, [min(max(m.wish + price * m.weight, m.low), m.high) for m in fitted])
     unplaced = target - math.fsum(powers)
     half = max((member.step for member in fitted), default=0.0) / 2
     if abs(unplaced) <= half + NOISE:
@@ -70,22 +70,20 @@ def _level(target: float, members: Sequence[Member]) -> tuple[float, set[int]]:
     λ rises from bend to bend of the sum. A member with a minimum begins where its share reaches that; one that would
     lift the sum beyond the target by it stands still.
     """
-    bends: list[tuple[float, bool, int]] = []
-    for n, each in enumerate(members):
-        bends.append((((each.minimum or each.low) - each.wish) / each.weight, False, n))
-        bends.append(((each.high - each.wish) / each.weight, True, n))
-    bends.sort()
+    count = len(members)
+    bends = [((each.minimum or each.low) - each.wish) / each.weight for each in members]
+    bends += [(each.high - each.wish) / each.weight for each in members]
     still = {n for n, each in enumerate(members) if each.minimum}
     placed, slope = math.fsum(each.low for each in members if not each.minimum), 0.0
-    price = bends[0][0] if bends else 0.0
-    for bend, ends, n in bends:
-        reached = placed + slope * (bend - price)
+    price = min(bends, default=0.0)
+    for n in sorted(range(2 * count), key=bends.__getitem__):
+        reached = placed + slope * (bends[n] - price)
         if reached >= target:
             return (price + max(0.0, target - placed) / slope if slope > 0 else price), still
-        placed, price = reached, bend
-        each = members[n]
-        if ends:
-            slope -= 0.0 if n in still else each.weight
+        placed, price = reached, bends[n]
+        each = members[n % count]
+        if n >= count:  # the second half are ends
+            slope -= 0.0 if n - count in still else each.weight
         elif not each.minimum or (placed + each.minimum <= target + NOISE and each.high >= each.minimum):
             placed, slope = placed + each.minimum, slope + each.weight
             still.discard(n)
@@ -97,24 +95,29 @@ def _within(member: Member, power: float) -> float:
 
 
 def _turned(member: Member) -> Member:
-    return msgspec.structs.replace(member, low=-member.high, high=-member.low, wish=-member.wish)
+    return Member(-member.high, -member.low, member.weight, -member.wish, member.step, member.minimum)
 
 
 def _fitted(member: Member) -> Member:
     """Return the member with bounds that are steps; one that has no step within its bounds moves without."""
-    step, minimum = member.step, member.minimum if member.low <= 0 <= member.high else 0.0
-    if step <= 0:
-        return member if minimum == member.minimum else msgspec.structs.replace(member, minimum=minimum)
-    low, high = _steps(member.low / step, up=True) * step, _steps(member.high / step, up=False) * step
-    if low > high:
-        return msgspec.structs.replace(member, step=0.0, minimum=minimum)
-    return msgspec.structs.replace(member, low=low, high=high, minimum=_steps(minimum / step, up=True) * step)
+    low, high, step = member.low, member.high, member.step
+    minimum = member.minimum if low <= 0 <= high else 0.0
+    if step > 0:
+        least, most = _up(low / step) * step, _down(high / step) * step
+        if least <= most:
+            low, high, minimum = least, most, _up(minimum / step) * step
+        else:
+            step = 0.0
+    return Member(low, high, member.weight, member.wish, step, minimum)
 
 
-def _steps(count: float, *, up: bool) -> int:
-    """Return a whole number of steps; a hair beside one is that one."""
-    near = round(count)
-    return near if abs(count - near) <= 1e-9 + 1e-12 * abs(count) else (math.ceil if up else math.floor)(count)
+def _down(count: float) -> int:
+    """Return the whole steps in so many; a hair beside a whole number is that one."""
+    return math.floor(count + 1e-9 + 1e-12 * abs(count))
+
+
+def _up(count: float) -> int:
+    return -_down(-count)
 
 
 def _searched(target: float, members: Sequence[Member]) -> list[Member]:
@@ -161,10 +164,12 @@ def _who_runs(target: float, choosy: Sequence[Member], least: float, most: float
 def _in_steps(target: float, members: Sequence[Member], shares: Sequence[float]) -> list[float]:
     """Return the shares in whole steps, whose sum is at most half of the largest step off, where bounds allow it."""
     powers = [
-        _within(member, _steps(share / member.step, up=False) * member.step) if member.step else share
+        _within(member, _down(share / member.step) * member.step) if member.step else share
         for member, share in zip(members, shares, strict=True)
     ]
-    order = sorted(range(len(members)), key=lambda n: (-members[n].step, powers[n] - shares[n]))
+    beyond = [power - share for power, share in zip(powers, shares, strict=True)]
+    order = sorted(range(len(members)), key=beyond.__getitem__)
+    order.sort(key=lambda n: members[n].step, reverse=True)
     left, moved = target - math.fsum(powers), True
     while moved:
         moved = False

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from gateway.steering.fleet.allocation import Member, allocate
 from tests.steering.fleet.solver import GAP, least_missed
 
-FLEETS = int(os.environ.get("SEMS_GATEWAY_FLEETS", "400"))
-"""How many random fleets the solver is asked about; `make fleet` asks about 100,000."""
+FLEETS = int(os.environ.get("SEMS_GATEWAY_FLEETS", "2000"))
+"""How many random fleets are looked at; 100,000 take some minutes."""
 HAIR = 1e-3
 """W."""
 
@@ -52,7 +52,8 @@ def test_no_solver_comes_nearer_by_more_than_a_step():
             assert not takes(member, power), (n, takes(member, power), target, members)
         missed = abs(target - sum(share.powers))
         step = max(member.step for member in members)
-        assert missed <= least_missed(target, members) + step + GAP, (n, missed, target, members)
+        if missed > step:  # else nobody comes nearer by more than one, and a solver may take for ever to prove it
+            assert missed <= least_missed(target, members) + step + GAP, (n, missed, target, members)
         assert share.unplaced == pytest.approx(0 if missed <= step / 2 + HAIR else target - sum(share.powers), abs=HAIR)
 
 
