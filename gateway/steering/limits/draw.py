@@ -154,6 +154,8 @@ class Draw:
             await self._let_go([*self._kept.told])
             self._kept.stays = False
             self.outcome = None if self._kept.told else IN_FORCE
+            if refused := [hand for hand in self._hands.values() if hand.resting and hand.serial in self._kept.told]:
+                self.outcome = Outcome(CommandState.FAILED, f"{refused[0].serial} can't be let go: {refused[0].why}")
         else:
             await self._hold(limit)
         for serial, orders in [*self._kept.told.items()]:
@@ -186,7 +188,7 @@ class Draw:
         await self._tell(decision)
         if is_over:
             for serial, orders in self._kept.told.items():
-                if not self._has(serial, orders) and serial in self._hands:
+                if serial in self._hands and self._shows_otherwise(serial, orders):
                     self._hands[serial].done = None  # somebody else has told it otherwise, or its order has ended
         if not is_over or decision.missing <= 0:
             self._context.settle(FindingCode.LIMIT_NOT_HELD, self._meter)
@@ -255,9 +257,8 @@ class Draw:
         for serial in self._chargers:
             charger = self._state(serial)
             power = _number(charger.values.get("ev_power")) if charger is not None else None
-            if charger is None or CHARGING not in charger.device.setpoints or power == 0:
-                continue
-            if CHARGING not in self._kept.told.get(serial, {}) or not self._has(serial, {CHARGING: False}):
+            waits = CHARGING in self._kept.told.get(serial, {})  # or was told to, and does not
+            if charger is not None and CHARGING in charger.device.setpoints and power != 0 and not waits:
                 charging[serial] = power or 0.0
         return Sight(draw, battery, most, charging)
 
@@ -273,10 +274,12 @@ class Draw:
             times.append(device.time)
         return all(time is not None and time >= each for time in times for each in since)
 
-    def _has(self, serial: str, orders: Orders) -> bool:
+    def _shows_otherwise(self, serial: str, orders: Orders) -> bool:
         state = self._state(serial)
-        return state is not None and all(
-            SETPOINTS[setpoint].same(state.values.get(setpoint), value) for setpoint, value in orders.items()
+        values = state.values if state is not None else {}
+        return any(
+            (shown := values.get(setpoint)) is not None and not SETPOINTS[setpoint].same(shown, value)
+            for setpoint, value in orders.items()
         )
 
     def _state(self, serial: str) -> DeviceState | None:

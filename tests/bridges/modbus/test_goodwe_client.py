@@ -178,7 +178,7 @@ def test_every_point_that_is_measured_is_compared():
     assert of_inverters - not_of_this_family == MEASURED.keys()
 
 
-OF_FLEETS = ("limit_", "fleet_", "available_", "members", "data_age_")
+OF_FLEETS = ("limit_", "import_", "fleet_", "available_", "members", "data_age_")
 
 
 async def test_the_timestamp_is_that_of_the_data_in_utc(tmp_path):

@@ -236,6 +236,45 @@ async def test_a_battery_that_refuses_is_said_and_told_again(tmp_path):
 
 
 @virtual
+async def test_a_charger_that_refuses_is_said_with_its_watts_and_told_again(tmp_path):
+    async with Home(tmp_path) as home:
+        home.is_empty, home.load, home.car = True, 1_000.0, 11_000.0
+        home.refuses = {"charging"}
+        await home.wait(20)
+        end = await home.end(await home.ask(4_200))
+        assert end.detail.startswith("partial: 7800 W more are drawn")
+        assert "EV: not in the whitelist" in end.detail
+        home.refuses = set()
+        await home.stay(4_200, 600)
+        assert home.draw == 1_000
+
+
+@virtual
+async def test_what_waits_in_vain_is_not_told_again_and_again(tmp_path):
+    async with Home(tmp_path) as home:
+        home.is_empty, home.load, home.car = True, 9_000.0, 2_000.0
+        await home.wait(20)
+        await home.end(await home.ask(4_200))
+        told = len(home.sent)
+        await home.stay(4_200, 1_200)
+        assert len(home.sent) == told
+
+
+@virtual
+async def test_a_battery_that_can_not_be_let_go_is_said(tmp_path):
+    async with Home(tmp_path) as home:
+        home.load = 7_000.0
+        await home.wait(20)
+        await home.end(await home.ask(4_200))
+        home.refuses = {"battery_mode"}
+        end = await home.end(await home.ask("none"))
+        assert (end.state, end.detail) == (CommandState.FAILED, "INV can't be let go: not in the whitelist")
+        home.refuses = set()
+        await home.stay("none", 120)
+        assert home.set["battery_mode"] == "auto"
+
+
+@virtual
 async def test_where_nothing_is_measured_nothing_that_is_steered_draws(tmp_path):
     async with Home(tmp_path) as home:
         home.car = 2_000.0
