@@ -55,7 +55,7 @@ SHOWN: Final[Mapping[FindingCode, str]] = {
     FindingCode.ZONE_INFERRED: "its time zone was found out from its times",
     FindingCode.VALUE_UNREADABLE: "a value can't be read",
     FindingCode.NOT_STEERABLE: "a member that a fleet can't steer",
-    FindingCode.LIMIT_NOT_HELD: "more is drawn than an import limit permits",
+    FindingCode.LIMIT_NOT_HELD: "more is fed in, or drawn, than a limit permits",
     FindingCode.FIELDS_UNKNOWN: "answers have fields that the catalogue does not know",
     FindingCode.SIGN_DOUBTFUL: "the other sign fits better",
     FindingCode.VALUE_DOUBTFUL: "a power does not fit what the device is rated for; its unit may be another",

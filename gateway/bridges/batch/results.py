@@ -54,6 +54,8 @@ class Results:
         self._unknown_fields = UnknownFields(context)
         self._places = Places(self._admit)
         """For those of fleets, and those that were sent before a restart."""
+        self._is_told = False
+        """That results wait for the journal."""
         self._held = 0
         self._room = asyncio.Event()
 
@@ -207,16 +209,16 @@ class Results:
 
     async def _insist(self, ask: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Ask until the journal answers: what it has not, may not be committed."""
-        failed = False
         while True:
             try:
                 answer = await ask(*args, **kwargs)
             except JournalError as error:
-                if not failed:
-                    self._context.log.error("results wait for the journal", error=str(error))
-                failed = True
+                if not self._is_told:
+                    self._context.log.warning("results wait for the journal", error=str(error))
+                self._is_told = True
                 await asyncio.sleep(RETRY)
             else:
+                self._is_told = False
                 return answer
 
     def _drop(self, request: str, serial: str) -> None:

@@ -12,7 +12,7 @@ from gateway.api.contexts import SteererContext
 from gateway.core.findings import FindingCode
 from gateway.core.model import Command, CommandEvent, CommandState, DeviceState, Origin, Quality, day_of
 from gateway.journal.journal import JournalError
-from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, Mate
+from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, SILENT, Mate
 from gateway.steering.fleet.settings import FleetSettings
 
 ASKED_AFTER: Final = 180.0
@@ -96,15 +96,20 @@ class Crew:
             self.waiting[command.id] = Told(mate, None, command.created)
         mate.pending |= {command.id for command in under_way}
 
-    def gathers(self, now: datetime) -> bool:
+    def gathers(self) -> bool:
         """Return whether members that were told something before the start are still to be heard of.
 
         What they give is not known, so nothing can be said of the sum of all.
         """
-        if self._awaited and self._began is not None:
-            over = (now - self._began).total_seconds() > HEARD_WITHIN
-            self._awaited = set() if over else {serial for serial in self._awaited if not self._is_heard(serial)}
+        if self._awaited:
+            unheard = {serial for serial in self._awaited if not self._is_heard(serial)}
+            self._awaited = unheard if self._is_young() else set()
         return bool(self._awaited)
+
+    def _is_young(self) -> bool:
+        """Return whether the start is so little ago that what can be known is not yet."""
+        now = self._context.clock.now()
+        return self._began is None or (now - self._began).total_seconds() <= HEARD_WITHIN
 
     def _is_heard(self, serial: str) -> bool:
         state = self._context.state(serial)
@@ -121,8 +126,8 @@ class Crew:
             takes = self._context.permitted(device, self._origin)
             mate = mate or Mate(device, takes)
             mate.device, mate.takes = device, takes
-            if not device.setpoints:
-                return  # who could set anything of it has not found it yet
+            if not device.setpoints or (not device.rated_power and self._is_young()):
+                return  # who could set anything of it has not found it yet, or who knows its rated power
             if trouble := self._unfit(mate):
                 self._context.find(FindingCode.NOT_STEERABLE, device.serial, *trouble)
                 self.mates.pop(device.serial, None)
@@ -198,7 +203,7 @@ class Crew:
         """Find out who can't be counted on, by what is measured, and who has had its writes."""
         for mate in mates:
             mate.count(self._settings.writes_per_day, now)
-            if mate.trouble in ("offline", "stale"):
+            if mate.trouble in SILENT:
                 mate.trouble = ""
             if not mate.good and not mate.trouble:
                 is_offline = mate.state is not None and mate.state.quality is Quality.OFFLINE

@@ -197,14 +197,14 @@ class Fleet:
         ask = self.goals.ask(sights, now)
         if self._context.halted is None and sights:
             await self._fall_back(now)
-            if not self.crew.gathers(now) or self.goals.fresh:
+            if not self.crew.gathers() or self.goals.fresh:
                 await self._carry_out(ask, sights)
             await self._keep_timers(now)
         await asyncio.sleep(0)
         waiting = Counter(
             id(told.ends) for told in self.crew.waiting.values() if told.ends is not None and not told.mate.trouble
         )
-        if sights and not self.crew.gathers(now):
+        if sights and not self.crew.gathers():
             self.goals.settle(sights, ask, waiting, now)
         await asyncio.sleep(0)
         await self._publish(sights, ask, now)
@@ -380,7 +380,7 @@ class Fleet:
             await self._record.write()
         if not sights or rated(s for s in sights if s.mate.good) < rated(sights) / 2:
             return
-        values = await shown.values(self._planner, sights, ask, self.goals.unplaced, now)
+        values = await shown.values(self._planner, sights, ask, self.goals.unplaced + self.goals.cut(sights), now)
         self._context.publish(
             Snapshot(serial=self.serial, time=now, source=self._context.name, interval=PUBLISHED, values=values)
         )

@@ -89,6 +89,10 @@ class Goals:
         self.target = float(target) if isinstance(target, (int, float)) else None
         self._limit = float(limit) if isinstance(limit, (int, float)) else FULL
 
+    def cut(self, sights: Sequence[Sight]) -> float:
+        """Return the W of a target that a limit on the fleet takes away."""
+        return 0.0 if self.target is None else max(0.0, self.target - self._limit / 100 * rated(sights))
+
     @property
     def caps(self) -> bool:
         """Whether what is asked is only the most that all may give."""
@@ -180,13 +184,19 @@ class Goals:
 
     def _outcome(self, goal: Goal, sights: Sequence[Sight], ask: Ask, *, waits: bool, over: bool) -> Outcome | None:
         mates = [sight.mate for sight in sights]
+        whole, cut = rated(sights), 0.0
         if goal.command.setpoint == TARGET and self.target is not None:
-            ask = msgspec.structs.replace(ask, power=self.target)  # not where its ramp is by now
+            cut = self.cut(sights)
+            ask = msgspec.structs.replace(ask, power=self.target - cut)  # not where its ramp is by now
         power = measured(meant(ask, sights))
         asked, error = ask.power, ask.missing(power)
         unseen = [abs(told - sight.measured) for sight in sights if (told := sight.mate.unseen) is not None]
-        near = self._planner.near(asked, rated(sights))
+        near = self._planner.near(asked, whole)
         if abs(error) <= near and sum(unseen) <= near:
+            if cut:
+                return shown.outcome(
+                    "partial", asked + cut, power, error + cut, mates, goal.ends, f"for {LIMIT} is {self._limit:g} %"
+                )
             return shown.outcome("holding", asked, power, 0.0, mates, goal.ends)
         if (waits or unseen) and not over:
             return None

@@ -42,6 +42,8 @@ A_DAY: Final = 86_400.0
 AHEAD: Final = 0.1
 """Of a day's writes: as far as this a member may be ahead of its even pace, so that some are left in the evening."""
 
+SILENT: Final = ("offline", "stale")
+
 LIMIT, MODE, POWER = "active_power_limit", "battery_mode", "battery_power_target"
 
 
@@ -121,12 +123,16 @@ class Mate(msgspec.Struct):
 
     @property
     def shows_it(self) -> bool:
-        """Whether what it measures is newer than the end of what it was told last."""
+        """Whether what it measures is of now, and newer than the end of what it was told last."""
+        return self.good and self._has_shown_it
+
+    @property
+    def _has_shown_it(self) -> bool:
         if self.pending:
             return False
         measured = self.state.time if self.state is not None else None
         settled = None if self.ended is None else self.ended + timedelta(seconds=SETTLES_WITHIN)
-        return self.good and measured is not None and (settled is None or measured >= settled)
+        return measured is not None and (settled is None or measured >= settled)
 
     def counts(self, now: datetime) -> bool:
         """Return whether power can be shared out to it."""
@@ -136,8 +142,19 @@ class Mate(msgspec.Struct):
 
     @property
     def unseen(self) -> float | None:
-        """W that it was told and has not shown yet; None where nothing is awaited of it."""
-        return None if self.trouble or self.told is None or self.shows_it else self.stands
+        """W that it was told and has not shown yet; None where nothing is awaited of it.
+
+        Of one that is silent since then it is the best guess: its last power is from before it did what it was told.
+        """
+        is_awaited = self.trouble in ("", *SILENT) and self.told is not None
+        return self.stands if is_awaited and not self._has_shown_it else None
+
+    @property
+    def otherwise(self) -> float | None:
+        """What it may give instead of what is believed, W, where nobody knows whether it did what it was told."""
+        if self.trouble == "doubtful":
+            return self.stands
+        return self.power or 0.0 if self.trouble in SILENT and self.unseen is not None else None
 
     def believed(self) -> float:
         """Return its power, W: as measured since it was told, or as told while that is not to be seen yet."""

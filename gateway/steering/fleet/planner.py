@@ -225,10 +225,10 @@ def _certain(error: float, sights: Sequence[Sight]) -> float:
     A few are taken not to have: the others make up for them until they are read back. Of many it is the cloud that is
     slow, and what all the others did instead would have to be undone.
     """
-    doubted = [sight for sight in sights if sight.mate.trouble == "doubtful" and sight.mate.told is not None]
-    if rated(doubted) <= MANY * rated(sights):
+    doubted = [(sight, other) for sight in sights if (other := sight.mate.otherwise) is not None]
+    if rated(sight for sight, _ in doubted) <= MANY * rated(sights):
         return error
-    otherwise = error - sum((sight.mate.stands or 0.0) - sight.believed for sight in doubted)
+    otherwise = error - sum(other - sight.believed for sight, other in doubted)
     return 0.0 if error * otherwise <= 0 else min(error, otherwise, key=abs)
 
 

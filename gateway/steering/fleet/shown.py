@@ -94,7 +94,7 @@ def state(planner: Planner, sights: Sequence[Sight], ask: Ask | None, error: flo
     if ask is None:
         return "idle"
     if abs(error) <= planner.near(ask.power, rated(sights)):
-        return "holding"
+        return "partial" if ask.is_limited and not ask.is_cap else "holding"
     return "partial" if unplaced else "moving"
 
 
@@ -151,12 +151,20 @@ def _short(value: Value) -> str:
 
 
 def outcome(
-    word: str, asked: float, measured: float, missing: float, mates: Iterable[Mate], children: Counter[str]
+    word: str,
+    asked: float,
+    measured: float,
+    missing: float,
+    mates: Iterable[Mate],
+    children: Counter[str],
+    why: str = "",
 ) -> Outcome:
     """Return what came of a target: holding is a success that was read back, partial one that was not."""
     text = f"{word}: asked {asked:.0f} W, confirmed {measured:.0f} W"
     if abs(missing) >= 1:
         text += f", {abs(missing):.0f} W {'missing' if missing > 0 else 'too much'}"
+    if why:
+        text += f" {why}"
     text += f"; {members_in_words(mates, children)}"
     if word == "failed":
         return Outcome(CommandState.FAILED, text)

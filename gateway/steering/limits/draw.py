@@ -3,6 +3,7 @@
 SEMS has no import limit to write. What there is closes its loop through the cloud: a correction takes minutes.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -120,16 +121,18 @@ class Draw:
             unwritable="what is told for an import limit can't be kept",
         )  # fmt: skip
         self._kept = Kept()
-        self._began = context.clock.monotonic()
+        self._began = 0.0
         self._looked: tuple[float, datetime | None] | None = None
         self.excess: float | None = None
         """W drawn beyond the limit, as measured last; None where there is no limit, or nothing is measured."""
         self.outcome: Outcome | None = None
         """What has become of the limit; None while that is not known yet."""
 
-    def restore(self) -> None:
-        """Take up what was told before a restart. Blocks."""
-        self._kept = self._file.read() or Kept()
+    async def start(self) -> None:
+        """Take up what was told before a restart."""
+        self._began = self._context.clock.monotonic()
+        kept = await asyncio.to_thread(self._file.read)
+        self._kept = kept or Kept()
 
     @property
     def holds(self) -> bool:
@@ -166,7 +169,7 @@ class Draw:
                 if _lets_go(orders):
                     del self._kept.told[serial]
                     await self._note()
-            elif not hand.resting and self._state(serial) is not None:
+            elif hand.may_be_told(orders) and self._state(serial) is not None:
                 await hand.tell(orders)
 
     async def _hold(self, limit: float) -> None:

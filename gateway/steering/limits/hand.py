@@ -13,6 +13,8 @@ CHILD_TTL: Final = 120.0
 AGAIN: Final = 10.0
 """Seconds after a refusal until the device is told again, doubling each time."""
 AGAIN_MOST: Final = 600.0
+PARTIAL: Final = "partial"
+"""What the text begins with of a fleet's end that is a success only in part."""
 
 Orders = Mapping[str, Value]
 """Setpoint → value."""
@@ -31,6 +33,8 @@ class Hand:
         """When it had done so."""
         self.why = ""
         """Why it does not do what it is told; "" where it does."""
+        self.partial = ""
+        """What a fleet says that did as much of it as it can; "" where it is done."""
         self._asked: Orders = {}
         self._open: set[str] = set()
         """Ids of the commands that are under way."""
@@ -45,8 +49,14 @@ class Hand:
 
     @property
     def resting(self) -> bool:
-        """Whether it has refused, and is not told again yet."""
+        """Whether it has refused, and is not told the same again yet."""
         return self._context.clock.monotonic() < self._again
+
+    def may_be_told(self, orders: Orders) -> bool:
+        """Return whether it is told this now: what differs from what is under way, or was refused, does not wait."""
+        if orders != self._asked:
+            return True
+        return not self._open and not self.resting
 
     async def tell(self, orders: Orders) -> None:
         """Have it do something, all or nothing."""
@@ -63,10 +73,11 @@ class Hand:
             )
             for setpoint, value in orders.items()
         ]
+        self._asked, self._open, self._bad, self.partial = dict(orders), set(), "", ""
         if (refusal := self._context.judge(*commands)) is not None:
             self.fail(refusal.detail, next(iter(orders)))
             return
-        self._asked, self._open, self._bad = dict(orders), {command.id for command in commands}, ""
+        self._open = {command.id for command in commands}
         for event in await self._context.submit(*commands):
             self.took(event)
 
@@ -77,6 +88,8 @@ class Hand:
         self._open.remove(event.command.id)
         if event.state is not CommandState.SUCCEEDED:
             self._bad = event.detail or event.state
+        elif not event.verified and event.detail.startswith(PARTIAL):
+            self.partial = event.detail
         if self._open:
             return False
         if self._bad:
@@ -93,5 +106,5 @@ class Hand:
         self._again, self._pause = self._context.clock.monotonic() + self._pause, min(2 * self._pause, AGAIN_MOST)
         self._context.find(
             FindingCode.NOT_STEERABLE, self.serial, f"the limit can't be written to it: {why}",
-            f"sems-gateway explain CONFIG {self.serial} {setpoint} 0 --as {self._origin}",
+            f"sems-gateway explain CONFIG {self.serial} {setpoint} {self._asked.get(setpoint, 0)} --as {self._origin}",
         )  # fmt: skip

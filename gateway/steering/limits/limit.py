@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import ClassVar, Final, Self
 
 import msgspec
@@ -12,20 +13,26 @@ from gateway.api.contexts import Context
 from gateway.api.version import API_VERSION
 from gateway.core.clock import set_within
 from gateway.core.controller import Outcome
+from gateway.core.findings import FindingCode
 from gateway.core.kept_file import KeptFile
 from gateway.core.mailbox import Updates
-from gateway.core.model import Command, CommandState, Device, DeviceKind, Origin, Range, Snapshot, Value
+from gateway.core.model import Command, CommandState, Device, DeviceKind, Origin, Quality, Range, Snapshot, Value
 from gateway.core.points import NONE
-from gateway.steering.limits.draw import IN_FORCE, PATIENCE, Draw
+from gateway.steering.limits.draw import IN_FORCE, PATIENCE, TOLERANCE, Draw
 from gateway.steering.limits.hand import Hand
 from gateway.steering.limits.machine import Rules
-from gateway.steering.limits.side import Side
+from gateway.steering.limits.rating import Rating
+from gateway.steering.limits.side import OVERTAKEN, Side
 
 PREFIX: Final = "limit:"
 """What the serial number of a limit begins with."""
 LIMIT, PERCENT, IMPORT = "export_limit", "active_power_limit", "import_limit"
 STATES: Final = {LIMIT: "limit_state", IMPORT: "import_limit_state"}
 """Setpoint → the point that shows where its states stand."""
+HELD: Final = 0.02
+"""Of a limit: by as little it may be exceeded before that is told."""
+HEARD_OF: Final = timedelta(seconds=120)
+"""After it was told: what is measured sooner may be from before."""
 LOOK: Final = 1.0
 """Seconds between looks at the time."""
 PUBLISHED: Final = 30.0
@@ -97,6 +104,7 @@ class GridLimit:
             unreadable="when a limit was set last is not known; it is as if that were now",
             unwritable="when a limit was set last can't be kept",
         )
+        self._rating = Rating(context, context.data_dir / f"{name}-rated.json")
         self._drawn: tuple[float | None] | None = None
         """The limit, W, that is kept of what is drawn."""
         self._began = 0.0
@@ -116,7 +124,8 @@ class GridLimit:
             named=True,
         )
         heard = await asyncio.to_thread(self._heard.read)
-        await asyncio.to_thread(self._draw.restore)
+        await self._draw.start()
+        await self._rating.start()
         silent = 0.0 if heard is None else max(0.0, self._clock.now().timestamp() - heard)
         state = self._context.state(self.serial)
         for setpoint, side in self.sides.items():
@@ -133,6 +142,8 @@ class GridLimit:
         for event in updates.events:
             if event.command.serial == self.serial and event.state is CommandState.ACCEPTED:
                 self._beat()
+                if (side := self.sides.get(event.command.setpoint)) is not None:
+                    side.newer(event.command)
             elif self._hand.took(event):
                 self._ended()
                 self._wake.set()
@@ -177,7 +188,7 @@ class GridLimit:
             self._set(command)  # it had left before a restart
         if (outcome := self._outcome(command.setpoint)) is not None:
             return outcome
-        return await side.outcome()
+        return OVERTAKEN if side.is_overtaken(command) else await side.outcome()
 
     def _outcome(self, setpoint: str) -> Outcome | None:
         """Return what has become of what holds now; None while that is not known yet."""
@@ -185,7 +196,9 @@ class GridLimit:
         if setpoint == IMPORT:
             return self._draw.outcome if self._drawn == (limit,) else None
         orders = self._orders(limit)
-        return IN_FORCE if orders is not None and not self._hand.busy and self._hand.done == orders else None
+        if orders is None or self._hand.busy or self._hand.done != orders:
+            return None
+        return Outcome(CommandState.SUCCEEDED, self._hand.partial) if self._hand.partial else IN_FORCE
 
     # the loop
 
@@ -195,6 +208,7 @@ class GridLimit:
         while True:
             await set_within(self._wake, LOOK)
             self._wake.clear()
+            await self._rating.look(self._rated())
             values: dict[str, Value] = {"status": "normal"}
             for setpoint, side in self.sides.items():
                 before = side.machine.state
@@ -234,21 +248,36 @@ class GridLimit:
     async def _tell(self, limit: float | None) -> None:
         """Have the device hold what may be fed in, where it does not yet."""
         hand, state = self._hand, self._context.state(self._settings.device)
-        if hand.busy or hand.resting:
-            return
         is_new = self._clock.monotonic() < self._began + PATIENCE
-        if state is None:
-            if not is_new:
-                self._failed("it is not known")
-            return
         orders = self._orders(limit)
-        if orders is None:
-            if device_is_known(state.device) or not is_new:  # else it is not known yet what it takes
-                self._failed(f"{state.device.serial} takes neither {LIMIT} nor {PERCENT}")
-        elif hand.done != orders:
-            await hand.tell(orders)
-            if not hand.busy:
-                self._ended()
+        if orders is not None:
+            stands = LIMIT in orders or self._rating.stands
+            if hand.done != orders and hand.may_be_told(orders) and stands:
+                await hand.tell(orders)
+                if not hand.busy:
+                    self._ended()
+        elif not hand.resting and not is_new:
+            self._failed("it is not known")
+        elif not hand.resting and state is not None and device_is_known(state.device):
+            self._failed(f"{state.device.serial} takes neither {LIMIT} nor {PERCENT}")
+        if orders is not None and PERCENT in orders:
+            self._watch(limit)
+
+    def _watch(self, limit: float | None) -> None:
+        """Say it where more is fed in than a limit permits, although it was told."""
+        state = self._context.state(self._settings.device)
+        told = self._hand.since
+        power = state.values.get("ac_power") if state is not None and state.quality is Quality.GOOD else None
+        if limit is None or not isinstance(power, (int, float)) or power <= limit + max(TOLERANCE, HELD * limit):
+            self._context.settle(FindingCode.LIMIT_NOT_HELD, self.serial)
+        elif told is not None and state is not None and state.time is not None and state.time > told + HEARD_OF:
+            said = self._hand.partial or "it says it is done"
+            self._context.find(
+                FindingCode.LIMIT_NOT_HELD,
+                self.serial,
+                f"{power:.0f} W are given, and {limit:.0f} W are permitted; {said}",
+                "look at what its members give, and switch off by hand what does not obey",
+            )
 
     def _failed(self, why: str) -> None:
         self._hand.fail(why, LIMIT)
@@ -264,8 +293,9 @@ class GridLimit:
         device = state.device if state is not None else None
         if device is not None and LIMIT in device.setpoints:
             return {LIMIT: NONE if watts is None else watts}
-        if device is not None and PERCENT in device.setpoints and device.rated_power:
-            return {PERCENT: 100.0 if watts is None else min(100.0, watts / device.rated_power * 100)}
+        rated = self._rating.watts
+        if device is not None and PERCENT in device.setpoints and device.rated_power and rated:
+            return {PERCENT: 100.0 if watts is None else min(100.0, watts / rated * 100)}
         return None
 
 

@@ -1,12 +1,15 @@
 """One direction of a limit: what is asked of it, where its states stand, and whoever waits for it to be in force."""
 
 import asyncio
+from typing import Final
 
 from gateway.core.clock import Clock
 from gateway.core.controller import Outcome
 from gateway.core.errors import NotSentError
-from gateway.core.model import Command, Value
+from gateway.core.model import Command, CommandState, Value
 from gateway.steering.limits.machine import Machine, Rules
+
+OVERTAKEN: Final = Outcome(CommandState.FAILED, "not reached: a newer one came first")
 
 
 class Side:
@@ -22,6 +25,8 @@ class Side:
         """W, as it was set last."""
         self._newest = ""
         """Id of the command by which it was."""
+        self._accepted: Command | None = None
+        """The newest that was accepted."""
         self._waiting: list[asyncio.Future[Outcome]] = []
 
     def begin(self, known: Value, silent: float) -> None:
@@ -38,14 +43,24 @@ class Side:
         for future in self._waiting:
             future.cancel()
         self._waiting.clear()
-        self._newest = ""
+        self._newest, self._accepted = "", None
 
     def set(self, command: Command) -> None:
         """Have a value hold from now on."""
-        value = command.value
         self._newest, self.was_set = command.id, True
-        self._value = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        self._value = _watts(command.value)
         self.machine.set(self._value, self._clock.boot())
+
+    def newer(self, command: Command) -> None:
+        """Take in that a command waits for its turn: who waits for another value ends."""
+        self._accepted = command
+        if _watts(command.value) != self._value:
+            self.answer(OVERTAKEN)
+
+    def is_overtaken(self, command: Command) -> bool:
+        """Return whether another value was asked for after this command."""
+        newest = self._accepted
+        return newest is not None and newest.id != command.id and newest.value != command.value
 
     def is_of(self, command: Command) -> bool:
         """Return whether it is this command that was taken in last."""
@@ -68,3 +83,7 @@ class Side:
             if future.cancelled():
                 raise NotSentError("the limit begins anew") from None
             raise
+
+
+def _watts(value: Value) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

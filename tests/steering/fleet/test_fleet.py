@@ -3,6 +3,7 @@
 from datetime import timedelta
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from gateway.core.mailbox import Mailbox
@@ -404,10 +405,12 @@ async def test_after_a_start_nobody_makes_up_for_members_that_are_not_heard_of_y
         await world.wait(60)
         for machine in machines[3:5]:
             machine.silent = False
+        machines[0].sun = 0.0
         await world.wait(60)
         assert world.told == []
         await world.wait(300)
         assert world.told != [], "who is never heard of holds nobody up for ever"
+        assert world.power == pytest.approx(24_000, rel=0.02), "and counts as what it was told"
 
 
 @virtual
@@ -642,3 +645,50 @@ async def test_a_timer_is_renewed_with_what_the_battery_was_told_whatever_the_su
         machines[0].sun, machines[1].sun = 1_000.0, 3_000.0  # together as before
         await world.wait(4_000)
         assert [machine.set["battery_power_target"] for machine in machines] == [2_000, 2_000]
+
+
+@virtual
+async def test_who_has_no_rated_power_yet_is_no_trouble_and_who_never_has_is(tmp_path):
+    class Unrated(Machine):
+        power = 8_000.0
+
+    machines = [*inverters(1), Unrated("PV1")]
+    machines[1].device = msgspec.structs.replace(machines[1].device, rated_power=None)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+
+        def found():
+            return [f.subject for s in world.bench.router.bridges() for f in s.findings]
+
+        await world.wait(250)
+        assert found() == []
+        await world.wait(100)
+        assert found() == ["PV1"]
+
+
+@virtual
+async def test_orders_that_are_done_count_though_the_cloud_says_nothing_new(tmp_path):
+    machines = batteries(10)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        for machine in machines:
+            machine.silent = True
+        await world.wait(5)
+        await world.ask(40_000)
+        for n in range(60):
+            await world.wait(15)
+            assert world.power <= 41_000
+            told = machines[n % 10]  # now and then one is heard of, as it was before it was told
+            world.bench.router.publish(
+                Snapshot(serial=told.device.serial, time=world.bench.clock.now() - timedelta(seconds=25),
+                         source="world", interval=10, values=told.values())
+            )  # fmt: skip
+
+
+@virtual
+async def test_what_a_limit_takes_of_a_target_is_said(tmp_path):
+    async with World(tmp_path, FakeClock(), inverters(4), ALL) as world:
+        assert (await world.end(await world.ask(50.0, "active_power_limit"))).state is CommandState.SUCCEEDED
+        end = await world.end(await world.ask(30_000))
+        assert (end.state, end.verified) == (CommandState.SUCCEEDED, False)
+        assert "10000 W missing for active_power_limit is 50 %" in end.detail
+        values = world.state().values
+        assert (values["fleet_state"], values["unplaced_power"]) == ("partial", 10_000)
