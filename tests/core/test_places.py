@@ -37,6 +37,7 @@ async def test_many_that_leave_as_soon_as_they_begin_are_all_let_in():
         for number in range(5_000):
             places.enter(number)
         assert not begun
+    assert len(begun) == A_TURN
     while places:
         before = len(begun)
         await asyncio.sleep(0)
