@@ -2,9 +2,10 @@
 """Commands through MQTT → batch → simulated GoodWe → result → MQTT, beside a bare loop that does the same durable work.
 
     python benchmarks/batch/run.py [--seconds 10] [--devices 2000] [--journal disk|tmpfs|both] [--rounds 1]
-    python benchmarks/batch/run.py --fleet 10000 [--journal disk]
+    python benchmarks/batch/run.py --fleet 10000 [--journal disk] [--others 50]
 
-With `--fleet` one command for so many devices is carried out instead, by the gateway alone, with others beside it.
+With `--fleet` one command for so many devices is carried out instead, by the gateway alone, with others beside it;
+with none where `--others` is 0.
 
 Processes of their own: mosquitto, Apache Kafka (fetched by tests/programs), the gateway or the floor, the simulated
 GoodWe, and this one, which commands. Part one gives 100 commands a second at random times (Poisson) and takes the time
@@ -62,7 +63,7 @@ RATE: Final = 100.0
 FLEET: Final = "*[!9]"
 """Serial numbers of the devices of the fleet command."""
 OTHERS, OTHERS_RATE, FLEET_SECONDS = 500, 50.0, 12.0
-"""How many devices are commanded beside it, how often a second, and for how long."""
+"""How many devices are commanded beside it, how often a second if nothing else is said, and for how long."""
 PATIENCE: Final = 30.0
 RESULT, SENT = "", "sent"
 """Instead of a topic of MQTT: a message of Kafka came, or was taken."""
@@ -452,6 +453,7 @@ def main() -> None:
     parser.add_argument("--linger-ms", type=float, default=50)
     parser.add_argument("--journal", choices=["disk", "tmpfs", "both"], default="both")
     parser.add_argument("--fleet", type=int, help="only one command for so many devices at once, and others beside it")
+    parser.add_argument("--others", type=float, default=OTHERS_RATE, help="commands a second beside the fleet's")
     parser.add_argument("--profile", type=Path, help="leave a cProfile of the gateway here")
     options = parser.parse_args()
     if options.fleet:
@@ -482,7 +484,7 @@ def main() -> None:
                 _configure(name, place, broker.port, kafka.plaintext, serials, options)
                 if options.fleet:
                     print(f"journal on {name}")
-                    _measure_fleet(place, broker.port, serials)
+                    _measure_fleet(place, broker.port, serials, options.others)
                     continue
                 runs: dict[str, list[tuple[float, float]]] = {"floor": [], "gateway": []}
                 for number in range(options.rounds):
@@ -561,26 +563,27 @@ def others(serials: list[str]) -> list[str]:
     return [serial for serial in serials if not fnmatchcase(serial, FLEET)]
 
 
-def _measure_fleet(place: Path, port: int, serials: list[str]) -> None:
+def _measure_fleet(place: Path, port: int, serials: list[str], rate: float) -> None:
     """Have one command carried out for the fleet, while others are commanded one by one as before."""
     with ExitStack() as stack:
         process = child(stack, "gateway", place, "watched", ready=False)
         commander = Commander(port, others(serials), "sems")
         stack.callback(commander.close)
         _warm_up(commander)
-        _, text = latency(commander, FLEET_SECONDS, OTHERS_RATE, "before")
-        print(f"  others, {OTHERS_RATE:g} a second: {text}")
+        if rate:
+            _, text = latency(commander, FLEET_SECONDS, rate, "before")
+            print(f"  others, {rate:g} a second: {text}")
         cpu = _cpu(process.pid)
         with ThreadPoolExecutor(1) as pool:
             ending = pool.submit(asyncio.run, _command_fleet(place / "data"))
-            _, text = latency(commander, FLEET_SECONDS, OTHERS_RATE, "beside")
+            text = latency(commander, FLEET_SECONDS, rate, "beside")[1] if rate else "none"
             count, times, ends = ending.result()
         said = ", ".join(f"{state} {seconds:.1f} s" for state, seconds in times.items())
         print(
             f"  fleet of {count}: the last was {said}; ends {ends}; {_cpu(process.pid) - cpu:.1f} s of CPU with these:"
         )
-        print(f"  others, {OTHERS_RATE:g} a second meanwhile: {text}")
-    for run in ("before", "beside"):
+        print(f"  others, {rate:g} a second meanwhile: {text}")
+    for run in ("before", "beside") if rate else ():
         print(
             f"  others {run} it, ms of the gateway's CPU meanwhile, p50 / p99{Meanwhile.read(place, run)}", flush=True
         )

@@ -8,6 +8,7 @@ that still waits is superseded by a newer one for the same setpoint.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -56,6 +57,9 @@ class Dispatcher:
         self.trust = WallTrust(clock)
         self._submitted: list[tuple[tuple[Command, ...], asyncio.Future[list[CommandEvent]]]] = []
         """What has come in this turn of the loop."""
+        self._of_fleets: deque[tuple[tuple[Command, ...], asyncio.Future[list[CommandEvent]]]] = deque()
+        """Commands of fleets that are to be judged, one after the other few at a time."""
+        self._takes_fleets = False
         self._seen: Moment | None = None
         self._is_loaded = False
         """Whether what the journal has was read."""
@@ -197,14 +201,35 @@ class Dispatcher:
             return await self._steps.owned(self._submit(commands))
         # What comes in one turn of the loop is looked up and accepted together: a task each costs more than its work.
         answer: asyncio.Future[list[CommandEvent]] = asyncio.get_running_loop().create_future()
+        if commands[0].bulk:
+            self._of_fleets.append((commands, answer))
+            if not self._takes_fleets:
+                self._takes_fleets = True
+                self._steps.begin(self._submit_fleets())
+            return await answer
+        self._executor.others.came()
         self._submitted.append((commands, answer))
         if len(self._submitted) == 1:
             self._steps.begin(self._submit_each())
         return await answer
 
+    async def _submit_fleets(self) -> None:
+        """Submit commands of fleets, so many at a time that others do not wait for long."""
+        try:
+            while self._of_fleets:
+                count = min(len(self._of_fleets), self._executor.others.room())
+                await self._submit_together([self._of_fleets.popleft() for _ in range(count)])
+        finally:
+            self._takes_fleets = False
+
     async def _submit_each(self) -> None:
         """Submit what waits, each for itself. None has an id that was under way when it came."""
         submitted, self._submitted = self._submitted, []
+        await self._submit_together(submitted)
+
+    async def _submit_together(
+        self, submitted: Sequence[tuple[tuple[Command, ...], "asyncio.Future[list[CommandEvent]]"]]
+    ) -> None:
         found = await self._journal.last_events([commands[0].id for commands, _ in submitted])
         accepting: list[tuple[list[Entry], asyncio.Future[list[CommandEvent]]]] = []
         for (commands, answer), earlier in zip(submitted, found, strict=True):

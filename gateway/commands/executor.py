@@ -39,7 +39,7 @@ from gateway.core.controller import (
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
 from gateway.core.metrics import COMMAND_SECONDS, COMMANDS
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason
-from gateway.core.places import PLACES, Places
+from gateway.core.places import FEW, Others, Places
 from gateway.core.points import LEADERS, SETPOINTS
 from gateway.core.router import Router
 from gateway.core.tasks import all_of
@@ -100,7 +100,8 @@ class CommandExecutor:
         self.ends.wake = self.wake
         steps.ended = self._ended
         self._lanes: dict[LaneKey, Lane] = {}
-        self._places = Places(self._start_lane)
+        self.others: Final = Others()
+        self._places = Places(self._start_lane, self.others.room)
         """For lanes that have only commands of fleets: they begin when there is a place, until something has left."""
         self._stopped = False
 
@@ -137,6 +138,7 @@ class CommandExecutor:
             # Nobody waits for a result while a device stands as its dead man left it.
             first.hear(Outcome(CommandState.UNKNOWN, "no result came before its dead-man's timer ran out"))
         if not entry.command.bulk:
+            self.others.came()
             self._start_lane(entry.lane)
         elif lane.worker is None and first is entry:
             self._places.enter(entry.lane)
@@ -319,8 +321,8 @@ class CommandExecutor:
         count = 0
         # Few at a time, as they are carried out; but none of the rest leaves meanwhile.
         with self._places.held():
-            for first in range(0, len(entries), PLACES):
-                some = entries[first : first + PLACES]
+            for first in range(0, len(entries), FEW):
+                some = entries[first : first + FEW]
                 count += sum(await all_of(self._cancel(entry, by) for entry in some))
         return count
 
@@ -343,6 +345,8 @@ class CommandExecutor:
     async def _result_came(self, command_id: str, outcome: Outcome) -> ResultEffect:
         entry = self.open.get(command_id)
         if entry is not None:
+            if not entry.command.bulk:
+                self.others.came()
             told = await self.ends.of_open(entry, outcome)
             if told is not None:
                 return told

@@ -6,11 +6,11 @@ import pytest
 
 from gateway.commands.policy.policy import ControlSettings, Rule
 from gateway.core.model import CommandState
-from gateway.core.places import PLACES
+from gateway.core.places import FEW, LATELY, MANY
 from tests.kit.bench import INVERTER, Bench, collected, until
 from tests.kit.clock import FakeClock, virtual
 
-MANY = 10 * PLACES
+COUNT = 5 * MANY
 CONTROL = ControlSettings(
     enabled=True, allow=[Rule(devices=["*"], setpoints=list(INVERTER.setpoints))], max_per_minute=100_000
 )
@@ -40,7 +40,7 @@ def held():
     return Held()
 
 
-def fleet(bench, count=MANY):
+def fleet(bench, count=COUNT):
     serials = [bench.announce(serial=f"9010KETU{number:04}").serial for number in range(count)]
     return [bench.command(serial=serial, bulk=True) for serial in serials]
 
@@ -56,14 +56,27 @@ async def test_few_of_a_fleet_are_handed_over_at_a_time_and_one_of_none_at_once(
         bench.dispatcher.use({"held": held})
         commands = fleet(bench)
         await submit(bench, *commands)
-        await until(lambda: len(held.asked) >= PLACES)
+        await until(lambda: len(held.asked) >= MANY)
         alone = bench.command(serial=bench.announce().serial)
         await submit(bench, alone)
         await until(lambda: alone.id in held.asked)
-        assert held.asked == [*(command.id for command in commands[:PLACES]), alone.id]
+        assert held.asked == [*(command.id for command in commands[:MANY]), alone.id]
         held.go.set()
-        await until(lambda: len(held.asked) == MANY + 1)
-        assert held.asked[PLACES + 1 :] == [command.id for command in commands[PLACES:]]
+        await until(lambda: len(held.asked) == COUNT + 1)
+        assert held.asked[MANY + 1 :] == [command.id for command in commands[MANY:]]
+
+
+@virtual
+async def test_beside_others_fewer_of_a_fleet_are_handed_over_at_a_time(tmp_path, held):
+    async with Bench(tmp_path, CONTROL, FakeClock()) as bench:
+        bench.dispatcher.use({"held": held})
+        alone = bench.command(serial=bench.announce().serial)
+        await submit(bench, alone)
+        await until(lambda: alone.id in held.asked)
+        commands = fleet(bench)
+        await submit(bench, *commands)
+        await asyncio.sleep(LATELY / 2)
+        assert held.asked == [alone.id, *(command.id for command in commands[:FEW])]
 
 
 @virtual
@@ -78,7 +91,7 @@ async def test_one_for_a_device_of_the_fleet_takes_the_place_of_its_command_at_o
         ended = {event.command.id: event for event in events if event.state.final}
         assert ended[commands[-1].id].state is CommandState.SUPERSEDED
         held.go.set()
-        await until(lambda: len(held.asked) == MANY)
+        await until(lambda: len(held.asked) == COUNT)
         assert commands[-1].id not in held.asked
 
 
@@ -88,10 +101,10 @@ async def test_what_waits_for_a_place_can_be_cancelled_and_expires(tmp_path, hel
         bench.dispatcher.use({"held": held})
         commands = fleet(bench)
         await submit(bench, *commands)
-        await until(lambda: len(held.asked) >= PLACES)
-        some = [command.id for command in commands[: 2 * PLACES]]
-        assert await bench.dispatcher.cancel(some, "test") == PLACES
-        await until(lambda: len([e for e in events if e.state.final]) == MANY, timeout=1_000)
+        await until(lambda: len(held.asked) >= MANY)
+        some = [command.id for command in commands[: 2 * MANY]]
+        assert await bench.dispatcher.cancel(some, "test") == MANY
+        await until(lambda: len([e for e in events if e.state.final]) == COUNT, timeout=1_000)
         expired = {event.command.id for event in events if event.state is CommandState.EXPIRED}
         assert expired == {command.id for command in commands} - set(held.asked)
 
@@ -102,11 +115,11 @@ async def test_nothing_more_of_a_fleet_leaves_while_it_is_cancelled(tmp_path, he
         bench.dispatcher.use({"held": held})
         commands = fleet(bench)
         await submit(bench, *commands)
-        await until(lambda: len(held.asked) >= PLACES)
+        await until(lambda: len(held.asked) >= MANY)
         held.go.set()
         ids = [command.id for command in commands]
-        assert await bench.dispatcher.cancel(ids, "test") == MANY - PLACES
-        assert held.asked == ids[:PLACES]
+        assert await bench.dispatcher.cancel(ids, "test") == COUNT - MANY
+        assert held.asked == ids[:MANY]
 
 
 @virtual
@@ -115,11 +128,11 @@ async def test_a_halt_reaches_what_waits_for_a_place(tmp_path, held):
         bench.dispatcher.use({"held": held})
         commands = fleet(bench)
         await submit(bench, *commands)
-        await until(lambda: len(held.asked) >= PLACES)
+        await until(lambda: len(held.asked) >= MANY)
         await bench.halting.halt("test", "for a test")
         held.go.set()
-        await until(lambda: len([e for e in events if e.state is CommandState.EXPIRED]) == MANY - PLACES)
-        assert len(held.asked) == PLACES
+        await until(lambda: len([e for e in events if e.state is CommandState.EXPIRED]) == COUNT - MANY)
+        assert len(held.asked) == MANY
 
 
 @virtual
@@ -129,12 +142,12 @@ async def test_after_a_restart_a_fleet_goes_on_few_at_a_time(tmp_path, held):
         bench.dispatcher.use({"held": held})
         commands = fleet(bench)
         await submit(bench, *commands)
-        await until(lambda: len(held.asked) >= PLACES)
+        await until(lambda: len(held.asked) >= MANY)
     held.asked.clear()
     async with Bench(tmp_path, CONTROL, clock) as bench:
         fleet(bench)
         bench.dispatcher.use({"held": held})
-        await until(lambda: len(held.asked) >= PLACES)
+        await until(lambda: len(held.asked) >= MANY)
         await asyncio.sleep(0.1)
         # Of those that were handed over before, the results are asked for.
-        assert held.asked == [command.id for command in commands[PLACES : 2 * PLACES]]
+        assert held.asked == [command.id for command in commands[MANY : 2 * MANY]]

@@ -2,14 +2,14 @@
 
 import asyncio
 
-from gateway.core.places import LONGEST, Places
+from gateway.core.places import A_TURN, FEW, LATELY, LONGEST, MANY, Others, Places
 from tests.kit.clock import virtual
 
 
 @virtual
 async def test_the_next_is_let_in_when_one_has_left():
     begun = []
-    places = Places(begun.append, 2)
+    places = Places(begun.append, lambda: 2)
     for number in range(5):
         places.enter(number)
     assert begun == [0, 1]
@@ -32,18 +32,23 @@ async def test_many_that_leave_as_soon_as_they_begin_are_all_let_in():
         begun.append(number)
         places.leave(number)
 
-    places = Places(begin, 1)
+    places = Places(begin, lambda: 1)
     with places.held():
         for number in range(5_000):
             places.enter(number)
         assert not begun
+    assert len(begun) == A_TURN
+    while places:
+        before = len(begun)
+        await asyncio.sleep(0)
+        assert len(begun) - before <= A_TURN
     assert begun == list(range(5_000))
 
 
 @virtual
 async def test_who_takes_long_holds_up_nobody():
     begun = []
-    places = Places(begun.append, 1)
+    places = Places(begun.append, lambda: 1)
     places.enter("stuck")
     places.enter("next")
     await asyncio.sleep(LONGEST + 0.1)
@@ -58,7 +63,7 @@ async def test_who_takes_long_holds_up_nobody():
 @virtual
 async def test_once_closed_nobody_that_waited_is_let_in():
     begun = []
-    places = Places(begun.append, 1)
+    places = Places(begun.append, lambda: 1)
     for number in range(3):
         places.enter(number)
     places.close()
@@ -67,3 +72,24 @@ async def test_once_closed_nobody_that_waited_is_let_in():
     assert begun == [0]
     places.enter("new")
     assert begun == [0, "new"]
+
+
+@virtual
+async def test_there_are_few_places_while_others_come_and_many_while_none_do():
+    begun, others = [], Others()
+    places = Places(begun.append, others.room)
+    for number in range(3 * MANY):
+        places.enter(number)
+    await asyncio.sleep(0.1)
+    assert begun == list(range(MANY))
+    others.came()
+    for number in range(MANY - FEW):
+        places.leave(number)
+    await asyncio.sleep(0.1)
+    assert len(begun) == MANY
+    places.leave(MANY - 1)
+    assert begun == list(range(MANY + 1))
+    await asyncio.sleep(LATELY)
+    places.leave(MANY)
+    await asyncio.sleep(0.1)
+    assert len(begun) == MANY - FEW + 2 + MANY

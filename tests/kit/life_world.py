@@ -238,7 +238,7 @@ class Core:
         self.dispatcher = Dispatcher(self.router, self.policy, self.journal, clock)
         # One at a time, so that commands of fleets wait for each other.
         executor = self.dispatcher._executor
-        executor._places = Places(executor._start_lane, 1)
+        executor._places = Places(executor._start_lane, lambda: 1)
         self.dispatcher.use({"a": Cloud("a", self), "b": Cloud("b", self)})
         self.began_at, self.began_wall = clock.monotonic(), clock.now()
         self.ended_at = math.inf

@@ -10,7 +10,7 @@ from gateway.bridges.batch.message import BadResultError, Item, Result, decode
 from gateway.bridges.batch.tally import Tally
 from gateway.core.controller import ResultEffect
 from gateway.core.model import Command
-from gateway.core.places import Places
+from gateway.core.places import Others, Places
 from gateway.core.tasks import all_of
 from gateway.journal.journal import JournalError
 from gateway.kafka import Consumer, Received
@@ -52,7 +52,8 @@ class Results:
         self._requests: dict[str, set[str]] = {}
         """Request → serials without a result."""
         self._unknown_fields = UnknownFields(context)
-        self._places = Places(self._admit)
+        self._others = Others()
+        self._places = Places(self._admit, self._others.room)
         """For those of fleets, and those that were sent before a restart."""
         self._is_told = False
         """That results wait for the journal."""
@@ -118,6 +119,7 @@ class Results:
             if known := self._open.get((result.request, result.serial)):
                 by_command.setdefault(known.id, []).append(result)
                 if not known.bulk:
+                    self._others.came()
                     alone.add(known.id)
             else:
                 unknown.setdefault(result.request, []).append(result)

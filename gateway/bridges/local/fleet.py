@@ -25,7 +25,7 @@ from gateway.bridges.local.protocol import (
 from gateway.core.bad_json import BAD_JSON
 from gateway.core.clock import set_within
 from gateway.core.model import Command, CommandEvent, CommandState, DeviceState, Origin, new_command_id, plain
-from gateway.core.places import PLACES
+from gateway.core.places import MANY
 from gateway.core.points import SETPOINTS
 
 T = TypeVar("T")
@@ -54,6 +54,8 @@ class FleetCommand:
         """Where each of its commands stands."""
         self._open: set[str] = set()
         """Ids of those that have not ended."""
+        self._submitting = asyncio.Lock()
+        """Held while some of its commands are."""
         self._submitted = False
         self._told = False
         self.watched = True
@@ -107,22 +109,24 @@ class FleetCommand:
 
     async def _submit_all(self, plan: FleetPlan, follow: Follow) -> None:
         began, count = self._context.clock.monotonic(), len(plan.serials)
-        # Few together, so that what others submit meanwhile does not wait for all; the journal writes them in one go.
-        for first in range(0, count, PLACES):
+        for first in range(0, count, MANY):
             due = began + self._request.spread * first / count
             await set_within(self._stopped, due - self._context.clock.monotonic())
             if self._stopped.is_set():
                 return
-            commands = [self._command(serial, plan.ttl) for serial in plan.serials[first : first + PLACES]]
+            commands = [self._command(serial, plan.ttl) for serial in plan.serials[first : first + MANY]]
             ids = [command.id for command in commands]
             self.ids += ids
             follow(ids, self._heard)
-            # Each for itself: what one device refuses is no reason for another.
-            await asyncio.gather(*(self._submit(command) for command in commands))
+            async with self._submitting:
+                # Each for itself: what one device refuses is no reason for another.
+                await asyncio.gather(*(self._submit(command) for command in commands))
 
     async def cancel(self) -> int:
         """Submit no more, and end what has not left. Returns how many that were."""
         self._stopped.set()
+        async with self._submitting:  # what is not accepted yet could not be found, and would leave
+            pass
         return await self._context.cancel(*self.ids, by=self._origin)
 
     async def _submit(self, command: Command) -> None:

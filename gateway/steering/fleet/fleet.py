@@ -370,6 +370,7 @@ class Fleet:
             created=now,
             expires=now + timedelta(seconds=CHILD_TTL),
             revert_after=timer,
+            bulk=serial != self.serial,
         )
 
     async def _publish(self, sights: Sequence[Sight], ask: Ask | None, now: datetime) -> None:

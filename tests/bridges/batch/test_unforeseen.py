@@ -16,7 +16,7 @@ from gateway.core.clock import SystemClock
 from gateway.core.controller import Outcome, ResultEffect
 from gateway.core.errors import UnsureError
 from gateway.core.model import CommandState
-from gateway.core.places import PLACES
+from gateway.core.places import MANY
 from tests.kit.bench import until
 
 
@@ -83,17 +83,17 @@ async def test_the_result_of_one_device_does_not_wait_for_those_of_a_fleet(monke
     results = Results(context, consumer, None, Tally(context.log, context.clock))
     outcome = Outcome(CommandState.SUCCEEDED)
     monkeypatch.setattr(results, "_said", lambda message: [Result(message.key, message.key.upper(), outcome)])
-    many = [f"child{number}" for number in range(5 * PLACES)]
+    many = [f"child{number}" for number in range(5 * MANY)]
     for serial in [*many, "alone"]:
         command = SimpleNamespace(id=serial, serial=serial, bulk=serial != "alone")
         results.expect(serial, [SimpleNamespace(command=command)])
     running = asyncio.create_task(results.run())
     first, second = ([SimpleNamespace(key=key, value=b"") for key in keys] for keys in (many, ["alone"]))
     batches.put_nowait(first)
-    await until(lambda: len(told) == PLACES)
+    await until(lambda: len(told) == MANY)
     batches.put_nowait(second)
     await until(lambda: "alone" in told)
-    assert told == [*many[:PLACES], "alone"]
+    assert told == [*many[:MANY], "alone"]
     assert not committed  # an offset says that all before it need not be read again
     journaled.set()
     await until(lambda: len(committed) == 2)

@@ -10,12 +10,13 @@ from rich.console import Console
 from structlog.testing import capture_logs
 
 from gateway.bridges.local import LocalBridge, LocalSettings, NotRunningError
+from gateway.bridges.local.fleet import FleetCommand
 from gateway.bridges.local.protocol import SendFleet
 from gateway.cli import fleet
 from gateway.core.controller import CallEstimate
 from gateway.core.errors import NotSentError, RefusedError
 from gateway.core.model import BridgeStatus, CommandState, DeviceKind
-from gateway.core.places import PLACES
+from gateway.core.places import FEW, MANY
 from tests.kit.bench import Bench, until
 from tests.kit.clock import NOON
 
@@ -124,6 +125,33 @@ async def test_ctrl_c_cancels_what_has_not_left(cli):
     assert not cli.bench.controller.sent
 
 
+async def test_ctrl_c_reaches_what_is_just_being_submitted(cli, monkeypatch):
+    looked_up, going_on, cancelling = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    look_up, cancel = cli.bench.journal.last_events, FleetCommand.cancel
+
+    async def held(ids):
+        looked_up.set()
+        await going_on.wait()
+        return await look_up(ids)
+
+    async def cancelled(command):
+        cancelling.set()
+        return await cancel(command)
+
+    monkeypatch.setattr(cli.bench.journal, "last_events", held)
+    monkeypatch.setattr(FleetCommand, "cancel", cancelled)
+    sending = asyncio.create_task(cli.send())
+    await looked_up.wait()
+    with cli.bench.dispatcher._executor._places.held():  # none leaves before it can be cancelled
+        os.kill(os.getpid(), signal.SIGINT)
+        await cancelling.wait()
+        going_on.set()
+        await until(lambda: "had not left" in cli.text.getvalue())
+    assert "stopping: 5 had not left" in cli.text.getvalue()
+    assert await sending is fleet.Ending.INTERRUPTED
+    assert not cli.bench.controller.sent
+
+
 async def test_other_devices_than_were_asked_about_are_not_commanded(cli):
     request, plan = await cli.plan()
     cli.bench.announce(serial="s9")
@@ -171,14 +199,18 @@ async def test_how_it_ended_is_logged_once_also_where_nobody_waited(cli):
     assert told[1]["succeeded"] == 5
 
 
-async def test_a_fleet_is_submitted_few_at_a_time_and_lets_others_go_ahead(cli, monkeypatch):
-    for number in range(3 * PLACES):
+@pytest.mark.parametrize(("beside", "most"), [(False, MANY), (True, FEW)])
+async def test_a_fleet_is_submitted_some_at_a_time_and_lets_others_go_ahead(cli, monkeypatch, beside, most):
+    for number in range(2 * MANY):
         cli.bench.announce(serial=f"x{number}", plant="p9")
     posted = []
     post = cli.bench.journal.post
     monkeypatch.setattr(cli.bench.journal, "post", lambda *e, **more: posted.append(e) or post(*e, **more))
+    if beside:
+        monkeypatch.setattr("gateway.core.places.LATELY", 3600)
+        await cli.bench.dispatcher.submit(cli.bench.command(serial="s0"))
     assert await cli.send(plant="p9") is fleet.Ending.DONE
-    accepted = [events for events in posted if events and events[0].state is CommandState.ACCEPTED]
-    assert sum(map(len, accepted)) == 3 * PLACES
-    assert max(map(len, accepted)) <= PLACES
-    assert all(command.bulk for command in cli.bench.controller.sent)
+    accepted = [len(events) for events in posted if events and events[0].state is CommandState.ACCEPTED]
+    assert sum(accepted) == 2 * MANY + beside
+    assert max(accepted) == most
+    assert all(command.bulk for command in cli.bench.controller.sent[beside:])

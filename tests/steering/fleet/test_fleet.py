@@ -9,6 +9,7 @@ import pytest
 from gateway.core.mailbox import Mailbox
 from gateway.core.model import CommandState, Snapshot
 from gateway.steering.fleet.fleet import LOOK
+from tests.kit.bench import collected
 from tests.kit.clock import NOON, FakeClock, virtual
 from tests.steering.fleet.world import Machine, World
 
@@ -36,6 +37,23 @@ async def test_a_target_is_shared_out_and_held(tmp_path):
         values = world.state().values
         assert values["ac_power"] == pytest.approx(16_000)
         assert (values["fleet_state"], values["members"], values["members_out"]) == ("holding", 4, 0)
+
+
+@virtual
+async def test_whoever_commands_one_device_goes_ahead_of_what_members_are_told(tmp_path):
+    settings = ALL | {"fallback": {"after": 60, "value": 4_000}}
+    async with (
+        World(tmp_path, FakeClock(), inverters(4), settings) as world,
+        collected(world.bench.router) as (events, _),
+    ):
+        await world.end(await world.ask(16_000))
+        await world.wait(200)
+        assert [machine.power for machine in world.machines.values()] == [1_000] * 4
+        assert len(world.told) == 8
+        assert all(command.bulk for command in world.told)
+        targets = {event.command.id: event.command for event in events if event.command.serial == "fleet:north"}
+        assert len(targets) == 2
+        assert not any(command.bulk for command in targets.values())
 
 
 @virtual
