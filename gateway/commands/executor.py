@@ -33,6 +33,7 @@ from gateway.core.controller import (
     Estimator,
     Foretelling,
     Outcome,
+    Pushing,
     ResultEffect,
     Slow,
 )
@@ -89,6 +90,7 @@ class CommandExecutor:
         self.ends: Final = Completion(router, journal, clock, steps, timers, memory, verifier)
         self.controllers: dict[str, Controller] = {}
         self._result_within: dict[str, float] = {}
+        self._pushed_within: dict[str, float] = {}
         self._admitting: dict[str, Admitting] = {}
         self.hand_over: Final = HandOver(policy, journal, clock, steps, timers, memory, drift, wear, self.ends)
         self.open: dict[str, Entry] = {}
@@ -109,6 +111,9 @@ class CommandExecutor:
         self.controllers = dict(controllers)
         self._admitting = {name: each for name, each in controllers.items() if isinstance(each, Admitting)}
         self._result_within = {name: each.result_within for name, each in controllers.items() if isinstance(each, Slow)}
+        self._pushed_within = {
+            name: each.pushed_within for name, each in controllers.items() if isinstance(each, Pushing)
+        }
         self.hand_over.use(self.controllers)
 
     def start(self) -> None:
@@ -338,6 +343,10 @@ class CommandExecutor:
 
     async def result_came(self, command_id: str, outcome: Outcome) -> ResultEffect:
         """Take in a result that the far side told by itself; journaled when this returns. Raises JournalError."""
+        entry = self.open.get(command_id)
+        if entry is not None and (telling := self.ends.heard(entry, outcome)) is not None:
+            await telling
+            return ResultEffect.TAKEN
         return await self._steps.owned(self._result_came(command_id, outcome))
 
     async def _result_came(self, command_id: str, outcome: Outcome) -> ResultEffect:
@@ -410,7 +419,7 @@ class CommandExecutor:
             await self._drive_on(lane, entry)
         finally:
             entry.is_driven = False
-            entry.release_teller(kept=False)
+            self.ends.keep_told(entry)
             if entry.paced is not None:
                 entry.paced.leave(entry.command)
                 entry.paced = None
@@ -577,12 +586,16 @@ class CommandExecutor:
         """Ask what became of a command until somebody knows or tells, for as long as its controller needs at most."""
         trouble = "no result came in time"
         self._places.leave(entry.lane)
+        name = entry.controller or ""
+        if entry.receipt and entry.outcome is None and (within := self._pushed_within.get(name)) is not None:
+            await entry.heard(within)
+        if entry.outcome is not None:
+            return entry.outcome
         try:
-            async with asyncio.timeout(
-                self._result_within.get(entry.controller or "", RESULT_TIMEOUT)
-            ) as entry.waiting:
+            async with asyncio.timeout(self._result_within.get(name, RESULT_TIMEOUT)) as timeout:
+                entry.waits_in(timeout)
                 while entry.outcome is None:
-                    controller = self.controllers.get(entry.controller or "")
+                    controller = self.controllers.get(name)
                     if controller is None:
                         return Outcome(CommandState.UNKNOWN, f"bridge {entry.controller} is configured no more")
                     try:

@@ -107,6 +107,17 @@ class Foretelling(Protocol):
 
 
 @runtime_checkable
+class Pushing(Protocol):
+    """A controller whose results come by themselves, by `ControllerContext.result_came`.
+
+    Of a command with a receipt `result` is asked only once nothing has come for long.
+    """
+
+    pushed_within: float
+    """Seconds."""
+
+
+@runtime_checkable
 class Slow(Protocol):
     """A controller that needs longer than others to know what became of a command."""
 
