@@ -16,7 +16,7 @@ import structlog
 from gateway.commands.completion import RETRY_FIRST, Completion
 from gateway.commands.drift import Drift
 from gateway.commands.handover import HandOver
-from gateway.commands.lane import LASTING, Entry, Lane, LaneKey
+from gateway.commands.lane import Entry, Lane, LaneKey
 from gateway.commands.memory import SetpointMemory
 from gateway.commands.policy.policy import Policy, Refusal
 from gateway.commands.state_machine import Trigger
@@ -527,10 +527,9 @@ class CommandExecutor:
             return (Trigger.FORBIDDEN, "control is halted") if self._policy.halting.current is not None else None
         if not entry.is_revert:
             state = self._router.state(entry.command.serial)
-            verdict = self._policy.judge(entry.command, state.device if state else None)
-            if isinstance(verdict, Refusal) and verdict.reason in LASTING:
-                again = "" if verdict.reason is Reason.HALTED else "not permitted any more: "
-                return Trigger.FORBIDDEN, again + verdict.detail
+            if refusal := self._policy.judge_again(entry.command, state.device if state else None):
+                again = "" if refusal.reason is Reason.HALTED else "not permitted any more: "
+                return Trigger.FORBIDDEN, again + refusal.detail
             most = self._policy.settings.writes_per_day
             if self._wear.today(entry.command.serial) >= most and not self.memory.holds(entry.command):
                 return Trigger.FORBIDDEN, spent(entry.command.serial, most)

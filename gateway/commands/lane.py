@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any
 
 from gateway.commands.state_machine import Life
 from gateway.core.clock import Moment
 from gateway.core.controller import Admitting, Outcome
-from gateway.core.model import GATEWAY, Command, CommandEvent, CommandState, Reason
+from gateway.core.model import GATEWAY, Command, CommandEvent, CommandState
 from gateway.core.points import SETPOINTS
 from gateway.journal.file import JournalError
 
@@ -206,17 +206,3 @@ class Lane:
             )
         finally:
             arrival.cancel()
-
-
-LASTING: Final = frozenset(
-    {
-        Reason.CONTROL_DISABLED,
-        Reason.HALTED,
-        Reason.NOT_PERMITTED,
-        Reason.UNKNOWN_SETPOINT,
-        Reason.BAD_VALUE,
-        Reason.OUT_OF_RANGE,
-        Reason.BAD_STEP,
-    }
-)
-"""Refusals that stand when a command is judged again before it leaves. The others are about its arrival."""
