@@ -38,7 +38,7 @@ from gateway.core.controller import (
     Slow,
 )
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
-from gateway.core.metrics import COMMAND_SECONDS, COMMANDS
+from gateway.core.metrics import count_ended
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason
 from gateway.core.places import PLACES, Places
 from gateway.core.points import LEADERS, SETPOINTS
@@ -301,8 +301,7 @@ class CommandExecutor:
         serial = entry.command.serial
         if entry.state is not None and entry.state is not CommandState.REJECTED:
             bridge = entry.controller or self.first_choice(entry.command)
-            COMMANDS.labels(entry.state, bridge).inc()
-            COMMAND_SECONDS.labels(bridge, entry.state).observe(self._clock.boot() - entry.accepted)
+            count_ended(entry.state, bridge)(self._clock.boot() - entry.accepted)
         self.promises[serial] -= 1
         if self.promises[serial] <= 0:
             del self.promises[serial]
