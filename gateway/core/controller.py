@@ -16,7 +16,7 @@ from gateway.core.text import MAX_DETAIL, plain
 from gateway.core.verdict import Foretold
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of a command that was sent."""
 
     state: CommandState
