@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import pairwise
 
@@ -13,6 +13,7 @@ from gateway.commands.executor import RESULT_TIMEOUT
 from gateway.core.controller import Outcome, ResultEffect
 from gateway.core.errors import NotSentError
 from gateway.core.model import CommandState, Reason
+from gateway.journal.file import beside
 from gateway.journal.journal import JournalError
 from tests.commands.test_commands import ACCEPTED, EXPIRED, FAILED, SENT, SUCCEEDED, UNKNOWN, quiet, steps
 from tests.kit.bench import Bench, ScriptedController, collected
@@ -58,11 +59,9 @@ async def under_way(tmp_path):
 async def crashed(bench, to):
     """Another gateway on what a crash of this one would leave now; not started yet."""
     to.mkdir()
-    with (
-        closing(sqlite3.connect(bench.journal.path)) as source,
-        closing(sqlite3.connect(to / "journal.sqlite")) as copy,
-    ):
-        source.backup(copy)
+    # With its log of changes, as a crash leaves it: without, its end would be missing.
+    for suffix in ("", "-wal"):
+        shutil.copyfile(beside(bench.journal.path, suffix), beside(to / "journal.sqlite", suffix))
     reborn = Bench(to, clock=bench.clock)
     await reborn.journal.open()
     try:
