@@ -24,18 +24,21 @@ import argparse
 import asyncio
 import json
 import mmap
+import os
 import queue
 import random
 import shutil
 import sqlite3
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import ExitStack, aclosing, contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib.metadata import EntryPoint
@@ -65,6 +68,7 @@ FLEET: Final = "*[!9]"
 OTHERS, OTHERS_RATE, FLEET_SECONDS = 500, 50.0, 12.0
 """How many devices are commanded beside it, how often a second if nothing else is said, and for how long."""
 PATIENCE: Final = 30.0
+SYNCS: Final = 300
 RESULT, SENT = "", "sent"
 """Instead of a topic of MQTT: a message of Kafka came, or was taken."""
 Arrived = queue.SimpleQueue[tuple[str, Any]]
@@ -72,24 +76,31 @@ QUICK: Final = {"linger.ms": 0, "acks": "all", "enable.idempotence": True}
 
 
 class Commits:
-    """How many commits a process has made, for another to read."""
+    """How many commits a process has made and how long they took, for another to read."""
+
+    _FIGURES: Final = struct.Struct("Qd")
 
     def __init__(self, directory: Path) -> None:
-        self._file = directory / "commits"
-        self._file.write_bytes(bytes(8))
-        with self._file.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), 8)
-        self._count = 0
+        file = directory / "commits"
+        file.write_bytes(bytes(self._FIGURES.size))
+        with file.open("r+b") as opened:
+            self._map = mmap.mmap(opened.fileno(), self._FIGURES.size)
+        self._count, self._seconds = 0, 0.0
 
-    def add(self) -> None:
-        """Count one."""
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count what is done meanwhile as a commit."""
+        began = time.perf_counter()
+        yield
         self._count += 1
-        self._map[:] = self._count.to_bytes(8)
+        self._seconds += time.perf_counter() - began
+        self._map[:] = self._FIGURES.pack(self._count, self._seconds)
 
-    @staticmethod
-    def read(directory: Path) -> int:
-        """Return the count."""
-        return int.from_bytes((directory / "commits").read_bytes())
+    @classmethod
+    def read(cls, directory: Path) -> tuple[int, float]:
+        """Return how many there were, and the seconds of all."""
+        count, seconds = cls._FIGURES.unpack((directory / "commits").read_bytes())
+        return count, seconds
 
 
 class Meanwhile:
@@ -150,8 +161,8 @@ def gateway(directory: Path, *, watched: bool) -> None:
     commits, commit = Commits(directory), Store.commit
 
     def counted(*args: Any) -> int:
-        commits.add()
-        return commit(*args)
+        with commits.counted():
+            return commit(*args)
 
     Store.commit = counted  # type: ignore[method-assign]
     types = {
@@ -277,16 +288,16 @@ def _serve(directory: Path, arrived: Arrived, written: Any, client: Any, produce
                 wishes.append((body["id"], topic.split("/")[1], body))
                 steps.append((*wishes[-1][:2], "accepted"))
         if steps:
-            database.execute("BEGIN IMMEDIATE")
-            accepted = [(id_, serial, msgspec.json.encode(body), "accepted") for id_, serial, body in wishes]
-            database.executemany("INSERT INTO command VALUES (?, ?, ?, ?)", accepted)
-            moves = [(state, id_) for id_, _, state in steps if state != "accepted"]
-            database.executemany("UPDATE command SET state = ? WHERE id = ?", moves)
-            database.executemany(
-                "INSERT INTO step (id, state) VALUES (?, ?)", [(id_, state) for id_, _, state in steps]
-            )
-            database.execute("COMMIT")
-            commits.add()
+            with commits.counted():
+                database.execute("BEGIN IMMEDIATE")
+                accepted = [(id_, serial, msgspec.json.encode(body), "accepted") for id_, serial, body in wishes]
+                database.executemany("INSERT INTO command VALUES (?, ?, ?, ?)", accepted)
+                moves = [(state, id_) for id_, _, state in steps if state != "accepted"]
+                database.executemany("UPDATE command SET state = ? WHERE id = ?", moves)
+                database.executemany(
+                    "INSERT INTO step (id, state) VALUES (?, ?)", [(id_, state) for id_, _, state in steps]
+                )
+                database.execute("COMMIT")
         for message in [what for topic, what in found if topic == RESULT]:
             written.put(message)
         if wishes:
@@ -486,6 +497,7 @@ def main() -> None:
                     print(f"journal on {name}")
                     _measure_fleet(place, broker.port, serials, options.others)
                     continue
+                print(f"journal on {name}; {_bare_sync(place)}")
                 runs: dict[str, list[tuple[float, float]]] = {"floor": [], "gateway": []}
                 for number in range(options.rounds):
                     print(f"journal on {name}, round {number + 1}")
@@ -494,6 +506,18 @@ def main() -> None:
                 rates, costs = zip(*[_middle(runs[who]) for who in ("gateway", "floor")], strict=True)
                 print(f"gateway / floor, journal on {name}: rate {rates[0] / rates[1]:.2f}, ", end="")
                 print(f"CPU a command {costs[0] / costs[1]:.2f}", flush=True)
+
+
+def _bare_sync(place: Path) -> str:
+    """Return in words how long that disk takes to have one page, written to the end of a file."""
+    took = []
+    with (place / "sync").open("wb", buffering=0) as file:
+        for _ in range(SYNCS):
+            file.write(bytes(4096))
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append(time.perf_counter() - began)
+    return f"a bare fdatasync of a page takes {spread(took)}; load {os.getloadavg()[0]:.1f}"
 
 
 def _middle(runs: list[tuple[float, float]]) -> tuple[float, float]:
@@ -639,6 +663,8 @@ class _Used(NamedTuple):
     cpu: float
     """Seconds."""
     commits: int
+    committing: float
+    """Seconds."""
     published: int
 
 
@@ -651,14 +677,17 @@ def _cpu(pid: int) -> float:
 def _used(pid: int, place: Path, commander: Commander) -> _Used:
     cpu, commits = _cpu(pid), Commits.read(place)
     time.sleep(BROKER_COUNTS)
-    return _Used(cpu, commits, commander.published - len(commander.asked))
+    return _Used(cpu, *commits, commander.published - len(commander.asked))
 
 
 def _each(before: _Used, after: _Used, count: int) -> tuple[float, str]:
     """Return ms of CPU a command, and what a command took in words."""
-    cpu, commits, published = (then - now for now, then in zip(before, after, strict=True))
-    cost = cpu / count * 1000
-    return cost, f"a command: {cost:.2f} ms of CPU, {commits / count:.3f} commits, {published / count:.2f} messages out"
+    cpu, commits, committing, published = (then - now for now, then in zip(before, after, strict=True))
+    cost, each = cpu / count * 1000, committing / max(1, commits) * 1000
+    return cost, (
+        f"a command: {cost:.2f} ms of CPU, {commits / count:.3f} commits of {each:.1f} ms, "
+        f"{published / count:.2f} messages out"
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from gateway.commands.lane import Entry, PointKey
+from gateway.commands.lane import Entry, PointKey, settle
 from gateway.commands.memory import SetpointMemory
 from gateway.commands.state_machine import RESULTS, Trigger, judge_result
 from gateway.commands.steps import Change, Move, Steps
@@ -161,19 +161,47 @@ class Completion:
                 return await self._of_certain(entry, entry.outcome, outcome)
             if outcome.state is CommandState.UNKNOWN and (entry.waits or entry.outcome is not None):
                 return ResultEffect.REPEATED
-            driven = entry.is_driven
-            if not driven:
+            if entry.is_driven:
+                telling = self._tell_worker(entry, outcome)
+            else:
                 # Its turn may be long in coming, so what is known of it is written by itself.
                 await self._keep(entry, outcome)
-            entry.hear(outcome)
-            self.wake(entry)
-            if not driven:
+                entry.hear(outcome)
+                self.wake(entry)
                 entry.is_kept = True
                 return ResultEffect.TAKEN
-            telling = entry.telling = entry.telling or asyncio.get_running_loop().create_future()
-        if not await telling:
-            await self._keep(entry, outcome)
+        await telling
         return ResultEffect.TAKEN
+
+    def heard(self, entry: Entry, outcome: Outcome) -> "asyncio.Future[None] | None":
+        """Take in the first result of a command, where its worker writes it down: as `of_open`, without a wait.
+
+        Returns what is done once the journal has it, whoever waits for that; None where it is more than that.
+        """
+        if entry.moving.locked() or not entry.is_driven or entry.outcome is not None or entry.waits:
+            return None
+        return self._tell_worker(entry, outcome)
+
+    def _tell_worker(self, entry: Entry, outcome: Outcome) -> "asyncio.Future[None]":
+        telling: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry.telling.append(telling)
+        entry.hear(outcome)
+        self.wake(entry)
+        return telling
+
+    def keep_told(self, entry: Entry) -> None:
+        """Have kept what was told of a command whose worker will not write it down; who told it waits for this then."""
+        if entry.telling and entry.outcome is not None:
+            telling, entry.telling = entry.telling, []
+            self._steps.begin(self._keep_told(entry, entry.outcome, telling))
+
+    async def _keep_told(self, entry: Entry, outcome: Outcome, telling: "list[asyncio.Future[None]]") -> None:
+        try:
+            await self._keep(entry, outcome)
+        except JournalError as error:
+            settle(telling, error)
+        else:
+            settle(telling)
 
     async def _keep(self, entry: Entry, outcome: Outcome) -> None:
         await self._journal.write(writes.outcome(entry.command.id, outcome), owing=entry.is_revert)

@@ -318,7 +318,7 @@ class Dispatcher:
         devices = {state.device.serial: state.device for state in self._router.announced()}
         state, along = self._router.state(command.serial), RequestBatch()
         device = state.device if state else None
-        verdict = self._policy.examine(command, device, along, self._own_checks(along), thorough=True)
+        verdict = self._policy.examine(command, device, along, self._own_checks(along))
         foretold = (
             None if verdict.refusal else self._executor.foretell(msgspec.structs.replace(command, value=verdict.value))
         )

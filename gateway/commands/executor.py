@@ -16,7 +16,7 @@ import structlog
 from gateway.commands.completion import RETRY_FIRST, Completion
 from gateway.commands.drift import Drift
 from gateway.commands.handover import HandOver
-from gateway.commands.lane import LASTING, Entry, Lane, LaneKey
+from gateway.commands.lane import Entry, Lane, LaneKey
 from gateway.commands.memory import SetpointMemory
 from gateway.commands.policy.policy import Policy, Refusal
 from gateway.commands.state_machine import Trigger
@@ -33,11 +33,12 @@ from gateway.core.controller import (
     Estimator,
     Foretelling,
     Outcome,
+    Pushing,
     ResultEffect,
     Slow,
 )
 from gateway.core.errors import NotSentError, RefusedError, UnsureError
-from gateway.core.metrics import COMMAND_SECONDS, COMMANDS
+from gateway.core.metrics import count_ended
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Reason
 from gateway.core.places import FEW, Others, Places
 from gateway.core.points import LEADERS, SETPOINTS
@@ -89,6 +90,7 @@ class CommandExecutor:
         self.ends: Final = Completion(router, journal, clock, steps, timers, memory, verifier)
         self.controllers: dict[str, Controller] = {}
         self._result_within: dict[str, float] = {}
+        self._pushed_within: dict[str, float] = {}
         self._admitting: dict[str, Admitting] = {}
         self.hand_over: Final = HandOver(policy, journal, clock, steps, timers, memory, drift, wear, self.ends)
         self.open: dict[str, Entry] = {}
@@ -110,6 +112,9 @@ class CommandExecutor:
         self.controllers = dict(controllers)
         self._admitting = {name: each for name, each in controllers.items() if isinstance(each, Admitting)}
         self._result_within = {name: each.result_within for name, each in controllers.items() if isinstance(each, Slow)}
+        self._pushed_within = {
+            name: each.pushed_within for name, each in controllers.items() if isinstance(each, Pushing)
+        }
         self.hand_over.use(self.controllers)
 
     def start(self) -> None:
@@ -298,8 +303,7 @@ class CommandExecutor:
         serial = entry.command.serial
         if entry.state is not None and entry.state is not CommandState.REJECTED:
             bridge = entry.controller or self.first_choice(entry.command)
-            COMMANDS.labels(entry.state, bridge).inc()
-            COMMAND_SECONDS.labels(bridge, entry.state).observe(self._clock.boot() - entry.accepted)
+            count_ended(entry.state, bridge)(self._clock.boot() - entry.accepted)
         self.promises[serial] -= 1
         if self.promises[serial] <= 0:
             del self.promises[serial]
@@ -340,6 +344,10 @@ class CommandExecutor:
 
     async def result_came(self, command_id: str, outcome: Outcome) -> ResultEffect:
         """Take in a result that the far side told by itself; journaled when this returns. Raises JournalError."""
+        entry = self.open.get(command_id)
+        if entry is not None and (telling := self.ends.heard(entry, outcome)) is not None:
+            await telling
+            return ResultEffect.TAKEN
         return await self._steps.owned(self._result_came(command_id, outcome))
 
     async def _result_came(self, command_id: str, outcome: Outcome) -> ResultEffect:
@@ -414,7 +422,7 @@ class CommandExecutor:
             await self._drive_on(lane, entry)
         finally:
             entry.is_driven = False
-            entry.release_teller(kept=False)
+            self.ends.keep_told(entry)
             if entry.paced is not None:
                 entry.paced.leave(entry.command)
                 entry.paced = None
@@ -522,10 +530,9 @@ class CommandExecutor:
             return (Trigger.FORBIDDEN, "control is halted") if self._policy.halting.current is not None else None
         if not entry.is_revert:
             state = self._router.state(entry.command.serial)
-            verdict = self._policy.judge(entry.command, state.device if state else None)
-            if isinstance(verdict, Refusal) and verdict.reason in LASTING:
-                again = "" if verdict.reason is Reason.HALTED else "not permitted any more: "
-                return Trigger.FORBIDDEN, again + verdict.detail
+            if refusal := self._policy.judge_again(entry.command, state.device if state else None):
+                again = "" if refusal.reason is Reason.HALTED else "not permitted any more: "
+                return Trigger.FORBIDDEN, again + refusal.detail
             most = self._policy.settings.writes_per_day
             if self._wear.today(entry.command.serial) >= most and not self.memory.holds(entry.command):
                 return Trigger.FORBIDDEN, spent(entry.command.serial, most)
@@ -581,12 +588,16 @@ class CommandExecutor:
         """Ask what became of a command until somebody knows or tells, for as long as its controller needs at most."""
         trouble = "no result came in time"
         self._places.leave(entry.lane)
+        name = entry.controller or ""
+        if entry.receipt and entry.outcome is None and (within := self._pushed_within.get(name)) is not None:
+            await entry.heard(within)
+        if entry.outcome is not None:
+            return entry.outcome
         try:
-            async with asyncio.timeout(
-                self._result_within.get(entry.controller or "", RESULT_TIMEOUT)
-            ) as entry.waiting:
+            async with asyncio.timeout(self._result_within.get(name, RESULT_TIMEOUT)) as timeout:
+                entry.waits_in(timeout)
                 while entry.outcome is None:
-                    controller = self.controllers.get(entry.controller or "")
+                    controller = self.controllers.get(name)
                     if controller is None:
                         return Outcome(CommandState.UNKNOWN, f"bridge {entry.controller} is configured no more")
                     try:

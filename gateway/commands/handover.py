@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
 from math import inf
 from typing import Final
@@ -12,7 +11,7 @@ import structlog
 
 from gateway.commands.completion import Completion
 from gateway.commands.drift import Drift
-from gateway.commands.lane import Entry
+from gateway.commands.lane import Entry, Moving
 from gateway.commands.memory import SetpointMemory
 from gateway.commands.policy.policy import Policy
 from gateway.commands.state_machine import Trigger
@@ -78,13 +77,11 @@ class HandOver:
         """
         carried = self._memory.order(entry.command) | {other.command.setpoint: other.command.value for other in others}
         await self._ends.make_way(entry.key, carried)
-        async with AsyncExitStack() as held:
-            for each in (entry, *others):
-                await held.enter_async_context(each.moving)
+        together = (entry, *others)
+        async with Moving(*together):
             now = self._clock.moment()
-            if not entry.may_leave(now, name) or not all(each.may_leave(now, name) for each in others):
+            if not all(each.may_leave(now, name) for each in together):
                 return False
-            together = (entry, *others)
             noted = name not in self._receipts_first
             if noted:
                 await self._journal.write(self._handing(name, together), owing=entry.is_revert)
@@ -168,9 +165,7 @@ class HandOver:
 
     async def _unsent(self, entry: Entry) -> bool:
         """Take back that a command, and what was to leave with it, was handed over; False where a result came."""
-        async with AsyncExitStack() as held:
-            for each in (entry, *entry.companions):
-                await held.enter_async_context(each.moving)
+        async with Moving(entry, *entry.companions):
             for companion in entry.companions:
                 if companion.outcome is None:
                     await self.taken_back(companion)
@@ -206,7 +201,8 @@ class HandOver:
         command, receipts_first = self._bounded(entry), entry.controller in self._receipts_first
         left = True
         try:
-            async with asyncio.timeout(min(remaining + ANSWER_GRACE, _guarded(entry))) as entry.waiting:
+            async with asyncio.timeout(min(remaining + ANSWER_GRACE, _guarded(entry))) as timeout:
+                entry.waits_in(timeout)
                 return await controller.send(command, others, remaining)
         except NotSentError:
             left = False

@@ -1,13 +1,15 @@
 """Commands that take turns, because they share a call to the cloud, and who may move one of them on."""
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from gateway.commands.state_machine import Life
 from gateway.core.clock import Moment
 from gateway.core.controller import Admitting, Outcome
-from gateway.core.model import GATEWAY, Command, CommandEvent, CommandState, Reason
+from gateway.core.model import GATEWAY, Command, CommandEvent, CommandState
 from gateway.core.points import SETPOINTS
+from gateway.journal.file import JournalError
 
 LaneKey = tuple[str, str]
 """Serial, and the setpoint's group or, without one, the setpoint."""
@@ -22,16 +24,16 @@ class Entry(Life):
         super().__init__(command, deadline, state)
         self.moving = asyncio.Lock()
         """Held by who moves it on: its lane's worker, who cancels it, or who brings its result."""
-        self.waiting: asyncio.Timeout | None = None
-        """What the worker waits in while the command is away; to be cut short by `hear`."""
+        self.waiting: Callable[[], None] | None = None
+        """Ends what the worker waits in while the command is away; called by `hear`."""
         self.event: CommandEvent | None = None
         """Its newest step in this run."""
         self.is_driven = False
         """Its lane's worker is at it: what becomes of it is written by that one, soon."""
         self.is_kept = False
         """The journal has its outcome, or its end."""
-        self.telling: asyncio.Future[bool] | None = None
-        """Who brought its result waits here until the worker has written that down; false where it has not."""
+        self.telling: list[asyncio.Future[None]] = []
+        """Who brought its result waits here until that is written down; each has a future of its own."""
         self.paced: Admitting | None = None
         """The controller that was asked for a turn."""
         self.request: object = None
@@ -67,21 +69,78 @@ class Entry(Life):
         return self.command.origin == GATEWAY
 
     def outcome_kept(self) -> None:
-        """Take in that the journal has what became of it."""
+        """Take in that the journal has what became of it; who brought it waits no longer."""
         self.is_kept = True
-        self.release_teller(kept=True)
-
-    def release_teller(self, *, kept: bool) -> None:
-        """Have who brought its result wait no longer."""
-        if self.telling is not None and not self.telling.done():
-            self.telling.set_result(kept)
-        self.telling = None
+        if self.telling:
+            settle(self.telling)
+            self.telling = []
 
     def hear(self, outcome: Outcome) -> None:
         """Take in what became of it, and wake who waits for that."""
         self.outcome, self.is_kept = outcome, False
-        if self.waiting is not None and not self.waiting.expired():
-            self.waiting.reschedule(asyncio.get_running_loop().time())
+        if self.waiting is not None:
+            self.waiting()
+
+    def waits_in(self, timeout: asyncio.Timeout) -> None:
+        """Take in that the worker waits in this one, which ends at once when `hear` is called."""
+
+        def end() -> None:
+            if not timeout.expired():
+                timeout.reschedule(asyncio.get_running_loop().time())
+
+        self.waiting = end
+
+    async def heard(self, seconds: float) -> None:
+        """Wait until `hear` is called, for so many seconds at most: as within a timeout, at a tenth of its cost."""
+        loop = asyncio.get_running_loop()
+        heard: asyncio.Future[None] = loop.create_future()
+
+        def end() -> None:
+            if not heard.done():
+                heard.set_result(None)
+
+        self.waiting = end
+        alarm = loop.call_later(seconds, end)
+        try:
+            await heard
+        finally:
+            self.waiting = None
+            alarm.cancel()
+
+
+def settle(telling: Iterable[asyncio.Future[None]], error: JournalError | None = None) -> None:
+    """Say to who brought results that the journal has them, or why it has not."""
+    for each in telling:
+        if each.done():  # who waited was cancelled
+            continue
+        if error is None:
+            each.set_result(None)
+        else:
+            each.set_exception(error)
+
+
+class Moving:
+    """Holds several commands, so that nobody else moves them: in the order in which they are given."""
+
+    def __init__(self, *entries: Entry) -> None:
+        self._entries = entries
+        self._held = 0
+
+    async def __aenter__(self) -> None:
+        try:
+            for entry in self._entries:
+                await entry.moving.acquire()
+                self._held += 1
+        except BaseException:
+            self._release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        for entry in self._entries[: self._held]:
+            entry.moving.release()
 
 
 class Lane:
@@ -147,17 +206,3 @@ class Lane:
             )
         finally:
             arrival.cancel()
-
-
-LASTING: Final = frozenset(
-    {
-        Reason.CONTROL_DISABLED,
-        Reason.HALTED,
-        Reason.NOT_PERMITTED,
-        Reason.UNKNOWN_SETPOINT,
-        Reason.BAD_VALUE,
-        Reason.OUT_OF_RANGE,
-        Reason.BAD_STEP,
-    }
-)
-"""Refusals that stand when a command is judged again before it leaves. The others are about its arrival."""

@@ -8,6 +8,7 @@ is set back revives nothing then, and one that was wrong ends things early, whic
 import asyncio
 import time
 from abc import abstractmethod
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ LONGEST: Final = timedelta(days=3_650)
 """More than any deadline needs; keeps dates within what datetime can hold."""
 
 
-class Moment(msgspec.Struct, frozen=True):
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """One instant on all three clocks."""
 
     monotonic: float
@@ -88,10 +89,11 @@ async def set_within(event: asyncio.Event, seconds: float) -> None:
 
 
 class SystemClock(Clock):
-    """The machine's clocks, and the event loop's own."""
+    """The machine's clocks, and the own one of the event loop that asked first."""
 
     def __init__(self) -> None:
         self._boot_id = boot_id()
+        self._loop_time: Callable[[], float] | None = None
 
     def now(self) -> datetime:
         """Return the wall clock, in UTC."""
@@ -99,7 +101,9 @@ class SystemClock(Clock):
 
     def monotonic(self) -> float:
         """Return the event loop's clock, in seconds."""
-        return asyncio.get_running_loop().time()
+        if self._loop_time is None:
+            self._loop_time = asyncio.get_running_loop().time  # to ask for the loop each time is a system call
+        return self._loop_time()
 
     def boot(self) -> float:
         """Return the boot clock, in seconds; the monotonic one where there is none."""

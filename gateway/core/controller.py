@@ -16,7 +16,7 @@ from gateway.core.text import MAX_DETAIL, plain
 from gateway.core.verdict import Foretold
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of a command that was sent."""
 
     state: CommandState
@@ -104,6 +104,17 @@ class Foretelling(Protocol):
     def foretell(self, command: Command) -> Foretold:
         """Return what it would come to now. Nothing is sent or counted."""
         ...
+
+
+@runtime_checkable
+class Pushing(Protocol):
+    """A controller whose results come by themselves, by `ControllerContext.result_came`.
+
+    Of a command with a receipt `result` is asked only once nothing has come for long.
+    """
+
+    pushed_within: float
+    """Seconds."""
 
 
 @runtime_checkable

@@ -302,7 +302,7 @@ class Halt(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class Command(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A wish to set one setpoint of one device. Setpoints are absolute: twice is as good as once."""
 
     id: str
@@ -347,7 +347,7 @@ def decode_command(body: bytes) -> Command:
     return msgspec.json.decode(body, type=Command, dec_hook=custom)
 
 
-class CommandEvent(msgspec.Struct, frozen=True, kw_only=True):
+class CommandEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One step in the life of a command."""
 
     command: Command
@@ -396,8 +396,9 @@ def has_value(values: Mapping[str, Value]) -> bool:
 
 def iso(moment: datetime) -> str:
     """Return the time as every text interface shows it: RFC 3339, UTC, milliseconds."""
-    try:
-        moment = moment.astimezone(UTC)
-    except OverflowError:  # the first or last hours there are, in another zone: nobody means them
-        moment = moment.replace(tzinfo=UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        try:
+            moment = moment.astimezone(UTC)
+        except OverflowError:  # the first or last hours there are, in another zone: nobody means them
+            moment = moment.replace(tzinfo=UTC)
+    return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"

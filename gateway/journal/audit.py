@@ -78,7 +78,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     """The command it is about, if any."""
 
 
-class AuditRow(msgspec.Struct, frozen=True, array_like=True):
+class AuditRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One row. The order of the fields is that of the canonical bytes."""
 
     seq: int
@@ -180,7 +180,8 @@ def to_event(row: AuditRow, command: Command) -> CommandEvent:
 
 def stamp(moment: datetime) -> str:
     """Return a time as rows hold it: as text these sort by time."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    moment = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return f"{moment.isoformat(timespec='microseconds')[:-6]}Z"
 
 
 def canonical(row: AuditRow) -> bytes:

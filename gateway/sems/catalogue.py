@@ -224,7 +224,7 @@ class Interface(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=Tru
         fields: dict[str, Json] = {}
         for row in self.request:
             if not row.only or row.only == setpoint:
-                _put(fields, row.field.split("."), row.const if row.const is not None else row.encode(args[row.arg]))
+                _put(fields, _path(row.field), row.const if row.const is not None else row.encode(args[row.arg]))
         return fields
 
     def together(self, each: Sequence[Mapping[str, object]], setpoint: str = "") -> dict[str, Json]:
@@ -325,18 +325,28 @@ def load(api: str) -> Catalogue:
     return msgspec.convert(text_keys(yaml.load(text, loader)), Catalogue)  # noqa: S506 - it is a safe one
 
 
-def _put(fields: dict[str, Json], path: list[str], value: Json) -> None:
+@cache
+def _path(field: str) -> tuple[tuple[str, type | None], ...]:
+    """Return the steps of a path, each with what is to be there; None where the value is."""
+    steps = field.split(".")
+    made = [list if below.isdigit() else dict for below in steps[1:]]
+    return tuple(zip(steps, [*made, None], strict=True))
+
+
+def _put(fields: dict[str, Json], path: Sequence[tuple[str, type | None]], value: Json) -> None:
     """Put a value where a path says, making objects and lists on the way."""
     place: Json = fields
-    for key, below in zip(path, [*path[1:], None], strict=True):
-        new: Json = value if below is None else [] if below.isdigit() else {}
+    for step, made in path:
         if isinstance(place, list):
-            position = int(key)
+            position = int(step)
             place.extend({} for _ in range(position + 1 - len(place)))
-            place[position] = place[position] or new
+            if not place[position]:
+                place[position] = value if made is None else made()
             place = place[position]
         elif isinstance(place, dict):
-            place = place.setdefault(key, new)
+            if step not in place:
+                place[step] = value if made is None else made()
+            place = place[step]
 
 
 def text_keys(node: Json) -> Json:

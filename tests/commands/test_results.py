@@ -44,6 +44,49 @@ async def unknown(bench, **changes):
     return command
 
 
+class Pushing(ScriptedController):
+    pushed_within = 30.0
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    async def result(self, command, receipt):
+        self.asked.append(command)
+        return await super().result(command, receipt)
+
+
+@virtual
+async def test_whose_results_come_by_themselves_is_asked_only_after_long_silence(tmp_path):
+    async with Bench(tmp_path, clock=FakeClock()) as bench, collected(bench.router) as (events, _):
+        controller = Pushing()
+        bench.dispatcher.use({"scripted": controller})
+        told = await under_way(bench)
+        assert await bench.dispatcher.result_came(told.id, DONE) is ResultEffect.TAKEN
+        await quiet()
+        assert steps(events, told) == [ACCEPTED, SENT, SUCCEEDED]
+        silent = await under_way(bench, value=51)
+        await asyncio.sleep(Pushing.pushed_within - 1)
+        assert controller.asked == []
+        await asyncio.sleep(2)
+        assert controller.asked == [silent]
+        controller.gate.set()
+        await quiet()
+        assert last(events, silent).detail == "confirmed"
+
+
+@virtual
+async def test_a_dead_mans_timer_waits_for_no_result_that_is_to_come_by_itself(tmp_path):
+    async with Bench(tmp_path, clock=FakeClock()) as bench, collected(bench.router) as (events, _):
+        controller = Pushing()
+        bench.dispatcher.use({"scripted": controller})
+        command = await under_way(bench, revert_after=10.0, revert_value=100)
+        await asyncio.sleep(11)
+        assert steps(events, command) == [ACCEPTED, SENT, UNKNOWN]
+        assert controller.asked == []
+        assert controller.sent[-1].is_revert
+
+
 @virtual
 async def test_a_result_told_ends_the_waiting_at_once_and_is_journaled(tmp_path):
     async with Bench(tmp_path, clock=FakeClock()) as bench, collected(bench.router) as (events, _):

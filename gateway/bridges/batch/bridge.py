@@ -38,6 +38,8 @@ class BatchBridge:
 
     def __init__(self, settings: BatchSettings, context: Context) -> None:
         self._settings = settings
+        self.pushed_within: Final = settings.result_within
+        """See `Pushing`."""
         self._context = context
         interfaces = settings.interfaces
         member = f"{context.gateway_id}.{context.name}"
@@ -124,13 +126,10 @@ class BatchBridge:
         return await self._senders[route.interface.name].send(one, timeout)
 
     async def result(self, command: Command, receipt: str) -> Outcome:
-        """Wait for as long as a result may take; it comes by itself, and is told."""
+        """See `Pushing`."""
         if not receipt:
             return Outcome(CommandState.ACCEPTED, "it never left: no request was made of it")
-        try:
-            await asyncio.sleep(self._settings.result_within)
-        finally:
-            self._results.over(receipt, command.serial)
+        self._results.over(receipt, command.serial)
         return Outcome(CommandState.UNKNOWN, f"no result came within {self._settings.result_within:g} s")
 
     async def _ready(self, route: Route, timeout: float) -> None:

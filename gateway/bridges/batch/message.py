@@ -61,16 +61,18 @@ def item(command: Command, in_force: Mapping[str, Value], device: Device, batter
 
 def encode(route: Route, request: str, items: Sequence[Item], now: datetime, expires: datetime) -> bytes:
     """Return one message for all the items; none of them is executed after `expires`."""
-    whole: dict[str, Json] = {}
+    interface = route.interface
     args: dict[str, object] = {
         "receipt": request,
         "now": _milliseconds(now),
         "expires": _milliseconds(expires),
     }
+    has_times = not interface.args.isdisjoint(("begins", "ends"))
+    whole: dict[str, Json] = {}
     for one in items:
-        times = window(one.command, now, one.battery_window)
+        times = window(one.command, now, one.battery_window) if has_times else {}
         filled = {**args, **times, "serial": one.command.serial, **one.setpoints}
-        _add(whole, route.interface.parameters(filled, one.command.setpoint))
+        _add(whole, interface.parameters(filled, one.command.setpoint))
     return _ENCODER.encode(whole)
 
 

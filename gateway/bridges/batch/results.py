@@ -1,12 +1,14 @@
 """Takes in what results say. An offset is committed once the journal has what the message told."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, ParamSpec, TypeVar
 
 from gateway.api.contexts import ControllerContext
 from gateway.bridges.batch.interfaces import Interfaces
 from gateway.bridges.batch.message import BadResultError, Item, Result, decode
+from gateway.bridges.batch.settings import MAX_RESULT_SECONDS
 from gateway.bridges.batch.tally import Tally
 from gateway.core.controller import ResultEffect
 from gateway.core.model import Command
@@ -24,6 +26,9 @@ RETRY: Final = 1.0
 """Seconds until the journal is tried again."""
 MAX_OPEN_COMMANDS: Final = 100_000
 """Commands under way that are known without asking the journal."""
+FORGOTTEN: Final = 2 * MAX_RESULT_SECONDS
+"""Seconds after which nobody waits for a result any more. Mostly that is told; not where a dead-man's timer came first.
+"""
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024
 """Bytes of messages that are being taken in; more are not read."""
 SLICE: Final = 100
@@ -51,6 +56,8 @@ class Results:
         """Request and serial, in capitals → command."""
         self._requests: dict[str, set[str]] = {}
         """Request → serials without a result."""
+        self._expected: deque[tuple[float, str]] = deque()
+        """When each request left, monotonic."""
         self._unknown_fields = UnknownFields(context)
         self._others = Others()
         self._places = Places(self._admit, self._others.room)
@@ -62,6 +69,12 @@ class Results:
 
     def expect(self, request: str, items: Iterable[Item]) -> None:
         """Know the commands of a request that is about to leave, without asking the journal."""
+        now = self._context.clock.monotonic()
+        self._expected.append((now, request))
+        while self._expected[0][0] < now - FORGOTTEN:
+            _, old = self._expected.popleft()
+            for serial in list(self._requests.get(old, ())):
+                self._drop(old, serial)
         commands = [item.command for item in items]
         for command in commands:
             self._open[request, command.serial.upper()] = command

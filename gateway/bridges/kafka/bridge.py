@@ -45,6 +45,8 @@ class KafkaBridge:
     Settings: ClassVar[type[BridgeSettings]] = KafkaSettings
     listens: ClassVar[bool] = True
     """It waits for messages, so it finds no devices by itself."""
+    pushed_within: ClassVar[float] = RESULT_WITHIN
+    """What the gateway that polls tells of a command ends it. See `Pushing`."""
 
     backlog: int
     """There only with `publish`, for it makes a `HistorySink` of this."""
@@ -158,8 +160,6 @@ class KafkaBridge:
         """See `Controller`."""
         if not receipt:
             return Outcome(CommandState.ACCEPTED, "it never left")
-        # What the other gateway tells of it ends it, and this with it.
-        await asyncio.sleep(RESULT_WITHIN)
         return Outcome(CommandState.UNKNOWN, f"the gateway that polls told nothing within {RESULT_WITHIN:g} s")
 
     # clients

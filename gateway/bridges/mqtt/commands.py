@@ -27,7 +27,7 @@ MAX_LOGGED: Final = 1_000
 RESULTS_SENT: Final = Sending(qos=1, retain=False)
 
 
-class _Asked(msgspec.Struct, frozen=True):
+class _Asked(msgspec.Struct, frozen=True, gc=False):
     """A request in order that waits for its turn."""
 
     topic: SetTopic

@@ -194,13 +194,15 @@ class BufferedPaho(Paho):
         # objects, locks and log lines for each. What is anything else, or not in order, is paho's.
         wire = self._sock
         if isinstance(wire, Wire) and not self._in_packet["command"]:
-            try:
-                self._sock_recv(0)  # takes none, but has the wire read
-            except BlockingIOError:
-                return MQTTErrorCode.MQTT_ERR_AGAIN
-            except OSError:
-                return MQTTErrorCode.MQTT_ERR_CONN_LOST
             packet = wire.whole_packet()
+            if packet is None:
+                try:
+                    self._sock_recv(0)  # takes none, but has the wire read where all of it is taken
+                except BlockingIOError:
+                    return MQTTErrorCode.MQTT_ERR_AGAIN
+                except OSError:
+                    return MQTTErrorCode.MQTT_ERR_CONN_LOST
+                packet = wire.whole_packet()
             if packet is not None and self._take(wire, *packet):
                 self._last_bytes_received = time_func()
                 return MQTTErrorCode.MQTT_ERR_SUCCESS

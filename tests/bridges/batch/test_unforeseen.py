@@ -101,3 +101,20 @@ async def test_the_result_of_one_device_does_not_wait_for_those_of_a_fleet(monke
     assert [command for command in told if command != "alone"] == many
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_nobody_waits_for_any_more_is_forgotten():
+    now = 0.0
+    context = SimpleNamespace(clock=SimpleNamespace(monotonic=lambda: now), log=structlog.get_logger("test"))
+    tally = Tally(context.log, context.clock)
+    results = Results(context, None, None, tally)
+
+    def expect(request):
+        results.expect(request, [SimpleNamespace(command=SimpleNamespace(id=request, serial="A", bulk=False))])
+
+    expect("first")  # its result never comes, and a dead-man's timer ends the wait for it
+    expect("second")
+    assert tally.waiting == 2
+    now = results_module.FORGOTTEN + 1
+    expect("third")
+    assert tally.waiting == 1

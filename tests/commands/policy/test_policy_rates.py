@@ -168,7 +168,7 @@ def test_commands_of_one_request_count_before_they_are_accepted():
     first = fleet.policy.examine(command(90), INVERTER, along)
     assert first.refusal is None
     along.add(command(first.value))
-    reasons = [check.reason for check in fleet.policy.examine(command(80), INVERTER, along, thorough=True).checks]
+    reasons = [check.reason for check in fleet.policy.examine(command(80), INVERTER, along).checks]
     assert Reason.RAMP_LIMITED in reasons
     assert Reason.RATE_LIMITED in reasons, "of the origin"
     along.add(command(90))
