@@ -4,9 +4,9 @@
     python benchmarks/joined/run.py [--devices 50000] [--upload 300] [--seconds 60] [--keep DIRECTORY]
 
 Processes of their own: Apache Kafka (fetched by tests/programs), mosquitto, the simulated cloud, the three gateways as
-`sems-gateway run` starts them, mosquitto_sub, and this one, which reads Modbus with pymodbus. Telemetry comes by Kafka,
-each plant's every `--upload` seconds: at 3,600 calls an hour the Real-Time Data API reads 50,000 devices every twelve
-minutes. What is printed, in this order:
+`sems-gateway run` starts them, mosquitto_sub, and this one, which reads Modbus with pymodbus and mbpoll. Telemetry
+comes by Kafka, each plant's every `--upload` seconds; the Real-Time Data API says what devices there are, and reads them
+as often as 3,600 calls an hour allow, which for 50,000 is every ten minutes or so. What is printed, in this order:
 
 start     until each device's state came by MQTT.
 steady    for `--seconds`: snapshots that reach each server, and how old data are when a client sees them, by the time
@@ -71,6 +71,8 @@ bridges:
     connection: {{bootstrap_servers: ["{kafka}"]}}
     telemetry: {{topics: [{telemetry}], interval: {upload}}}
     publish: {{create: {{}}}}
+  live:
+    {{type: realtime, client_id: supplier, client_secret: supplier, url: "{sems}", whitelist: "*", poll_interval: 300}}
   web: {{type: web, port: {web}}}
 """
 SERVER: Final = """\
@@ -90,7 +92,7 @@ bridges:
 # the other processes
 
 
-def serve(kafka: str, devices: int, upload: float) -> None:
+def serve(kafka: str, port: int, devices: int, upload: float) -> None:
     """Run the simulated cloud until it is told to end."""
     import uvloop  # noqa: PLC0415 - each process loads what it needs
 
@@ -99,7 +101,7 @@ def serve(kafka: str, devices: int, upload: float) -> None:
 
     async def run() -> None:
         settings = SimulatorSettings(
-            port=0, plants=plants_of(devices), devices_per_plant=PER_PLANT, upload_interval=upload,
+            port=port, plants=plants_of(devices), devices_per_plant=PER_PLANT, upload_interval=upload,
             telemetry_url=f"kafka://{kafka}/{TELEMETRY}", push_interfaces=("GetInverterBySN",),
         )  # fmt: skip
         simulator = Simulator(settings)
@@ -378,7 +380,14 @@ class Bench:
         stack.callback(lambda: asyncio.run(broker.stop()))
         self.states = Subscriber(broker.port, directory)
         stack.callback(self.states.end)
-        common = {"kafka": self.kafka, "mqtt": broker.port, "telemetry": TELEMETRY, "upload": options.upload}
+        cloud = free_port()
+        common = {
+            "kafka": self.kafka,
+            "sems": f"http://127.0.0.1:{cloud}",
+            "mqtt": broker.port,
+            "telemetry": TELEMETRY,
+            "upload": options.upload,
+        }
         web = free_port()
         self.poller = Gateway("poller", POLLER.format(**common, web=web), directory, web)
         self.servers: dict[str, Gateway] = {}
@@ -389,7 +398,7 @@ class Bench:
             self.servers[name] = Gateway(name, config, directory, web, modbus)
         self.cloud = Process(
             "cloud",
-            [sys.executable, __file__, "serve", self.kafka, options.devices, options.upload],
+            [sys.executable, __file__, "serve", self.kafka, cloud, options.devices, options.upload],
             directory / "cloud",
         )
         self.gateways = [self.poller, *self.servers.values()]
@@ -453,9 +462,8 @@ class Bench:
 
     def start(self) -> None:
         """Start all; until each device's state has come."""
-        for gateway in self.gateways:
-            gateway.start()
-        self.cloud.start()
+        for process in self.processes:
+            process.start()
         took = self.wait(lambda _: len(self.home) >= self.options.devices, "all devices")
         self.say("start", f"{len(self.home):,} devices by MQTT after {took:.1f} s")
         self._settle()
@@ -517,7 +525,7 @@ class Bench:
         found = {}
         for message in read_all(self.kafka, SNAPSHOTS, since):
             body = msgspec.json.decode(message.value())
-            if body["gateway"] == "poller":
+            if body["gateway"] == "poller" and body["source"] == "links":
                 found.setdefault((body["serial"], milliseconds(body["time"])), message.timestamp()[1] / 1000)
         return found
 
@@ -603,6 +611,7 @@ class Bench:
             f"the first data measured since {first:.1f} s",
         )
         dead.start()
+        count = len(self.home)
         began, back, gone = time.time(), dict[str, float](), set[str]()
 
         def all_back(new: list[State]) -> bool:
@@ -611,7 +620,7 @@ class Bench:
                     back.setdefault(state.serial, state.at - began)
                 elif state.server == other.name and not state.measured:
                     gone.add(state.serial)
-            return len(gone) > 0 and gone <= back.keys() and len(self.home) >= self.options.devices
+            return len(gone) > 0 and gone <= back.keys() and len(self.home) >= count
 
         self.wait(all_back, "the server that is back")
         self._settle_served()
@@ -622,12 +631,13 @@ class Bench:
             f"half {at[len(at) // 2]:.1f} s, all {at[-1]:.1f} s",
         )
         served = [server.served for server in self.servers.values()]
-        print(f"    served: {' + '.join(f'{count:,.0f}' for count in served)} = {sum(served):,.0f}")
+        shares = " + ".join(f"{share:,.0f}" for share in served)
+        print(f"    served: {shares} = {sum(served):,.0f} of {len(self.home):,}")
 
     def _settle_served(self) -> None:
         """Wait until each device is served by one."""
         began = time.monotonic()
-        while sum(server.served for server in self.servers.values()) != self.options.devices:
+        while sum(server.served for server in self.servers.values()) != len(self.home):
             if time.monotonic() - began > 60:
                 return
             self.look()
@@ -661,7 +671,7 @@ class Bench:
             time.sleep(5)
         sent, published = self._sent(0), self._published(0)
         # By count: where the poller does not know a device's time zone, it goes by when data came.
-        counts = Counter({serial: len(some) for serial, some in sent.items()})
+        counts = Counter({serial: len({measured for _, measured in some}) for serial, some in sent.items()})
         counts.subtract(serial for serial, _ in published)
         missing = sum(count for count in counts.values() if count > 0)
         newest: dict[str, int] = {}
@@ -741,8 +751,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["serve", kafka, devices, upload]:
-            serve(kafka, int(devices), float(upload))
+        case ["serve", kafka, port, devices, upload]:
+            serve(kafka, int(port), int(devices), float(upload))
         case ["floor", kafka]:
             floor(kafka)
         case _:

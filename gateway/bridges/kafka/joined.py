@@ -6,6 +6,7 @@ assigned; `snapshots` from the committed offset, and besides for a while before 
 taken over from another member shows at once what was read last.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
@@ -28,8 +29,8 @@ from gateway.sems.composite import Composite
 
 MAX_HELD_MESSAGES: Final = 50_000
 """Messages that wait until it is known what their devices are; the oldest is taken as it is then."""
-CHECK_AFTER_MESSAGES: Final = 500
-"""Messages after which it is looked whether histories keep up."""
+TURN: Final = 100
+"""Messages that are taken in a turn of the loop. Then others are served, and it is looked whether histories keep up."""
 SHOWN_ODD: Final = 10
 """Points that a line in the log names."""
 MAX_EARLY_DEVICES: Final = 100
@@ -105,13 +106,14 @@ class Joined:
                 self._context.log.debug("partitions are being shared out anew", count=len(change.places))
 
     async def _take_all(self, messages: Sequence[Received], ledger: Ledger) -> None:
-        for some in (messages[i : i + CHECK_AFTER_MESSAGES] for i in range(0, len(messages), CHECK_AFTER_MESSAGES)):
+        for some in (messages[i : i + TURN] for i in range(0, len(messages), TURN)):
             done: list[Received] = []
             for message in some:
                 done += self._take(message)
             first, self._first = self._first, 0
             ledger.put(first, done)
             await ledger.room()
+            await asyncio.sleep(0)
 
     def leave(self) -> None:
         """Withdraw all devices."""

@@ -10,6 +10,7 @@ import pytest
 
 import gateway.kafka.producer as producer_module
 from gateway.bridges.kafka import schema
+from gateway.bridges.kafka.joined import TURN
 from gateway.core.controller import Outcome
 from gateway.core.model import Alarm, CommandState, Quality
 from tests.bridges.kafka.conftest import gateway
@@ -306,6 +307,23 @@ async def test_a_member_that_was_away_brings_its_histories_what_it_missed(alone,
     # The one before is shown again, for it might have been another member's.
     wanted = [1.0, *(float(n) for n in range(1, 10))]
     await until(lambda: alone.archive.values("pv_power", INVERTER.serial) == wanted)
+
+
+async def test_what_has_gathered_in_the_topic_does_not_hold_the_loop(alone, kafka, monkeypatch):
+    kafka.send(f"{alone.prefix}.devices", KEY, DESCRIPTION)
+    kafka.send(f"{alone.prefix}.snapshots", KEY, *(snapshot(alone, float(n), age=2000 - n) for n in range(2000)))
+    loop, publish, turns = asyncio.get_running_loop(), alone.bench.router.publish, [0]
+
+    def counted(*args):
+        if not turns[-1]:
+            loop.call_soon(turns.append, 0)
+        turns[-1] += 1
+        return publish(*args)
+
+    monkeypatch.setattr(alone.bench.router, "publish", counted)
+    alone.start()
+    await until(lambda: sum(turns) == 2000)
+    assert max(turns) <= TURN
 
 
 async def test_two_sources_of_a_device_add_up_and_an_older_one_is_for_histories_alone(alone, kafka):
