@@ -5,8 +5,8 @@
 
 Processes of their own: Apache Kafka (fetched by tests/programs), mosquitto, the simulated cloud, the three gateways as
 `sems-gateway run` starts them, mosquitto_sub, and this one, which reads Modbus with pymodbus and mbpoll. Telemetry
-comes by Kafka, each plant's every `--upload` seconds; the Real-Time Data API says what devices there are, and reads them
-as often as 3,600 calls an hour allow, which for 50,000 is every ten minutes or so. What is printed, in this order:
+comes by Kafka, each plant's every `--upload` seconds; the Real-Time Data API says what devices there are, and reads
+them as often as 3,600 calls an hour allow, which for 50,000 is every ten minutes or so. What is printed, in this order:
 
 start     until each device's state came by MQTT.
 steady    for `--seconds`: snapshots that reach each server, and how old data are when a client sees them, by the time
@@ -57,6 +57,11 @@ OVERVIEW: Final = 6300
 """Register: quality, status, age (2), time of measurement (2)."""
 GOOD: Final = 0
 PATIENCE: Final = 900.0
+SETTLE_LOOK: Final = 10.0
+REALTIME_EVERY: Final = 300
+"""Seconds between two reads of a device by the Real-Time Data API, at best."""
+MOST_REALTIME: Final = 100
+"""Devices a second that its 3,600 calls an hour suffice for."""
 SCRAPE_EVERY: Final = 20.0
 ZONES: Final = 900
 """Seconds that time zones lie apart."""
@@ -72,7 +77,7 @@ bridges:
     telemetry: {{topics: [{telemetry}], interval: {upload}}}
     publish: {{create: {{}}}}
   live:
-    {{type: realtime, client_id: supplier, client_secret: supplier, url: "{sems}", whitelist: "*", poll_interval: 300}}
+    {{type: realtime, client_id: supplier, client_secret: supplier, url: "{sems}", whitelist: "*", poll_interval: {realtime}}}
   web: {{type: web, port: {web}}}
 """
 SERVER: Final = """\
@@ -387,6 +392,7 @@ class Bench:
             "mqtt": broker.port,
             "telemetry": TELEMETRY,
             "upload": options.upload,
+            "realtime": REALTIME_EVERY,
         }
         web = free_port()
         self.poller = Gateway("poller", POLLER.format(**common, web=web), directory, web)
@@ -469,12 +475,17 @@ class Bench:
         self._settle()
 
     def _settle(self) -> None:
-        """Wait until no server has news of nearly all devices any more, so what comes is what comes regularly."""
-        expected = self.options.devices / self.options.upload
-        count = float("inf")
-        while count > 2 * expected * 5:
-            time.sleep(5)
+        """Wait until no more comes by MQTT than what comes regularly."""
+        devices = self.options.devices
+        usual = devices / self.options.upload + min(devices / REALTIME_EVERY, MOST_REALTIME)
+        count, began = float("inf"), time.monotonic()
+        while count > 1.3 * usual * SETTLE_LOOK + 20:
+            if time.monotonic() - began > PATIENCE:
+                sys.exit(f"what comes regularly is too much: {count / SETTLE_LOOK:.0f} a second, {usual:.0f} expected")
+            self.look()
+            time.sleep(SETTLE_LOOK)
             count = len(self.look())
+        print(f"         settled {time.monotonic() - began:.0f} s later", flush=True)
         self._phase = self._used()
 
     def steady(self) -> float:
