@@ -30,7 +30,7 @@ from gateway.sems.composite import Composite
 MAX_HELD_MESSAGES: Final = 50_000
 """Messages that wait until it is known what their devices are; the oldest is taken as it is then."""
 TURN: Final = 100
-"""Messages that are taken in a turn of the loop. Then others are served, and it is looked whether histories keep up."""
+"""Messages, or devices, that are taken in a turn of the loop: others are served in between."""
 SHOWN_ODD: Final = 10
 """Points that a line in the log names."""
 MAX_EARLY_DEVICES: Final = 100
@@ -74,6 +74,7 @@ class Joined:
         """What this member serves."""
         self._first = 0
         """Lowest number by which the router knows what is not stored yet."""
+        self._handled = 0
 
     @property
     def topics(self) -> list[str]:
@@ -98,9 +99,9 @@ class Joined:
                 await self._take_all(change, ledger)
             elif isinstance(change, CaughtUp):
                 await self._take_all(self._caught_up(change), ledger)
-                self._show_current(change.partition)
+                await self._show_current(change.partition)
             elif isinstance(change, Assigned):
-                self._assigned(change)
+                await self._assigned(change)
             elif isinstance(change, Revoked):
                 # What is not given back is withdrawn then, so that nothing flaps while the group counts its members.
                 self._context.log.debug("partitions are being shared out anew", count=len(change.places))
@@ -109,10 +110,15 @@ class Joined:
         for some in (messages[i : i + TURN] for i in range(0, len(messages), TURN)):
             done: list[Received] = []
             for message in some:
-                done += self._take(message)
+                await self._breathe()
+                done += await self._take(message)
             first, self._first = self._first, 0
             ledger.put(first, done)
             await ledger.room()
+
+    async def _breathe(self) -> None:
+        self._handled += 1
+        if self._handled % TURN == 0:
             await asyncio.sleep(0)
 
     def leave(self) -> None:
@@ -123,7 +129,7 @@ class Joined:
 
     # partitions
 
-    def _assigned(self, change: Assigned) -> None:
+    async def _assigned(self, change: Assigned) -> None:
         numbers = {topic: {number for name, number in change.committed if name == topic} for topic in self.topics}
         if len({frozenset(found) for found in numbers.values()}) > 1:
             raise GatewayError(
@@ -136,6 +142,7 @@ class Joined:
         }
         self._homes = {serial: homes & now for serial, homes in self._homes.items()}
         for serial in [serial for serial, homes in self._homes.items() if not homes]:
+            await self._breathe()
             self._withdraw(serial)
         self._context.log.info("partitions assigned", now=len(now), new=len(now - before), gone=len(before - now))
 
@@ -158,25 +165,25 @@ class Joined:
             return list(held)
         return []
 
-    def _show_current(self, number: int) -> None:
+    async def _show_current(self, number: int) -> None:
         """Show what was read before the group's place, where nothing follows it."""
         partition = self._partitions.get(number)
         if partition is not None and partition.described and partition.is_current:
-            self._show_latest(partition)
+            await self._show_latest(partition)
 
     # messages
 
-    def _take(self, message: Received) -> list[Received]:
+    async def _take(self, message: Received) -> list[Received]:
         """Take a message in; returns those that are done with, once all that was published is stored."""
         partition = self._partitions.get(message.partition)
         if partition is None:
             return []
         if message.topic == self._devices_topic or partition.described:
-            return self._use(partition, message)
+            return await self._use(partition, message)
         partition.held.append(message)
-        return self._use(partition, partition.held.popleft()) if len(partition.held) > MAX_HELD_MESSAGES else []
+        return await self._use(partition, partition.held.popleft()) if len(partition.held) > MAX_HELD_MESSAGES else []
 
-    def _use(self, partition: _Partition, message: Received) -> list[Received]:
+    async def _use(self, partition: _Partition, message: Received) -> list[Received]:
         try:
             if message.oversize:
                 text = f"it has {message.oversize} bytes; max_bytes says how many are taken"
@@ -186,7 +193,7 @@ class Joined:
             elif message.topic == self._alarms_topic:
                 self._alarms(partition, message)
             else:
-                return self._snapshot(partition, message)
+                return await self._snapshot(partition, message)
         except BadMessageError as error:
             self._skipped.note(message, error.kind, str(error))
         except Exception as error:
@@ -229,7 +236,7 @@ class Joined:
     def _tell(self, said: AlarmsMessage) -> None:
         self._context.alarms(said.serial, [*said.active, *said.cleared])
 
-    def _snapshot(self, partition: _Partition, message: Received) -> list[Received]:
+    async def _snapshot(self, partition: _Partition, message: Received) -> list[Received]:
         if message.value is None:
             return [message] if message.offset >= partition.resume else []
         said = self._checked(message, schema.decode(SnapshotMessage, message.value, message.key))
@@ -240,7 +247,7 @@ class Joined:
         if message.offset < partition.resume:
             partition.latest[said.serial, _source(said)] = said
             return []
-        self._show_latest(partition)
+        await self._show_latest(partition)
         if said.serial in self.devices:
             self._publish(said)
         else:
@@ -260,10 +267,11 @@ class Joined:
         now = self._context.clock.now()
         return msgspec.structs.replace(said, values=values, time=said.time if said.time <= now + MAX_AHEAD else now)
 
-    def _show_latest(self, partition: _Partition) -> None:
+    async def _show_latest(self, partition: _Partition) -> None:
         """Show what was read last before the group's place: the histories of who read it then have it already."""
         latest, partition.latest = partition.latest, {}
         for said in sorted(latest.values(), key=lambda said: said.time):
+            await self._breathe()
             if said.serial in self.devices:
                 self._publish(said)
 

@@ -6,6 +6,7 @@ import uuid
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 import gateway.kafka.producer as producer_module
@@ -13,6 +14,7 @@ from gateway.bridges.kafka import schema
 from gateway.bridges.kafka.joined import TURN
 from gateway.core.controller import Outcome
 from gateway.core.model import Alarm, CommandState, Quality
+from gateway.kafka import Assigned
 from tests.bridges.kafka.conftest import gateway
 from tests.kit.bench import INVERTER, collected, until
 
@@ -309,21 +311,47 @@ async def test_a_member_that_was_away_brings_its_histories_what_it_missed(alone,
     await until(lambda: alone.archive.values("pv_power", INVERTER.serial) == wanted)
 
 
+class Turns:
+    """How often a method is called in each turn of the loop."""
+
+    def __init__(self, monkeypatch, owner, name):
+        self.counts = [0]
+        self._method = getattr(owner, name)
+        monkeypatch.setattr(owner, name, self._counted)
+
+    def _counted(self, *args, **kwargs):
+        if not self.counts[-1]:
+            asyncio.get_running_loop().call_soon(self.counts.append, 0)
+        self.counts[-1] += 1
+        return self._method(*args, **kwargs)
+
+
 async def test_what_has_gathered_in_the_topic_does_not_hold_the_loop(alone, kafka, monkeypatch):
     kafka.send(f"{alone.prefix}.devices", KEY, DESCRIPTION)
     kafka.send(f"{alone.prefix}.snapshots", KEY, *(snapshot(alone, float(n), age=2000 - n) for n in range(2000)))
-    loop, publish, turns = asyncio.get_running_loop(), alone.bench.router.publish, [0]
-
-    def counted(*args):
-        if not turns[-1]:
-            loop.call_soon(turns.append, 0)
-        turns[-1] += 1
-        return publish(*args)
-
-    monkeypatch.setattr(alone.bench.router, "publish", counted)
+    turns = Turns(monkeypatch, alone.bench.router, "publish")
     alone.start()
-    await until(lambda: sum(turns) == 2000)
-    assert max(turns) <= TURN
+    await until(lambda: sum(turns.counts) == 2000)
+    assert max(turns.counts) <= TURN
+
+
+async def test_many_devices_that_are_taken_over_and_given_up_do_not_hold_the_loop(alone, kafka, monkeypatch):
+    for serial in serials(3 * TURN):
+        device = message(schema.DeviceMessage, device=msgspec.structs.replace(INVERTER, serial=serial))
+        kafka.send(f"{alone.prefix}.devices", serial.encode(), device)
+        kafka.send(f"{alone.prefix}.snapshots", serial.encode(), snapshot(alone, 1.0, serial=serial))
+    kafka.place(alone.prefix, f"{alone.prefix}.snapshots", 3 * TURN)  # another member has read them
+    shown = Turns(monkeypatch, alone.bench.router, "publish")
+    gone = Turns(monkeypatch, alone.bench.router, "withdraw")
+    alone.start()
+    await until(lambda: sum(shown.counts) == 3 * TURN)
+    assert max(shown.counts) <= TURN
+    assigned = Assigned(
+        dict.fromkeys([(f"{alone.prefix}.{kind}", 1) for kind in ("devices", "snapshots", "alarms")], 0)
+    )
+    await alone.runner.bridge._joined._assigned(assigned)
+    assert sum(gone.counts) == 3 * TURN
+    assert max(gone.counts) <= TURN
 
 
 async def test_two_sources_of_a_device_add_up_and_an_older_one_is_for_histories_alone(alone, kafka):
