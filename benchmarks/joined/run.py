@@ -77,7 +77,8 @@ bridges:
     telemetry: {{topics: [{telemetry}], interval: {upload}}}
     publish: {{create: {{}}}}
   live:
-    {{type: realtime, client_id: supplier, client_secret: supplier, url: "{sems}", whitelist: "*", poll_interval: {realtime}}}
+    {{type: realtime, client_id: supplier, client_secret: supplier, url: "{sems}", whitelist: "*",
+      poll_interval: {realtime}}}
   web: {{type: web, port: {web}}}
 """
 SERVER: Final = """\
