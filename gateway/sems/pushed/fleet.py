@@ -21,7 +21,7 @@ from gateway.sems.pushed.settings import IntakeSettings
 from gateway.sems.zones import said_zone
 
 MAX_DEVICES: Final = 100_000
-"""Who has the secret, or may write to the topic, may still make up serial numbers; beyond this many they are refused."""
+"""Who has the secret, or may write to the topic, may make up serial numbers; beyond this many they are refused."""
 
 Admit = Callable[[str], None]
 """Returns where a device may be announced. Raises BadPushError."""
