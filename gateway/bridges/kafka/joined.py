@@ -1,9 +1,10 @@
 """Serves what another gateway publishes: the devices of those partitions that the group gives this member.
 
 `devices`, `snapshots` and `alarms` have as many partitions each, and the same serial number is in the same one of all
-three, so they come together. `devices` and `alarms` are compacted and read from their beginning whenever a partition is
-assigned; `snapshots` from the committed offset, and besides for a while before it, so that a device which has been
-taken over from another member shows at once what was read last.
+three, so they come together. `devices` and `alarms` are compacted and read from their beginning whenever a partition
+comes; `snapshots` from the committed offset, and besides for a while before it, so that a device which has been taken
+over from another member shows at once what was read last. Of a partition that stays when the group shares out anew
+nothing is read again.
 """
 
 import asyncio
@@ -137,14 +138,26 @@ class Joined:
                 "data must come to the same member"
             )
         before, now = set(self._partitions), numbers[self._snapshots_topic]
-        self._partitions = {
-            number: _Partition(change.committed[self._snapshots_topic, number]) for number in sorted(now)
-        }
+        self._partitions = {number: self._partition(number, change) for number in sorted(now)}
         self._homes = {serial: homes & now for serial, homes in self._homes.items()}
         for serial in [serial for serial, homes in self._homes.items() if not homes]:
             await self._breathe()
             self._withdraw(serial)
         self._context.log.info("partitions assigned", now=len(now), new=len(now - before), gone=len(before - now))
+
+    def _partition(self, number: int, change: Assigned) -> _Partition:
+        """Return what is known of a partition, without what is read again now."""
+        resume = change.committed[self._snapshots_topic, number]
+        known = self._partitions.get(number)
+        if known is None:
+            return _Partition(resume)
+        known.held = deque(message for message in known.held if (message.topic, number) in change.kept)
+        known.described = known.described and (self._devices_topic, number) in change.kept
+        if (self._snapshots_topic, number) not in change.kept:
+            known.resume, known.is_current = resume, False
+            known.early.clear()
+            known.latest.clear()
+        return known
 
     def _withdraw(self, serial: str) -> None:
         self._homes.pop(serial, None)

@@ -101,6 +101,25 @@ async def test_members_share_the_devices_and_take_over_what_one_leaves(joined):
     assert set.union(*served([second])) == set(serials(20))
 
 
+async def test_a_member_reads_nothing_again_of_what_stays_with_it(joined):
+    """Else all its devices stand still while it takes over those of another."""
+    poller = joined.poller.bench
+    for serial in serials(20):
+        poller.announce(serial=serial)
+        poller.publish(serial, pv_power=1.0, interval=60.0)
+    first = await joined.serve("far-1", session_timeout=30)
+    await until(lambda: shown(first, set(serials(20))))
+    await until(lambda: all(p.is_current and p.described for p in first.runner.bridge._joined._partitions.values()))
+    consumer = first.runner.bridge._clients["joined"]
+    before = consumer.meter.received
+    second = await joined.serve("far-2", session_timeout=30)
+    await until(lambda: all(served([first, second])) and set.union(*served([first, second])) == set(serials(20)))
+    for serial in serials(20):
+        poller.publish(serial, pv_power=2.0, interval=60.0)
+    await until(lambda: all(m.value(s, "pv_power") == 2.0 for m in (first, second) for s in served([m])[0]))
+    assert consumer.meter.received - before == len(served([first])[0])
+
+
 async def test_after_topics_were_given_more_partitions_each_device_has_one_owner_and_moving_values(
     joined, kafka, monkeypatch
 ):
