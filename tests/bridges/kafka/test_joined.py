@@ -109,9 +109,10 @@ async def test_a_member_reads_nothing_again_of_what_stays_with_it(joined):
         poller.publish(serial, pv_power=1.0, interval=60.0)
     first = await joined.serve("far-1", session_timeout=30)
     await until(lambda: shown(first, set(serials(20))))
-    await until(lambda: all(p.is_current and p.described for p in first.runner.bridge._joined._partitions.values()))
     consumer = first.runner.bridge._clients["joined"]
-    before = consumer.meter.received
+    before = 3 * 20  # what each is, its alarms, its snapshot
+    await until(lambda: consumer.meter.received == before)
+    await until(lambda: all(p.is_current and p.described for p in first.runner.bridge._joined._partitions.values()))
     second = await joined.serve("far-2", session_timeout=30)
     await until(lambda: all(served([first, second])) and set.union(*served([first, second])) == set(serials(20)))
     for serial in serials(20):

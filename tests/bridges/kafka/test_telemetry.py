@@ -3,7 +3,9 @@
 import asyncio
 import json
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 import structlog
 from prometheus_client import REGISTRY
@@ -17,7 +19,7 @@ from gateway.simulator.pushes import PushOrder
 from gateway.simulator.server import Simulator
 from gateway.simulator.settings import SimulatorSettings
 from tests.bridges.kafka.conftest import gateway
-from tests.kit.bench import Silent, until
+from tests.kit.bench import INVERTER, Silent, until
 
 SN = "9010KETU000W0001"
 
@@ -71,6 +73,27 @@ async def test_fifty_thousand_devices_are_taken(ours):
     for n in range(50_000):
         fleet.announce(f"SN{n:05}", message, Reading({}, {}))
     assert ours.state("SN49999").device.serial == "SN49999"
+
+
+async def test_the_zone_of_a_plant_is_given_to_its_devices_without_a_look_at_all_others(ours, monkeypatch):
+    """Of 50,000 devices each of 12,500 plants once took 0.2 s of the loop."""
+    settings = TelemetrySettings(topics=["goodwe"])
+    context = ours.bench.run(Silent, Silent.Settings(), "silent").bridge.context
+    times = AccountTimes(context)
+    fleet = Fleet(settings, settings.catalogue, context, times)
+    message = Reader(settings.catalogue).read(inverter(ours, 1500))
+    serials = [f"SN{n:05}" for n in range(1000)]
+    for n, serial in enumerate(serials):
+        fleet.announce(serial, message, Reading({}, {}))
+        # Another bridge says where it is.
+        ours.bench.router.announce("other", msgspec.structs.replace(INVERTER, serial=serial, plant=f"plant-{n // 4}"))
+        fleet.device(serial, "")
+    monkeypatch.setattr(times, "inferred", lambda plant: (ZoneInfo("Europe/Berlin"), "Europe/Berlin"))
+    looked = []
+    monkeypatch.setattr(fleet, "device", lambda *names, device=fleet.device: looked.append(names) or device(*names))
+    fleet._move("plant-0")
+    assert [fleet._devices[serials[n]].time_zone for n in (0, 3, 4, 999)] == ["Europe/Berlin"] * 2 + [""] * 2
+    assert len(looked) <= 4
 
 
 async def test_what_came_while_it_was_away_is_read_and_goes_to_the_history_in_order(ours, kafka, topic):
