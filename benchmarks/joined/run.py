@@ -687,6 +687,7 @@ class Bench:
         counts = Counter({serial: len({measured for _, measured in some}) for serial, some in sent.items()})
         counts.subtract(serial for serial, _ in published)
         missing = sum(count for count in counts.values() if count > 0)
+        self.look()  # what was on its way when the topics were read
         newest: dict[str, int] = {}
         for serial, moment in published:
             newest[serial] = max(newest.get(serial, 0), moment)
