@@ -11,7 +11,7 @@ JOBS   ?= 6
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale fleet fleet-day dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes
+.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale fleet fleet-day dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes bench-joined
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -32,6 +32,7 @@ help:
 	@echo "make fleet   how 10,000 simulated inverters follow a fleet's targets, each second (some four hours)"
 	@echo "make fleet-day  one simulated day of it with clouds, night, and a target every 15 minutes (ARGS='--inverters 1000')"
 	@echo "make bench-batch  commands through MQTT, Kafka and back (about two minutes; fetches Apache Kafka)"
+	@echo "make bench-joined  50,000 devices over three gateways joined by Kafka (a quarter of an hour; fetches Apache Kafka)"
 	@echo "make screenshots  pictures of the page into docs/pictures, from the demo's plants (some six minutes)"
 	@echo "make dialects  how much of 200 changed clouds learn restores, into docs/reference/dialects.md (some three minutes)"
 	@echo "make year    a year of a command a minute on a throttled disk: doors, audit, cut (ten minutes; as root)"
@@ -112,6 +113,9 @@ bench: $(VENV)/dev.stamp
 
 bench-batch: $(VENV)/dev.stamp programs
 	$(BIN)/python benchmarks/batch/run.py $(ARGS)
+
+bench-joined: $(VENV)/dev.stamp programs
+	$(BIN)/python benchmarks/joined/run.py $(ARGS)
 
 bench-mqtt: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/mqtt/run.py $(ARGS)

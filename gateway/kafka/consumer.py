@@ -83,6 +83,8 @@ class Assigned(msgspec.Struct, frozen=True):
 
     committed: Mapping[Place, int]
     """Where the group has got to; negative where it has no place yet."""
+    kept: frozenset[Place] = frozenset()
+    """Those that were ours until this moment, had been read to their end, and go on from there: no `Start` for them."""
 
 
 class Revoked(msgspec.Struct, frozen=True):
@@ -195,6 +197,8 @@ class Consumer:
         self._look_at = 0.0
         self._next: dict[Place, int] = {}
         """Offset that comes next, as far as is known."""
+        self._read_to: dict[Place, int] = {}
+        """Of what was revoked last and had been read to its end: the offset that comes next."""
         self._stranger = False
         """Whether somebody else was noticed in a group that should be ours alone."""
         self._run = ""
@@ -221,13 +225,14 @@ class Consumer:
             raise GatewayError(f"librdkafka can't use the connection settings: {error}") from None
         self._look_at = 0.0
         self._next.clear()
+        self._read_to.clear()
         self._run = uuid.uuid4().hex[:12]
         self._topic_ids.clear()
         self._question = None
         self._kept.clear()
         self._is_shared = False
         if not self._alone:
-            self._raw.subscribe(self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+            self._raw.subscribe(self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
         self._thread = PollThread(f"kafka {self._name}", self._read, self._end, self._died)
 
     async def stop(self) -> None:
@@ -320,6 +325,7 @@ class Consumer:
                 self._follow(raw, received[-1])
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own codes are named so
                 place = (message.topic() or "", message.partition() or 0)
+                self._next.setdefault(place, message.offset() or 0)
                 if place in self._behind:
                     self._behind.remove(place)
                     self._hand_over(received)
@@ -570,13 +576,22 @@ class Consumer:
         if self._ids is not None and (unknown := {p.topic for p in partitions} - self._topic_ids.keys()):
             self._topic_ids |= self._ids.of(unknown, lambda: self._is_stopping)
         committed = self._places(raw, _committed(raw, partitions))
+        read_to, self._read_to = self._read_to, {}
+        kept = {
+            place: at for place, at in read_to.items() if place[0] in self._starts and _goes_on(committed, place, at)
+        }
         self._ours = set(committed)
-        self._behind = set(committed)
+        self._behind = set(committed) - kept.keys()
         self._is_paused = False
-        begin = [self._begin(raw, partition, committed) for partition in partitions]
+        begin = [
+            TopicPartition(p.topic, p.partition, at)
+            if (at := kept.get((p.topic, p.partition))) is not None
+            else self._begin(raw, p, committed)
+            for p in partitions
+        ]
         self._next = {(p.topic, p.partition): p.offset for p in begin if p.offset >= 0}
         raw.assign(begin)
-        self._put(Assigned(committed))
+        self._put(Assigned(committed, frozenset(kept)))
 
     def _begin(self, raw: RawConsumer, at: TopicPartition, committed: Mapping[Place, int]) -> TopicPartition:
         """Return a partition with the offset to begin at."""
@@ -610,8 +625,14 @@ class Consumer:
     def _revoked(self, _: RawConsumer, partitions: list[TopicPartition]) -> None:
         self._store()
         gone = tuple((partition.topic, partition.partition) for partition in partitions)
+        self._read_to = {place: self._next[place] for place in gone if place in self._next.keys() - self._behind}
         self._ours -= set(gone)
         self._put(Revoked(gone))
+
+    def _lost(self, raw: RawConsumer, partitions: list[TopicPartition]) -> None:
+        """Take in that they went without our doing: others may have read there since."""
+        self._revoked(raw, partitions)
+        self._read_to = {}
 
     def _put(self, change: Change | Exception) -> None:
         assert self._outlet is not None  # noqa: S101 - as above
@@ -622,6 +643,12 @@ class Consumer:
         with suppress(KafkaException, RuntimeError):
             self._store()
         self._raw.close()
+
+
+def _goes_on(committed: Mapping[Place, int], place: Place, read_to: int) -> bool:
+    """Return whether a partition is ours again, the same as before, and nobody has got further there."""
+    offset = committed.get(place, OFFSET_BEGINNING)
+    return offset != OFFSET_BEGINNING and offset <= read_to
 
 
 def _committed(raw: RawConsumer, partitions: list[TopicPartition]) -> list[TopicPartition]:

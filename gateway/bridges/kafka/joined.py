@@ -1,11 +1,13 @@
 """Serves what another gateway publishes: the devices of those partitions that the group gives this member.
 
 `devices`, `snapshots` and `alarms` have as many partitions each, and the same serial number is in the same one of all
-three, so they come together. `devices` and `alarms` are compacted and read from their beginning whenever a partition is
-assigned; `snapshots` from the committed offset, and besides for a while before it, so that a device which has been
-taken over from another member shows at once what was read last.
+three, so they come together. `devices` and `alarms` are compacted and read from their beginning whenever a partition
+comes; `snapshots` from the committed offset, and besides for a while before it, so that a device which has been taken
+over from another member shows at once what was read last. Of a partition that stays when the group shares out anew
+nothing is read again.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
@@ -28,8 +30,8 @@ from gateway.sems.composite import Composite
 
 MAX_HELD_MESSAGES: Final = 50_000
 """Messages that wait until it is known what their devices are; the oldest is taken as it is then."""
-CHECK_AFTER_MESSAGES: Final = 500
-"""Messages after which it is looked whether histories keep up."""
+TURN: Final = 100
+"""Messages, or devices, that are taken in a turn of the loop: others are served in between."""
 SHOWN_ODD: Final = 10
 """Points that a line in the log names."""
 MAX_EARLY_DEVICES: Final = 100
@@ -73,6 +75,7 @@ class Joined:
         """What this member serves."""
         self._first = 0
         """Lowest number by which the router knows what is not stored yet."""
+        self._handled = 0
 
     @property
     def topics(self) -> list[str]:
@@ -97,21 +100,27 @@ class Joined:
                 await self._take_all(change, ledger)
             elif isinstance(change, CaughtUp):
                 await self._take_all(self._caught_up(change), ledger)
-                self._show_current(change.partition)
+                await self._show_current(change.partition)
             elif isinstance(change, Assigned):
-                self._assigned(change)
+                await self._assigned(change)
             elif isinstance(change, Revoked):
                 # What is not given back is withdrawn then, so that nothing flaps while the group counts its members.
                 self._context.log.debug("partitions are being shared out anew", count=len(change.places))
 
     async def _take_all(self, messages: Sequence[Received], ledger: Ledger) -> None:
-        for some in (messages[i : i + CHECK_AFTER_MESSAGES] for i in range(0, len(messages), CHECK_AFTER_MESSAGES)):
+        for some in (messages[i : i + TURN] for i in range(0, len(messages), TURN)):
             done: list[Received] = []
             for message in some:
-                done += self._take(message)
+                await self._breathe()
+                done += await self._take(message)
             first, self._first = self._first, 0
             ledger.put(first, done)
             await ledger.room()
+
+    async def _breathe(self) -> None:
+        self._handled += 1
+        if self._handled % TURN == 0:
+            await asyncio.sleep(0)
 
     def leave(self) -> None:
         """Withdraw all devices."""
@@ -121,7 +130,7 @@ class Joined:
 
     # partitions
 
-    def _assigned(self, change: Assigned) -> None:
+    async def _assigned(self, change: Assigned) -> None:
         numbers = {topic: {number for name, number in change.committed if name == topic} for topic in self.topics}
         if len({frozenset(found) for found in numbers.values()}) > 1:
             raise GatewayError(
@@ -129,13 +138,26 @@ class Joined:
                 "data must come to the same member"
             )
         before, now = set(self._partitions), numbers[self._snapshots_topic]
-        self._partitions = {
-            number: _Partition(change.committed[self._snapshots_topic, number]) for number in sorted(now)
-        }
+        self._partitions = {number: self._partition(number, change) for number in sorted(now)}
         self._homes = {serial: homes & now for serial, homes in self._homes.items()}
         for serial in [serial for serial, homes in self._homes.items() if not homes]:
+            await self._breathe()
             self._withdraw(serial)
         self._context.log.info("partitions assigned", now=len(now), new=len(now - before), gone=len(before - now))
+
+    def _partition(self, number: int, change: Assigned) -> _Partition:
+        """Return what is known of a partition, without what is read again now."""
+        resume = change.committed[self._snapshots_topic, number]
+        known = self._partitions.get(number)
+        if known is None:
+            return _Partition(resume)
+        known.held = deque(message for message in known.held if (message.topic, number) in change.kept)
+        known.described = known.described and (self._devices_topic, number) in change.kept
+        if (self._snapshots_topic, number) not in change.kept:
+            known.resume, known.is_current = resume, False
+            known.early.clear()
+            known.latest.clear()
+        return known
 
     def _withdraw(self, serial: str) -> None:
         self._homes.pop(serial, None)
@@ -156,25 +178,25 @@ class Joined:
             return list(held)
         return []
 
-    def _show_current(self, number: int) -> None:
+    async def _show_current(self, number: int) -> None:
         """Show what was read before the group's place, where nothing follows it."""
         partition = self._partitions.get(number)
         if partition is not None and partition.described and partition.is_current:
-            self._show_latest(partition)
+            await self._show_latest(partition)
 
     # messages
 
-    def _take(self, message: Received) -> list[Received]:
+    async def _take(self, message: Received) -> list[Received]:
         """Take a message in; returns those that are done with, once all that was published is stored."""
         partition = self._partitions.get(message.partition)
         if partition is None:
             return []
         if message.topic == self._devices_topic or partition.described:
-            return self._use(partition, message)
+            return await self._use(partition, message)
         partition.held.append(message)
-        return self._use(partition, partition.held.popleft()) if len(partition.held) > MAX_HELD_MESSAGES else []
+        return await self._use(partition, partition.held.popleft()) if len(partition.held) > MAX_HELD_MESSAGES else []
 
-    def _use(self, partition: _Partition, message: Received) -> list[Received]:
+    async def _use(self, partition: _Partition, message: Received) -> list[Received]:
         try:
             if message.oversize:
                 text = f"it has {message.oversize} bytes; max_bytes says how many are taken"
@@ -184,7 +206,7 @@ class Joined:
             elif message.topic == self._alarms_topic:
                 self._alarms(partition, message)
             else:
-                return self._snapshot(partition, message)
+                return await self._snapshot(partition, message)
         except BadMessageError as error:
             self._skipped.note(message, error.kind, str(error))
         except Exception as error:
@@ -227,7 +249,7 @@ class Joined:
     def _tell(self, said: AlarmsMessage) -> None:
         self._context.alarms(said.serial, [*said.active, *said.cleared])
 
-    def _snapshot(self, partition: _Partition, message: Received) -> list[Received]:
+    async def _snapshot(self, partition: _Partition, message: Received) -> list[Received]:
         if message.value is None:
             return [message] if message.offset >= partition.resume else []
         said = self._checked(message, schema.decode(SnapshotMessage, message.value, message.key))
@@ -238,7 +260,7 @@ class Joined:
         if message.offset < partition.resume:
             partition.latest[said.serial, _source(said)] = said
             return []
-        self._show_latest(partition)
+        await self._show_latest(partition)
         if said.serial in self.devices:
             self._publish(said)
         else:
@@ -258,10 +280,11 @@ class Joined:
         now = self._context.clock.now()
         return msgspec.structs.replace(said, values=values, time=said.time if said.time <= now + MAX_AHEAD else now)
 
-    def _show_latest(self, partition: _Partition) -> None:
+    async def _show_latest(self, partition: _Partition) -> None:
         """Show what was read last before the group's place: the histories of who read it then have it already."""
         latest, partition.latest = partition.latest, {}
         for said in sorted(latest.values(), key=lambda said: said.time):
+            await self._breathe()
             if said.serial in self.devices:
                 self._publish(said)
 

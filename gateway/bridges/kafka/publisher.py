@@ -19,6 +19,8 @@ from gateway.kafka.producer import PARTITION_OF_KEY
 
 UNDER_WAY: Final = 5_000
 """Messages that wait for a confirmation at a time."""
+TURN: Final = 100
+"""Messages that are put together, or handed over, in a turn of the loop: others are served in between."""
 AGAIN: Final = 1.0
 """Seconds before what was not sent is sent again."""
 HOUR_MS: Final = 3_600_000
@@ -91,6 +93,8 @@ class Publisher:
         waiting: list[_Outgoing] = list(self._taken_back(updates, moved)) if moved else []
         for message in self._messages(updates):
             waiting.append(message)
+            if len(waiting) % TURN == 0:
+                await asyncio.sleep(0)
             if len(waiting) >= UNDER_WAY:
                 await self._send(waiting, producer)
                 waiting = []
@@ -119,10 +123,11 @@ class Publisher:
             for partition in range(before):
                 for kind in COMPACTED:
                     yield _Outgoing(names.name(kind), serial, None, partition)
+        active = self._active()
         for state in self._context.states():
-            if state.device.serial not in updates.states:
+            if (serial := state.device.serial) not in updates.states:
                 yield self._describe(state.device)
-                yield self._alarms(names.name("alarms"), state.device.serial, [])
+                yield self._alarms(names.name("alarms"), serial, active.get(serial, []), [])
 
     def _describe(self, device: Device) -> _Outgoing:
         message = schema.DeviceMessage(gateway=self._context.gateway_id, device=device)
@@ -132,19 +137,20 @@ class Publisher:
     def _messages(self, updates: Updates) -> Iterator[_Outgoing]:
         gateway, names = self._context.gateway_id, self._settings.topics
         devices, snapshots, alarms, events = (names.name(kind) for kind in ("devices", "snapshots", "alarms", "events"))
-        for serial, state in updates.states.items():
-            if self._known.get(serial) != state.device:
-                yield self._describe(state.device)
-                if serial not in {alarm.serial for alarm in updates.alarms}:
-                    # Those that were restored at the start are told of nowhere else.
-                    yield self._alarms(alarms, serial, [])
-        for snapshot in updates.snapshots:
-            yield _Outgoing(snapshots, snapshot.serial, schema.encode(schema.of_snapshot(gateway, snapshot)))
         cleared: dict[str, list[Alarm]] = {}
         for alarm in updates.alarms:
             cleared.setdefault(alarm.serial, []).extend([alarm] if alarm.cleared else [])
+        active = self._active()
+        for serial, state in updates.states.items():
+            if self._known.get(serial) != state.device:
+                yield self._describe(state.device)
+                if serial not in cleared:
+                    # Those that were restored at the start are told of nowhere else.
+                    yield self._alarms(alarms, serial, active.get(serial, []), [])
+        for snapshot in updates.snapshots:
+            yield _Outgoing(snapshots, snapshot.serial, schema.encode(schema.of_snapshot(gateway, snapshot)))
         for serial, gone in cleared.items():
-            yield self._alarms(alarms, serial, gone)
+            yield self._alarms(alarms, serial, active.get(serial, []), gone)
         for event in updates.events:
             yield _Outgoing(events, event.command.serial, schema.encode(schema.of_event(gateway, event)))
         for serial in updates.removed:
@@ -152,8 +158,14 @@ class Publisher:
             yield _Outgoing(alarms, serial, None)
             yield _Outgoing(devices, serial, None)
 
-    def _alarms(self, topic: str, serial: str, cleared: list[Alarm]) -> _Outgoing:
-        active = [alarm for alarm in self._context.active_alarms() if alarm.serial == serial]
+    def _active(self) -> dict[str, list[Alarm]]:
+        """Return the active alarms of each device that has any."""
+        found: dict[str, list[Alarm]] = {}
+        for alarm in self._context.active_alarms():
+            found.setdefault(alarm.serial, []).append(alarm)
+        return found
+
+    def _alarms(self, topic: str, serial: str, active: list[Alarm], cleared: list[Alarm]) -> _Outgoing:
         message = schema.AlarmsMessage(gateway=self._context.gateway_id, serial=serial, active=active, cleared=cleared)
         return _Outgoing(topic, serial, schema.encode(message))
 
@@ -163,8 +175,16 @@ class Publisher:
         while left:
             for topic in {message.topic for message in left}:
                 await producer.ready(topic)
-            futures = [_posted(producer, message) for message in left]
-            ends = await asyncio.gather(*futures, return_exceptions=True)
+            futures: list[asyncio.Future[Delivered]] = []
+            try:
+                for message in left:
+                    futures.append(_posted(producer, message))
+                    if len(futures) % TURN == 0:
+                        await asyncio.sleep(0)
+                ends = await asyncio.gather(*futures, return_exceptions=True)
+            finally:
+                for future in futures:
+                    future.cancel()  # where this was cancelled: nobody waits for them any more
             again: list[_Outgoing] = []
             for message, end in zip(left, ends, strict=True):
                 if isinstance(end, NotSentError):

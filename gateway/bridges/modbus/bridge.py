@@ -276,8 +276,10 @@ class ModbusBridge:
         if listeners is None:
             return
         changed: dict[str, None] = {}
-        for serial in updates.removed:
+        for n, serial in enumerate(updates.removed, 1):
             changed |= dict.fromkeys(self._withdraw(listeners, serial))
+            if n % NOTED_PER_TURN == 0:
+                await asyncio.sleep(0)
         plants: dict[str, None] = {}
         for n, (serial, state) in enumerate(updates.states.items(), 1):
             device = self._devices.setdefault(serial, _Device())

@@ -23,6 +23,8 @@ from gateway.sems.whitelist import read_numbers
 FILE_LOOK: Final = 10.0
 """Seconds between looks whether the file of numbers has changed."""
 ZONE: Final = ("time_zone", "time_span")
+TURN: Final = 500
+"""Devices of a list that are gone through in a turn of the loop: others are served in between."""
 NOTHING_SAID: Final = (Found(), Reading({}, {}))
 
 
@@ -131,7 +133,9 @@ class Listing(Discovery):
         if self._settings.whitelist.everything:
             gone = self._doubts.believe("", self._interface.name, list(self._roster), listed)
             self._set(list(listed if gone else {**dict.fromkeys(self._roster), **listed}))
-        for serial, entry in listed.items():
+        for n, (serial, entry) in enumerate(listed.items(), 1):
+            if n % TURN == 0:
+                await asyncio.sleep(0)
             if serial in self._roster:
                 if entry.type:
                     self._roster.found(serial, entry.type)

@@ -20,8 +20,8 @@ from gateway.sems.pushed.outcome import BadPushError
 from gateway.sems.pushed.settings import IntakeSettings
 from gateway.sems.zones import said_zone
 
-MAX_DEVICES: Final = 20_000
-"""Who has the secret may still make up serial numbers; beyond this many they are refused."""
+MAX_DEVICES: Final = 100_000
+"""Who has the secret, or may write to the topic, may make up serial numbers; beyond this many they are refused."""
 
 Admit = Callable[[str], None]
 """Returns where a device may be announced. Raises BadPushError."""
@@ -52,6 +52,8 @@ class Fleet:
         self._certain: set[str] = set()
         """Serials of those of which a push has said what they are."""
         self._composites: dict[str, Composite] = {}
+        self._members: dict[str, set[str]] = {}
+        """Plant → devices that were seen in it, so that nobody looks through all for those of one."""
 
     def zone(self, *serials: str) -> tzinfo | None:
         """Return the zone of the first of these, or of its plant, that has one; else that of the settings, if any."""
@@ -71,9 +73,9 @@ class Fleet:
         state = self._context.state(serial)
         known = self._devices[serial] if state is None else state.device
         zone = self.zone(serial, plant)
-        return msgspec.structs.replace(
-            known, plant=known.plant or ("" if plant == serial else plant), time_zone=zone_name(zone) if zone else ""
-        )
+        home = known.plant or ("" if plant == serial else plant)
+        self._members.setdefault(home or serial, set()).add(serial)
+        return msgspec.structs.replace(known, plant=home, time_zone=zone_name(zone) if zone else "")
 
     def composite(self, serial: str) -> Composite:
         """Return what was pushed of a device, interface by interface."""
@@ -116,6 +118,7 @@ class Fleet:
             time_zone=zone or known.time_zone,
             rated_power=_rated(kind, reading) or known.rated_power,
         )
+        self._members.setdefault(said.plant or serial, set()).add(serial)
         if said != self._devices.get(serial):
             self._devices[serial] = said
             self._context.announce(said)
@@ -125,9 +128,11 @@ class Fleet:
     def _move(self, plant: str) -> None:
         """Put a plant into the zone that was found by its times."""
         found = self._times.inferred(plant)
-        for serial, device in list(self._devices.items()) if found else ():
-            if found and plant in (serial, self.device(serial, "").plant):
-                self._devices[serial] = msgspec.structs.replace(device, time_zone=found[1])
+        if found is None:
+            return
+        for serial in sorted(self._members.get(plant, ())):
+            if serial in self._devices and plant in (serial, self.device(serial, "").plant):
+                self._devices[serial] = msgspec.structs.replace(self._devices[serial], time_zone=found[1])
                 self._context.announce(self._devices[serial])
 
     def _check(self, serial: str) -> None:

@@ -6,12 +6,15 @@ import uuid
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 import gateway.kafka.producer as producer_module
 from gateway.bridges.kafka import schema
+from gateway.bridges.kafka.joined import TURN
 from gateway.core.controller import Outcome
 from gateway.core.model import Alarm, CommandState, Quality
+from gateway.kafka import Assigned
 from tests.bridges.kafka.conftest import gateway
 from tests.kit.bench import INVERTER, collected, until
 
@@ -96,6 +99,26 @@ async def test_members_share_the_devices_and_take_over_what_one_leaves(joined):
     # Nothing new is published: what shows is read again from before the group's place.
     await until(lambda: all(second.value(serial, "pv_power") == value for serial, value in last.items()))
     assert set.union(*served([second])) == set(serials(20))
+
+
+async def test_a_member_reads_nothing_again_of_what_stays_with_it(joined):
+    """Else all its devices stand still while it takes over those of another."""
+    poller = joined.poller.bench
+    for serial in serials(20):
+        poller.announce(serial=serial)
+        poller.publish(serial, pv_power=1.0, interval=60.0)
+    first = await joined.serve("far-1", session_timeout=30)
+    await until(lambda: shown(first, set(serials(20))))
+    consumer = first.runner.bridge._clients["joined"]
+    before = 3 * 20  # what each is, its alarms, its snapshot
+    await until(lambda: consumer.meter.received == before)
+    await until(lambda: all(p.is_current and p.described for p in first.runner.bridge._joined._partitions.values()))
+    second = await joined.serve("far-2", session_timeout=30)
+    await until(lambda: all(served([first, second])) and set.union(*served([first, second])) == set(serials(20)))
+    for serial in serials(20):
+        poller.publish(serial, pv_power=2.0, interval=60.0)
+    await until(lambda: all(m.value(s, "pv_power") == 2.0 for m in (first, second) for s in served([m])[0]))
+    assert consumer.meter.received - before == len(served([first])[0])
 
 
 async def test_after_topics_were_given_more_partitions_each_device_has_one_owner_and_moving_values(
@@ -306,6 +329,49 @@ async def test_a_member_that_was_away_brings_its_histories_what_it_missed(alone,
     # The one before is shown again, for it might have been another member's.
     wanted = [1.0, *(float(n) for n in range(1, 10))]
     await until(lambda: alone.archive.values("pv_power", INVERTER.serial) == wanted)
+
+
+class Turns:
+    """How often a method is called in each turn of the loop."""
+
+    def __init__(self, monkeypatch, owner, name):
+        self.counts = [0]
+        self._method = getattr(owner, name)
+        monkeypatch.setattr(owner, name, self._counted)
+
+    def _counted(self, *args, **kwargs):
+        if not self.counts[-1]:
+            asyncio.get_running_loop().call_soon(self.counts.append, 0)
+        self.counts[-1] += 1
+        return self._method(*args, **kwargs)
+
+
+async def test_what_has_gathered_in_the_topic_does_not_hold_the_loop(alone, kafka, monkeypatch):
+    kafka.send(f"{alone.prefix}.devices", KEY, DESCRIPTION)
+    kafka.send(f"{alone.prefix}.snapshots", KEY, *(snapshot(alone, float(n), age=2000 - n) for n in range(2000)))
+    turns = Turns(monkeypatch, alone.bench.router, "publish")
+    alone.start()
+    await until(lambda: sum(turns.counts) == 2000)
+    assert max(turns.counts) <= TURN
+
+
+async def test_many_devices_that_are_taken_over_and_given_up_do_not_hold_the_loop(alone, kafka, monkeypatch):
+    for serial in serials(3 * TURN):
+        device = message(schema.DeviceMessage, device=msgspec.structs.replace(INVERTER, serial=serial))
+        kafka.send(f"{alone.prefix}.devices", serial.encode(), device)
+        kafka.send(f"{alone.prefix}.snapshots", serial.encode(), snapshot(alone, 1.0, serial=serial))
+    kafka.place(alone.prefix, f"{alone.prefix}.snapshots", 3 * TURN)  # another member has read them
+    shown = Turns(monkeypatch, alone.bench.router, "publish")
+    gone = Turns(monkeypatch, alone.bench.router, "withdraw")
+    alone.start()
+    await until(lambda: sum(shown.counts) == 3 * TURN)
+    assert max(shown.counts) <= TURN
+    assigned = Assigned(
+        dict.fromkeys([(f"{alone.prefix}.{kind}", 1) for kind in ("devices", "snapshots", "alarms")], 0)
+    )
+    await alone.runner.bridge._joined._assigned(assigned)
+    assert sum(gone.counts) == 3 * TURN
+    assert max(gone.counts) <= TURN
 
 
 async def test_two_sources_of_a_device_add_up_and_an_older_one_is_for_histories_alone(alone, kafka):

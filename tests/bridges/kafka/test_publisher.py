@@ -4,10 +4,11 @@ import asyncio
 import json
 import uuid
 
+import msgspec
 import pytest
 
 from gateway.bridges.kafka import KafkaBridge, KafkaSettings
-from gateway.bridges.kafka.publisher import Publisher
+from gateway.bridges.kafka.publisher import TURN, Publisher
 from gateway.bridges.kafka.settings import PublishSettings
 from gateway.bridges.kafka.skipped import Skipped
 from gateway.core.mailbox import Updates
@@ -148,6 +149,48 @@ async def test_what_is_delivered_first_of_all_is_kept_with_how_the_topics_were_d
     finally:
         await out.stop()
     assert json.loads((ours.bench.data_dir / "silent-partitions.json").read_text()) == [2]
+
+
+class Taking:
+    """A producer that has everything at once, and counts what it is given in each turn of the loop."""
+
+    def __init__(self):
+        self.turns = [0]
+        self.given = []
+
+    async def ready(self, topic):
+        pass
+
+    def partitions(self, topic):
+        return 1
+
+    def post(self, topic, value, *, key, partition):
+        loop = asyncio.get_running_loop()
+        if not self.turns[-1]:
+            loop.call_soon(self.turns.append, 0)
+        self.turns[-1] += 1
+        self.given.append((topic, json.loads(value)))
+        done = loop.create_future()
+        done.set_result(None)
+        return done
+
+
+async def test_many_devices_with_alarms_are_described_in_many_turns_of_the_loop(ours, monkeypatch):
+    context = ours.bench.run(Silent, Silent.Settings(), "silent").bridge.context
+    publisher, out = Publisher(PublishSettings(), context, Skipped(context.log, context.clock)), Taking()
+    devices = [msgspec.structs.replace(INVERTER, serial=f"SN{n:04}") for n in range(1000)]
+    active = [Alarm(serial=device.serial, id="7", raised=context.clock.now()) for device in devices[:500]]
+    asked = []
+    monkeypatch.setattr(context, "active_alarms", lambda: asked.append(1) or active)
+    states = {
+        device.serial: DeviceState(device=device, quality=Quality.GOOD, time=None, source="test", values={})
+        for device in devices
+    }
+    await publisher.deliver(Updates(states=states, alarms=active[:100]), out)
+    said = {body["serial"]: len(body["active"]) for topic, body in out.given if topic == "sems.alarms"}
+    assert said == {device.serial: int(n < 500) for n, device in enumerate(devices)}
+    assert len(asked) == 1  # else it is devices times alarms
+    assert max(out.turns) <= TURN
 
 
 async def test_a_topic_has_the_name_that_was_set(ours, kafka, prefix):

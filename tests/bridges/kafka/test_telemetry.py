@@ -3,16 +3,23 @@
 import asyncio
 import json
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 import structlog
 from prometheus_client import REGISTRY
 
+from gateway.bridges.kafka.settings import TelemetrySettings
+from gateway.sems.account_times import AccountTimes
+from gateway.sems.normalise import Reading
+from gateway.sems.pushed.fleet import Fleet
+from gateway.sems.pushed.message import Reader
 from gateway.simulator.pushes import PushOrder
 from gateway.simulator.server import Simulator
 from gateway.simulator.settings import SimulatorSettings
 from tests.bridges.kafka.conftest import gateway
-from tests.kit.bench import until
+from tests.kit.bench import INVERTER, Silent, until
 
 SN = "9010KETU000W0001"
 
@@ -55,6 +62,38 @@ async def test_a_message_is_taken_like_a_push_and_committed(ours, kafka, topic):
     await until(lambda: ours.value(SN, "ac_power") == 1500.0)
     await until(lambda: ours.archive.values("ac_power", SN) == [1500.0])
     await until(lambda: kafka.committed(topic, topic) == 1)
+
+
+async def test_fifty_thousand_devices_are_taken(ours):
+    """Beyond 20,000 every message was once refused."""
+    settings = TelemetrySettings(topics=["goodwe"])
+    context = ours.bench.run(Silent, Silent.Settings(), "silent").bridge.context
+    fleet = Fleet(settings, settings.catalogue, context, AccountTimes(context))
+    message = Reader(settings.catalogue).read(inverter(ours, 1500))
+    for n in range(50_000):
+        fleet.announce(f"SN{n:05}", message, Reading({}, {}))
+    assert ours.state("SN49999").device.serial == "SN49999"
+
+
+async def test_the_zone_of_a_plant_is_given_to_its_devices_without_a_look_at_all_others(ours, monkeypatch):
+    """Of 50,000 devices each of 12,500 plants once took 0.2 s of the loop."""
+    settings = TelemetrySettings(topics=["goodwe"])
+    context = ours.bench.run(Silent, Silent.Settings(), "silent").bridge.context
+    times = AccountTimes(context)
+    fleet = Fleet(settings, settings.catalogue, context, times)
+    message = Reader(settings.catalogue).read(inverter(ours, 1500))
+    serials = [f"SN{n:05}" for n in range(1000)]
+    for n, serial in enumerate(serials):
+        fleet.announce(serial, message, Reading({}, {}))
+        # Another bridge says where it is.
+        ours.bench.router.announce("other", msgspec.structs.replace(INVERTER, serial=serial, plant=f"plant-{n // 4}"))
+        fleet.device(serial, "")
+    monkeypatch.setattr(times, "inferred", lambda plant: (ZoneInfo("Europe/Berlin"), "Europe/Berlin"))
+    looked = []
+    monkeypatch.setattr(fleet, "device", lambda *names, device=fleet.device: looked.append(names) or device(*names))
+    fleet._move("plant-0")
+    assert [fleet._devices[serials[n]].time_zone for n in (0, 3, 4, 999)] == ["Europe/Berlin"] * 2 + [""] * 2
+    assert len(looked) <= 4
 
 
 async def test_what_came_while_it_was_away_is_read_and_goes_to_the_history_in_order(ours, kafka, topic):

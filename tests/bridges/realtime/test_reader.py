@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.bridges.realtime.roster import State
+from gateway.bridges.realtime.listing import TURN
+from gateway.bridges.realtime.roster import Roster, State
 from gateway.core.model import Quality
 from gateway.sems.budget import HOUR
 from gateway.sems.errors import (
@@ -410,3 +411,25 @@ async def test_a_clock_set_back_does_not_put_a_refused_number_off(tmp_path):
         world.clock.jump(-10 * DAY)
         await asyncio.sleep(300)
         assert world.roster.state("SN00001") is State.READ
+
+
+@virtual
+async def test_a_long_list_does_not_hold_the_loop(tmp_path, monkeypatch):
+    """Of 50,000 devices it once took 0.2 s of CPU in one turn."""
+    devices = fleet(3 * TURN)
+    turns = [0]
+
+    def counted(roster, serial, type_):
+        if not turns[-1]:
+            asyncio.get_running_loop().call_soon(turns.append, 0)
+        turns[-1] += 1
+        found(roster, serial, type_)
+
+    found = Roster.found
+    monkeypatch.setattr(Roster, "found", counted)
+    world = World(tmp_path, devices, whitelist="*")
+    world.roster.restore()
+    world.listing.begin()
+    await world.listing.round()
+    assert sum(turns) == len(devices)
+    assert max(turns) <= TURN
