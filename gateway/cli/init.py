@@ -185,7 +185,7 @@ class Draft:
             rows.append(f"gateway: {_scalar({'data_dir': str(self._tried_in)})}")
         rows.append("bridges:")
         for section in sections:
-            model = installed().load(section.type).Settings
+            model = installed().settings(section.type)
             rows += [f"  {section.name}:", f"    type: {section.type}"]
             for key, value in section.settings.items():
                 rows.append(_commented(f"    {key}: {_scalar(value)}", model.model_fields[key].description))

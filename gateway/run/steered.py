@@ -15,7 +15,8 @@ from gateway.config.document import Document, Problem, dotted, nearest
 from gateway.core import good_once
 from gateway.core.model import Device, DeviceKind, Origin
 from gateway.steering.fleet.settings import KINDS, PREFIX, FleetSettings
-from gateway.steering.limits import limit
+from gateway.steering.limits import settings as limits
+from gateway.steering.limits.settings import LIMIT, PERCENT, LimitSettings
 
 _WILD: Final = frozenset("*?[")
 _BATTERY: Final = ("battery_mode", "battery_power_target")
@@ -31,14 +32,14 @@ class Steering(msgspec.Struct, frozen=True):
     """Fleets and limits of a configuration, by name, and the rules they are under."""
 
     fleets: Mapping[str, FleetSettings]
-    limits: Mapping[str, limit.LimitSettings]
+    limits: Mapping[str, LimitSettings]
     control: ControlSettings
 
     def wrong(self, document: Document, named: Sequence[str]) -> Iterator[Problem]:
         """Find limits on what there is not. `named`: all fleets, also those whose own settings are wrong."""
         for name, settings in self.limits.items():
             path, device = ("limits", name, "device"), settings.device
-            if device.startswith(limit.PREFIX):
+            if device.startswith(limits.PREFIX):
                 yield _at(document, path, f"{device!r} is a limit itself; name the inverter, or the fleet")
             fleet = device.removeprefix(PREFIX)
             if fleet != device and fleet not in named:
@@ -80,7 +81,7 @@ class Steering(msgspec.Struct, frozen=True):
             for text in fleet.unknown(seen):
                 yield _at(document, ("fleets", name, "members"), text)
         for name, one in self.limits.items():
-            if seen and one.device not in seen and not one.device.startswith((PREFIX, limit.PREFIX)):
+            if seen and one.device not in seen and not one.device.startswith((PREFIX, limits.PREFIX)):
                 text = f"no device {one.device!r} has been seen; {nearest(one.device, sorted(seen))}"
                 yield _at(document, ("limits", name, "device"), text)
 
@@ -105,15 +106,15 @@ class Steering(msgspec.Struct, frozen=True):
             text = f"no rule of control.allow lets it command {_some(left)}; {_add(left[0], (_PERCENT,), own)}"
             yield _at(document, (*path, "members", "devices"), text)
 
-    def _limit(self, document: Document, name: str, one: limit.LimitSettings) -> Iterator[Problem]:
-        path, serial, own = ("limits", name), f"{limit.PREFIX}{name}", Origin.of("limit", name)
+    def _limit(self, document: Document, name: str, one: LimitSettings) -> Iterator[Problem]:
+        path, serial, own = ("limits", name), f"{limits.PREFIX}{name}", Origin.of("limit", name)
         itself = Device(serial=serial, kind=DeviceKind.LIMIT)
         rules = [rule for rule in self.control.allow if rule.names(itself, "")]
-        if not any(_writes(rule, (limit.LIMIT,)) and _asked_by_others(rule, "limit", "fleet") for rule in rules):
-            text = f"no rule of control.allow lets anybody set it; {_add(serial, (limit.LIMIT,))}"
+        if not any(_writes(rule, (LIMIT,)) and _asked_by_others(rule, "limit", "fleet") for rule in rules):
+            text = f"no rule of control.allow lets anybody set it; {_add(serial, (LIMIT,))}"
             yield _at(document, path, text)
         of_fleet = one.device.startswith(PREFIX)
-        setpoints = (limit.PERCENT,) if of_fleet else (limit.LIMIT, limit.PERCENT)
+        setpoints = (PERCENT,) if of_fleet else (LIMIT, PERCENT)
         if not any(
             _writes(rule, setpoints) and rule.speaks_of(own.who) and _may_be_of(rule, one.device, fleet=of_fleet)
             for rule in self.control.allow

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import ClassVar, Final
 
 import msgspec
-from pydantic import Field
 
 from gateway.api.bridge import BridgeSettings
 from gateway.api.contexts import Context
@@ -31,10 +30,8 @@ from gateway.core.model import (
 )
 from gateway.core.points import NONE
 from gateway.steering.limits.machine import Machine, Rules
+from gateway.steering.limits.settings import LIMIT, PERCENT, PREFIX, LimitSettings
 
-PREFIX: Final = "limit:"
-"""What the serial number of a limit begins with."""
-LIMIT, PERCENT = "export_limit", "active_power_limit"
 LOOK: Final = 1.0
 """Seconds between looks at the time."""
 PUBLISHED: Final = 30.0
@@ -45,19 +42,6 @@ AGAIN: Final = 10.0
 AGAIN_MOST: Final = 600.0
 PATIENCE: Final = 120.0
 """Seconds after a start within which the device may not be known yet."""
-
-
-class LimitSettings(BridgeSettings):
-    """One limit."""
-
-    device: str = Field(description="serial number of the inverter with the grid meter, or fleet:NAME")
-    failsafe: float = Field(ge=0, description="W that may be fed in where whoever sets the limit has fallen silent")
-    failsafe_duration: float = Field(
-        default=7_200, ge=7_200, le=86_400, description="seconds for which the failsafe holds at least"
-    )
-    heartbeat: float = Field(
-        default=120, ge=10, le=3_600, description="seconds after the last write after which the failsafe begins"
-    )
 
 
 class GridLimit:
