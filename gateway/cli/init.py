@@ -27,8 +27,9 @@ from gateway.config.host import split
 from gateway.core import files
 from gateway.core.points import SETPOINTS
 from gateway.core.probe import Mark
+from gateway.run.own_settings import GatewaySettings
 from gateway.run.schema import json_schema
-from gateway.run.settings import Config, GatewaySettings
+from gateway.run.settings import Config
 
 ACCOUNTS: Final = {
     "classic": "a SEMS organisation account with the Open API switched on",

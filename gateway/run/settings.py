@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import msgspec
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.api.bridge import Bridge, BridgeSettings
 from gateway.api.registry import PluginError, Registry
@@ -26,12 +25,13 @@ from gateway.core.model import RESERVED, Origin
 from gateway.core.text import escaped
 from gateway.journal.retention import AuditSettings
 from gateway.run import doubts, steered
+from gateway.run.environment import ENV_PREFIX, from_environment
+from gateway.run.own_settings import CLI_BRIDGE, GatewaySettings, LogSettings
 from gateway.steering.fleet import settings as fleet
 from gateway.steering.limits import settings as limit
 
 __all__ = ["CLI_BRIDGE", "Config", "ConfigError", "LogSettings", "Problem", "Root"]
 
-ENV_PREFIX: Final = "SEMS_GATEWAY_"
 WILD: Final = frozenset("*?[")
 """What makes a pattern of a name."""
 STEERERS: Final[Mapping[str, tuple[str, type[BridgeSettings], str]]] = {
@@ -39,32 +39,10 @@ STEERERS: Final[Mapping[str, tuple[str, type[BridgeSettings], str]]] = {
     "limits": (limit.PREFIX, limit.LimitSettings, "gateway.steering.limits.limit:GridLimit"),
 }
 """Section of the configuration → what serial numbers of its devices begin with, settings, and where the class is."""
-CLI_BRIDGE: Final = "cli"
-"""The bridge that every gateway has: the command line's door, a socket in `data_dir`."""
 
 
-class GatewaySettings(Settings):
-    """`gateway:`."""
-
-    id: str = Field(
-        default="sems-gateway", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="names this gateway to brokers"
-    )
-    data_dir: Path = Field(default=Path("data"), description="journal, tokens, unit numbers; relative to this file")
-
-
-class LogSettings(Settings):
-    """`log:`."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe to log")
-    format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="auto: lines for people, in a container JSON lines"
-    )
-
-
-class Root(BaseSettings):
+class Root(Settings):
     """The whole file, but for what only a bridge's own `Settings` can judge."""
-
-    model_config = SettingsConfigDict(extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True)
 
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     log: LogSettings = Field(default_factory=LogSettings)
@@ -176,8 +154,8 @@ class Config(msgspec.Struct, frozen=True):
 def _from_environment(file: Path, set_by: Mapping[doubts.Path, str]) -> Mapping[str, Any]:
     """Return what variables set. Raises ConfigError."""
     try:
-        return EnvSettingsSource(Root)()
-    except SettingsError as error:
+        return from_environment(Root)
+    except ValueError as error:
         names = [name for path, name in set_by.items() if len(path) == 1 and path[0] in Root.model_fields]
         text = "a whole section is written in JSON; or set one value of it, as in SEMS_GATEWAY_LOG__LEVEL"
         problems = [Problem(0, "", text, variable=name) for name in names] or [Problem(0, "", str(error))]

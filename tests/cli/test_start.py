@@ -85,6 +85,22 @@ def test_a_check_finds_that_the_library_of_a_bridge_is_not_installed(tmp_path, s
     assert "install sems-gateway[kafka]" in done.stderr
 
 
+def test_a_command_does_not_look_for_garbage_among_what_it_loads(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG.format(name="mqtt", settings=BRIDGES["mqtt"]))
+    code = f"""
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_stats()[2]["collections"], gc.get_freeze_count(), len(gc.get_objects())))
+sys.argv = ["sems-gateway", "check", {str(file)!r}]
+from gateway.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    collections, frozen, left = map(int, done.stdout.splitlines()[-1].split())
+    assert collections == 0
+    assert frozen > 10 * left
+
+
 def test_a_gateway_is_loaded_without_what_no_bridge_of_it_needs(tmp_path):
     modules = loaded("run", "--help")
     assert "gateway.run.app" in modules
