@@ -11,7 +11,7 @@ JOBS   ?= 6
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale fleet fleet-day dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes bench-joined
+.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale fleet fleet-day dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes bench-joined bench-start
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench-page  how long the page takes for a step of a scroll through 2,000 devices (half a minute)"
 	@echo "make bench-realtime  speed of the Real-Time Data bridge beside a bare httpx loop (half a minute)"
 	@echo "make bench-scale  how a gateway grows: 10, 1,000 and 10,000 devices (some four minutes; needs mosquitto)"
+	@echo "make bench-start  what each command costs, and how soon a gateway answers, beside its libraries alone (three minutes)"
 	@echo "make bench-simulator  what a simulated fleet of 10,000 costs, and its longest turn (some four minutes)"
 	@echo "make fleet   how 10,000 simulated inverters follow a fleet's targets, each second (some four hours)"
 	@echo "make fleet-day  one simulated day of it with clouds, night, and a target every 15 minutes (ARGS='--inverters 1000')"
@@ -128,6 +129,9 @@ bench-realtime: $(VENV)/dev.stamp
 
 bench-scale: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/scale/run.py $(ARGS)
+
+bench-start: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/start/run.py $(ARGS)
 
 bench-simulator: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/simulator/run.py $(ARGS)

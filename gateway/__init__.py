@@ -1,8 +1,17 @@
 """SEMS gateway: GoodWe's SEMS cloud in MQTT topics and Modbus TCP registers, and setpoints back."""
 
-from importlib.metadata import PackageNotFoundError, version
+__version__: str
+"""As it is installed. Found out once it is asked for: what can do so takes a tenth of the time that `send` takes."""
 
-try:
-    __version__ = version("sems-gateway")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+    try:
+        found = version("sems-gateway")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        found = "0+unknown"
+    globals()[name] = found
+    return found

@@ -249,7 +249,7 @@ def main() -> None:
     Source.devices = chosen.devices
     config = Config.load(chosen.config, installed())
     configure(config.root.log)
-    own = BridgeConfig("source", Source, "source", BridgeSettings())
+    own = BridgeConfig("source", lambda: Source, "source", BridgeSettings())
     config = msgspec.structs.replace(config, bridges=(*config.bridges, own))
     run_on_loop(serve(Gateway(config), Turns(stacks=chosen.stacks)))
 

@@ -4,6 +4,8 @@ Beside this face there are `gateway.api.modbus` for register maps, `gateway.api.
 `gateway.api.testing`, with which a bridge is tested. All else of `gateway` may change at any time.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from gateway.api.bridge import Bridge, BridgeSettings, Claim, tcp_ports
 from gateway.api.capabilities import HistoryProvider, HistorySink, Probing, Sink
 from gateway.api.contexts import (
@@ -23,7 +25,6 @@ from gateway.core.clock import Clock
 from gateway.core.controller import Admitting, CallEstimate, Controller, Estimator, Outcome, ResultEffect
 from gateway.core.errors import GatewayError, NotSentError, RefusedError, UnsureError
 from gateway.core.findings import FindingCode
-from gateway.core.mailbox import Updates
 from gateway.core.model import (
     Alarm,
     BridgeStatus,
@@ -53,6 +54,9 @@ from gateway.core.points import NONE, POINTS, SETPOINTS, BadValueError, Kind, Ou
 from gateway.core.probe import Mark, Probe
 from gateway.core.text import identifier, plain
 from gateway.core.verdict import Check, Refusal, Verdict
+
+if TYPE_CHECKING:
+    from gateway.core.mailbox import Updates
 
 __all__ = [
     "API_VERSION",
@@ -127,3 +131,12 @@ __all__ = [
     "plain",
     "tcp_ports",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load with its metrics what most that import from here need not: a check of settings above all."""
+    if name == "Updates":
+        from gateway.core.mailbox import Updates  # noqa: PLC0415
+
+        return Updates
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,18 +6,20 @@ and an origin need no method: they call their context.
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from gateway.core.mailbox import Updates
 from gateway.core.model import HistoryPlan, Page, RateLimitWait, Resolution
 from gateway.core.probe import Probe
+
+if TYPE_CHECKING:
+    from gateway.core.mailbox import Updates
 
 
 @runtime_checkable
 class Sink(Protocol):
     """A bridge that shows what the router knows."""
 
-    async def deliver(self, updates: Updates) -> None:
+    async def deliver(self, updates: "Updates") -> None:
         """Take the mail. While this runs, newer states replace older ones in the mailbox."""
         ...
 

@@ -1,15 +1,17 @@
 """Which configuration, or which gateway, a command is about."""
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from gateway.api.registry import installed
 from gateway.cli.output import EXIT_CONFIG, err, fail
-from gateway.cli.target import NoConfigError, Target
+from gateway.cli.target import NoConfigError, Target, read
+from gateway.config.document import ConfigError
 from gateway.run.data_dir import DataDirError
-from gateway.run.settings import Config, ConfigError
+
+if TYPE_CHECKING:
+    from gateway.run.settings import Config
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="the YAML file, see config.example.yaml")]
 MaybeConfig = Annotated[
@@ -20,10 +22,10 @@ DataDir = Annotated[
 ]
 
 
-def load(file: Path) -> Config:
+def load(file: Path) -> "Config":
     """Return a configuration that is in order, or end the command."""
     try:
-        return Config.load(file, installed())
+        return read(file)
     except ConfigError as error:
         fail_with(error)
 
@@ -38,7 +40,7 @@ def target_of(config: Path | None, data_dir: Path | None) -> Target:
         fail(str(error), EXIT_CONFIG)
 
 
-def loaded_quietly(target: Target) -> Config | None:
+def loaded_quietly(target: Target) -> "Config | None":
     """Return the configuration where there is one that is in order."""
     try:
         return target.config()

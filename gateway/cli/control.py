@@ -4,7 +4,7 @@ import asyncio
 import os
 from contextlib import suppress
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -29,7 +29,10 @@ from gateway.core.verdict import Verdict
 from gateway.journal.file import JOURNAL, JournalError
 from gateway.journal.journal import Journal
 from gateway.run import data_dir
-from gateway.run.settings import CLI_BRIDGE, Config
+from gateway.run.own_settings import CLI_BRIDGE
+
+if TYPE_CHECKING:
+    from gateway.run.settings import Config
 
 ANSWER_WITHIN: Final = 5.0
 """Seconds that a gateway which holds data_dir has to answer, e.g. while it starts."""
@@ -157,7 +160,7 @@ async def _halted_on_disk(target: Target, request: StopControl) -> None:
         raise ControlError(str(error)) from error
 
 
-async def _explained_here(config: Config, request: Explain) -> Verdict:
+async def _explained_here(config: "Config", request: Explain) -> Verdict:
     from gateway.run.app import Gateway  # noqa: PLC0415 - a whole gateway, which a halt has no time for
 
     gateway = Gateway(config)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
@@ -23,9 +23,10 @@ from gateway.core.balance import BATTERY, GRID, Sheet, Sign
 from gateway.core.findings import Finding, FindingCode
 from gateway.core.model import BridgeStatus, Device, DeviceKind, Quality, iso
 from gateway.core.probe import Mark
-from gateway.run.preflight import looked_at
-from gateway.run.settings import Config
 from gateway.terminal.console import write
+
+if TYPE_CHECKING:
+    from gateway.run.settings import Config
 
 ANSWER_WITHIN: Final = 10.0
 """Seconds that a running gateway has to answer."""
@@ -133,6 +134,8 @@ async def _before_it_runs(target: Target, missing: str) -> list[Line]:
         Line(Mark.WELL, "configuration", "", f"{target.file} is in order: {bridges}"),
         *(Line(Mark.NOTE, "configuration", "", warning) for warning in config.warnings()),
     ]
+    from gateway.run.preflight import looked_at  # noqa: PLC0415 - a whole gateway, see `discovered`
+
     async for bridge, probe in looked_at(config):
         lines.append(Line(probe.mark, probe.about, bridge, probe.text, probe.remedy))
     if any(line.mark is Mark.WRONG and line.about in ("dns", "connection", "tls", "clock") for line in lines):
@@ -158,7 +161,7 @@ def _several(kind: DeviceKind) -> str:
     return f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"
 
 
-async def _found(config: Config) -> list[Line]:
+async def _found(config: "Config") -> list[Line]:
     """Log in, once, and say what the account has."""
     inventory = await discovered(config)
     kinds = Counter(state.device.kind for state in inventory.states)

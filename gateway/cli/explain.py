@@ -19,9 +19,9 @@ from gateway.cli.loop import log_errors_only, run_on_loop
 from gateway.cli.output import EXIT_CONFIG, EXIT_FAILED, err, fail, in_json, out
 from gateway.cli.target import NoConfigError
 from gateway.commands.policy.rules import Rule
-from gateway.config.document import dotted
+from gateway.config.document import ConfigError, dotted
 from gateway.core import shapes
-from gateway.run.settings import CLI_BRIDGE, ConfigError
+from gateway.run.own_settings import CLI_BRIDGE
 from gateway.terminal.console import write
 
 

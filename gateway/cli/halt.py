@@ -12,8 +12,8 @@ from gateway.cli.loop import log_errors_only, run_on_loop
 from gateway.cli.output import EXIT_FAILED, fail, out
 from gateway.cli.target import Target
 from gateway.commands.policy.halt import in_words
+from gateway.config.document import ConfigError
 from gateway.run.data_dir import DataDirError
-from gateway.run.settings import ConfigError
 
 
 def halt(

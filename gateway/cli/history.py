@@ -27,11 +27,12 @@ from gateway.cli.history_file import FileInTheWayError, Format, HistoryFile
 from gateway.cli.loop import log_errors_only, run_on_loop
 from gateway.cli.output import EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_NOTHING, err, fail, out
 from gateway.cli.target import NoConfigError, Target
+from gateway.config.document import ConfigError
 from gateway.core.clock import SystemClock
 from gateway.core.model import RateLimitWait, Resolution, iso
 from gateway.run.app import Gateway
 from gateway.run.data_dir import DataDirError
-from gateway.run.settings import CLI_BRIDGE, ConfigError
+from gateway.run.own_settings import CLI_BRIDGE
 
 
 class HistoryRefusedError(Exception):

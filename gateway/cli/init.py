@@ -27,8 +27,9 @@ from gateway.config.host import split
 from gateway.core import files
 from gateway.core.points import SETPOINTS
 from gateway.core.probe import Mark
+from gateway.run.own_settings import GatewaySettings
 from gateway.run.schema import json_schema
-from gateway.run.settings import Config, GatewaySettings
+from gateway.run.settings import Config
 
 ACCOUNTS: Final = {
     "classic": "a SEMS organisation account with the Open API switched on",
@@ -185,7 +186,7 @@ class Draft:
             rows.append(f"gateway: {_scalar({'data_dir': str(self._tried_in)})}")
         rows.append("bridges:")
         for section in sections:
-            model = installed().load(section.type).Settings
+            model = installed().settings(section.type)
             rows += [f"  {section.name}:", f"    type: {section.type}"]
             for key, value in section.settings.items():
                 rows.append(_commented(f"    {key}: {_scalar(value)}", model.model_fields[key].description))

@@ -1,5 +1,7 @@
 """Which devices there are, whether a gateway runs or not."""
 
+from typing import TYPE_CHECKING
+
 from gateway.bridges.local import HungUpError, NotRunningError
 from gateway.bridges.local.protocol import Inventory
 from gateway.cli.config import fail_with
@@ -7,8 +9,10 @@ from gateway.cli.loop import log_errors_only, run_on_loop
 from gateway.cli.output import err, fail
 from gateway.cli.running import inventory_of
 from gateway.cli.target import NoConfigError, Target
-from gateway.run.app import Gateway
-from gateway.run.settings import Config, ConfigError
+from gateway.config.document import ConfigError
+
+if TYPE_CHECKING:
+    from gateway.run.settings import Config
 
 
 def known(target: Target) -> Inventory:
@@ -30,8 +34,10 @@ def known(target: Target) -> Inventory:
         return run_on_loop(discovered(config))
 
 
-async def discovered(config: Config) -> Inventory:
+async def discovered(config: "Config") -> Inventory:
     """Return what the account has now."""
+    from gateway.run.app import Gateway  # noqa: PLC0415 - a whole gateway, which one that runs makes needless
+
     gateway = Gateway(config)
     await gateway.discover()
     return Inventory(list(gateway.router.announced()), list(gateway.router.bridges()))

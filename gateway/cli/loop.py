@@ -22,6 +22,6 @@ def run_on_loop(work: Coroutine[Any, Any, T]) -> T:
 def log_errors_only() -> None:
     """Have the log of a command that is for people show errors alone."""
     from gateway.run.logs import configure  # noqa: PLC0415 - not every command has a log
-    from gateway.run.settings import LogSettings  # noqa: PLC0415
+    from gateway.run.own_settings import LogSettings  # noqa: PLC0415
 
     configure(LogSettings(level="error"))

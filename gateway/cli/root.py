@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from gateway import __version__
+import gateway
 from gateway.cli.output import EXIT_CONFIG, err, out
 from gateway.core.text import MAX_HALT_REASON, MAX_LINE, escaped, plain
 from gateway.http import descriptors
@@ -123,7 +123,7 @@ app = typer.Typer(
 
 def _version(value: bool) -> None:
     if value:
-        out.print(f"sems-gateway {__version__}")
+        out.print(f"sems-gateway {gateway.__version__}")
         raise typer.Exit
 
 

@@ -1,18 +1,28 @@
 """Which gateway a command is about: its data_dir, and the configuration where more than that is needed."""
 
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from gateway.api.registry import installed
 from gateway.run import data_dir
 from gateway.run.data_dir import OPTION, DataDirError
-from gateway.run.settings import Config
+
+if TYPE_CHECKING:
+    from gateway.run.settings import Config
 
 
 class NoConfigError(Exception):
     """Without a running gateway the configuration is needed, and there is none."""
+
+
+def read(file: Path) -> "Config":
+    """Return a configuration that is in order. Raises ConfigError."""
+    # What only asks the gateway that runs needs none of this.
+    from gateway.api.registry import installed  # noqa: PLC0415
+    from gateway.run.settings import Config  # noqa: PLC0415
+
+    return Config.load(file, installed())
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -33,11 +43,11 @@ class Target(msgspec.Struct, frozen=True):
             raise DataDirError(f"name the configuration, or say {OPTION}")
         return cls(data_dir.find(file), file)
 
-    def config(self) -> Config:
+    def config(self) -> "Config":
         """Return the configuration. Raises ConfigError or NoConfigError."""
         if self.file is None:
             raise NoConfigError(
                 f"no gateway runs with data_dir {self.data_dir}; start it with `sems-gateway run`, or name its "
                 "configuration instead of --data-dir"
             )
-        return Config.load(self.file, installed())
+        return read(self.file)

@@ -11,7 +11,7 @@ from pydantic import (
 
 from gateway.config.local_file import LocalFile
 from gateway.config.settings import Settings
-from gateway.http.server import tls_context
+from gateway.http.tls import tls_context
 
 
 def _not_this_machine(name: str) -> str:

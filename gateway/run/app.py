@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -82,7 +83,7 @@ class Gateway:
         self._reloads: set[asyncio.Task[None]] = set()
         self.runners = {
             CLI_BRIDGE: Runner(CLI_BRIDGE, "local", LocalBridge, LocalSettings(), self._services),
-            **{b.name: Runner(b.name, b.type, b.bridge, b.settings, self._services) for b in config.bridges},
+            **{b.name: Runner(b.name, b.type, b.load(), b.settings, self._services) for b in config.bridges},
         }
         self._use_bridges()
         self._ageing: asyncio.Task[None] | None = None
@@ -115,7 +116,7 @@ class Gateway:
         changed.
         """
         async with self._reloading:
-            new = await asyncio.to_thread(Config.load, self.config.file, installed())
+            new = await asyncio.to_thread(_read_again, self.config.file)
             found = changes(self.config, new)
             self.config = new
             if found.log:
@@ -155,7 +156,7 @@ class Gateway:
             self._services.release(name)
         wanted = {bridge.name: bridge for bridge in self.config.bridges}
         begun = [
-            Runner(name, it.type, it.bridge, it.settings, self._services, self.router.announced_by(name))
+            Runner(name, it.type, it.load(), it.settings, self._services, self.router.announced_by(name))
             for name in (*found.changed, *found.fresh)
             if (it := wanted[name])
         ]
@@ -383,6 +384,14 @@ class Gateway:
     def explain(self, command: Command) -> Verdict:
         """Return what would become of a command, check by check."""
         return self._dispatcher.explain(command)
+
+
+def _read_again(file: Path) -> Config:
+    """Return a configuration with its bridges loaded. Blocks. Raises ConfigError."""
+    config = Config.load(file, installed())
+    for bridge in config.bridges:
+        bridge.load()
+    return config
 
 
 async def run_until_signal(gateway: Gateway) -> None:

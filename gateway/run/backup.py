@@ -39,7 +39,8 @@ from gateway.journal.file import JOURNAL, JournalError
 from gateway.journal.file import VERSION as JOURNAL_FORMAT
 from gateway.run import data_dir as directories
 from gateway.run import doubts
-from gateway.run.settings import ENV_PREFIX, Config, ConfigError
+from gateway.run.environment import ENV_PREFIX
+from gateway.run.settings import Config, ConfigError
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"

@@ -13,12 +13,12 @@ from typing import Any, Final
 import structlog
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
-from gateway.config.document import text_of
+from gateway.config.document import ConfigError, Problem, text_of
 from gateway.core import files
 from gateway.core.good_once import FILE as DEVICES_FILE
-from gateway.run.settings import ENV_PREFIX, ConfigError, GatewaySettings, Problem
+from gateway.run.environment import ENV_PREFIX, from_environment
+from gateway.run.own_settings import GatewaySettings
 from gateway.run.upgrade import FILE as VERSION_FILE
 
 LEFT_BY_A_START: Final = (f"{VERSION_FILE}*", f"{DEVICES_FILE}*", "*-units.given")
@@ -43,10 +43,8 @@ class _Gateway(BaseModel):
     data_dir: Path = GatewaySettings.model_fields["data_dir"].default
 
 
-class _Only(BaseSettings):
+class _Only(BaseModel):
     """Of the settings tree, what is needed here."""
-
-    model_config = SettingsConfigDict(extra="ignore", env_prefix=ENV_PREFIX, env_nested_delimiter="__")
 
     gateway: _Gateway = _Gateway()
 
@@ -55,11 +53,11 @@ def find(file: Path) -> Path:
     """Return `gateway.data_dir` of a configuration, whatever else is wrong in it. Raises ConfigError."""
     try:
         said = _value(file, "gateway", "data_dir")
-        over = EnvSettingsSource(_Only)().get("gateway", {})
+        over = from_environment(_Only).get("gateway", {})
         found = _Gateway.model_validate(({} if said is None else {"data_dir": said}) | over)
     except ValidationError:
         raise ConfigError(file, [Problem(0, "gateway.data_dir", f"name a directory, {_ELSE}")]) from None
-    except SettingsError as error:
+    except ValueError as error:
         raise ConfigError(file, [Problem(0, f"{ENV_PREFIX}GATEWAY", f"{error}; {_ELSE}")]) from None
     return (file.parent / found.data_dir).resolve()
 
@@ -79,7 +77,7 @@ def _value(file: Path, section: str, key: str) -> Any:
     """Return one value of a file; None where it has none. Only what is above it is looked at."""
     loader = None
     try:
-        loader = yaml.SafeLoader(text_of(file, _ELSE))
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text_of(file, _ELSE))
         node = loader.get_single_node()
         for name in (section, key):
             if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):

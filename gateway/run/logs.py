@@ -12,7 +12,7 @@ import structlog
 
 from gateway.core.text import MAX_LINE, escaped
 from gateway.run.log_writer import writer
-from gateway.run.settings import LogSettings
+from gateway.run.own_settings import LogSettings
 
 
 class _Stderr(io.TextIOBase):

@@ -16,7 +16,7 @@ def json_schema(registry: Registry[type[Bridge]]) -> dict[str, Any]:
     types = []
     for type_ in registry.types:
         try:
-            settings = registry.load(type_).Settings
+            settings = registry.settings(type_)
         except PluginError:
             continue
         # Two bridges may have groups of the same name.
@@ -37,8 +37,8 @@ def json_schema(registry: Registry[type[Bridge]]) -> dict[str, Any]:
         },
         "minProperties": 1,
     }
-    for section, (_, steerer) in STEERERS.items():
-        own = steerer.Settings.model_json_schema(ref_template=f"#/$defs/{section}/$defs/{{model}}")
+    for section, (_, settings, _where) in STEERERS.items():
+        own = settings.model_json_schema(ref_template=f"#/$defs/{section}/$defs/{{model}}")
         own.pop("title", None)
         definitions[section] = own
         schema["properties"][section] |= {"additionalProperties": {"$ref": f"#/$defs/{section}"}}

@@ -3,13 +3,14 @@
 Every error says the file, the line, what is wrong there and what to write instead.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from pkgutil import resolve_name
+from typing import Any, Final, Self
 
 import msgspec
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.api.bridge import Bridge, BridgeSettings
 from gateway.api.registry import PluginError, Registry
@@ -24,46 +25,24 @@ from gateway.core.model import RESERVED, Origin
 from gateway.core.text import escaped
 from gateway.journal.retention import AuditSettings
 from gateway.run import doubts, steered
+from gateway.run.environment import ENV_PREFIX, from_environment
+from gateway.run.own_settings import CLI_BRIDGE, GatewaySettings, LogSettings
 from gateway.steering.fleet import settings as fleet
-from gateway.steering.fleet.fleet import Fleet
-from gateway.steering.limits import limit
+from gateway.steering.limits import settings as limit
 
 __all__ = ["CLI_BRIDGE", "Config", "ConfigError", "LogSettings", "Problem", "Root"]
 
-ENV_PREFIX: Final = "SEMS_GATEWAY_"
 WILD: Final = frozenset("*?[")
 """What makes a pattern of a name."""
-STEERERS: Final[Mapping[str, tuple[str, type[Bridge]]]] = {
-    "fleets": (fleet.PREFIX, Fleet),
-    "limits": (limit.PREFIX, limit.GridLimit),
+STEERERS: Final[Mapping[str, tuple[str, type[BridgeSettings], str]]] = {
+    "fleets": (fleet.PREFIX, fleet.FleetSettings, "gateway.steering.fleet.fleet:Fleet"),
+    "limits": (limit.PREFIX, limit.LimitSettings, "gateway.steering.limits.limit:GridLimit"),
 }
-"""Section of the configuration → what the serial numbers of its devices begin with, and the class."""
-CLI_BRIDGE: Final = "cli"
-"""The bridge that every gateway has: the command line's door, a socket in `data_dir`."""
+"""Section of the configuration → what serial numbers of its devices begin with, settings, and where the class is."""
 
 
-class GatewaySettings(Settings):
-    """`gateway:`."""
-
-    id: str = Field(
-        default="sems-gateway", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="names this gateway to brokers"
-    )
-    data_dir: Path = Field(default=Path("data"), description="journal, tokens, unit numbers; relative to this file")
-
-
-class LogSettings(Settings):
-    """`log:`."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least severe to log")
-    format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="auto: lines for people, in a container JSON lines"
-    )
-
-
-class Root(BaseSettings):
+class Root(Settings):
     """The whole file, but for what only a bridge's own `Settings` can judge."""
-
-    model_config = SettingsConfigDict(extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True)
 
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     log: LogSettings = Field(default_factory=LogSettings)
@@ -91,7 +70,8 @@ class BridgeConfig(msgspec.Struct, frozen=True):
     """A bridge that is to run."""
 
     name: str
-    bridge: type[Bridge]
+    load: Callable[[], type[Bridge]]
+    """Returns its class, for which most is loaded that it needs: a check of its settings does without. May block."""
     type: str
     settings: BridgeSettings
 
@@ -174,8 +154,8 @@ class Config(msgspec.Struct, frozen=True):
 def _from_environment(file: Path, set_by: Mapping[doubts.Path, str]) -> Mapping[str, Any]:
     """Return what variables set. Raises ConfigError."""
     try:
-        return EnvSettingsSource(Root)()
-    except SettingsError as error:
+        return from_environment(Root)
+    except ValueError as error:
         names = [name for path, name in set_by.items() if len(path) == 1 and path[0] in Root.model_fields]
         text = "a whole section is written in JSON; or set one value of it, as in SEMS_GATEWAY_LOG__LEVEL"
         problems = [Problem(0, "", text, variable=name) for name in names] or [Problem(0, "", str(error))]
@@ -208,34 +188,34 @@ def _bridges(
             problems.append(Problem(document.line(path), ".".join(path), text))
             continue
         try:
-            bridge = registry.load(type_)
+            model = registry.settings(type_)
         except PluginError as error:
             problems.append(Problem(document.line((*path, "type")), ".".join((*path, "type")), str(error)))
             continue
         own = {key: value for key, value in section.items() if key != "type"}
         try:
-            yield BridgeConfig(
-                str(name), bridge, type_, bridge.Settings.model_validate(own, context={DIRECTORY: file.parent})
-            )
+            settings = model.model_validate(own, context={DIRECTORY: file.parent})
         except ValidationError as error:
-            problems += [document.problem(path, bridge.Settings, e) for e in error.errors(include_url=False)]
+            problems += [document.problem(path, model, e) for e in error.errors(include_url=False)]
+        else:
+            yield BridgeConfig(str(name), partial(registry.load, type_), type_, settings)
 
 
 def _steerers(
     document: Document, file: Path, raw: Mapping[str, Any], problems: list[Problem]
 ) -> Iterable[BridgeConfig]:
     """Return what acts by itself: one for each entry of a section, run as bridges are."""
-    for section, (prefix, steerer) in STEERERS.items():
+    for section, (prefix, model, where) in STEERERS.items():
         entries = raw.get(section)
         for name, settings in entries.items() if isinstance(entries, Mapping) else ():
             path = (section, str(name))
             if wrong := _ill_named(str(name)):
                 problems.append(Problem(document.line(path), ".".join(path), wrong.replace("bridge name", "name")))
             try:
-                own = steerer.Settings.model_validate(settings or {}, context={DIRECTORY: file.parent})
-                yield BridgeConfig(f"{prefix}{name}", steerer, prefix.rstrip(":"), own)
+                own = model.model_validate(settings or {}, context={DIRECTORY: file.parent})
+                yield BridgeConfig(f"{prefix}{name}", partial(resolve_name, where), prefix.rstrip(":"), own)
             except ValidationError as error:
-                problems += [document.problem(path, steerer.Settings, e) for e in error.errors(include_url=False)]
+                problems += [document.problem(path, model, e) for e in error.errors(include_url=False)]
 
 
 def _steering(root: Root, bridges: Iterable[BridgeConfig]) -> steered.Steering:
@@ -279,7 +259,7 @@ def _known(root: Root, bridges: Iterable[BridgeConfig]) -> dict[str, frozenset[s
     So it is where the far side names them, and where the bridge's own settings are wrong, of which the user is told.
     """
     roles = {bridge.name: bridge.settings.roles for bridge in bridges}
-    steering = {prefix.rstrip(":"): frozenset(getattr(root, section)) for section, (prefix, _) in STEERERS.items()}
+    steering = {prefix.rstrip(":"): frozenset(getattr(root, section)) for section, (prefix, *_) in STEERERS.items()}
     return {name: roles.get(name) for name in root.bridges} | {CLI_BRIDGE: frozenset()} | steering
 
 
@@ -303,7 +283,8 @@ def _unknown(name: str, known: Mapping[str, frozenset[str] | None], *, with_role
 
 def _no_controllers(document: Document, root: Root, bridges: Iterable[BridgeConfig]) -> list[Problem]:
     """Find bridges in `control.order` that carry nothing out, as one that only reads."""
-    reads_only = {b.name: b.type for b in bridges if not issubclass(b.bridge, Controller)}
+    ordered = set(root.control.order)
+    reads_only = {b.name: b.type for b in bridges if b.name in ordered and not issubclass(b.load(), Controller)}
     return [
         Problem(
             document.line(("control", "order", i)),

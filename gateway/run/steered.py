@@ -15,8 +15,8 @@ from gateway.config.document import Document, Problem, dotted, nearest
 from gateway.core import good_once
 from gateway.core.model import Device, DeviceKind, Origin
 from gateway.steering.fleet.settings import KINDS, PREFIX, FleetSettings
-from gateway.steering.limits import limit
-from gateway.steering.limits.draw import CHARGING, MODE, POWER
+from gateway.steering.limits import settings as limits
+from gateway.steering.limits.settings import CHARGING, IMPORT, LIMIT, MODE, PERCENT, POWER, LimitSettings
 
 _WILD: Final = frozenset("*?[")
 _BATTERY: Final = ("battery_mode", "battery_power_target")
@@ -32,14 +32,14 @@ class Steering(msgspec.Struct, frozen=True):
     """Fleets and limits of a configuration, by name, and the rules they are under."""
 
     fleets: Mapping[str, FleetSettings]
-    limits: Mapping[str, limit.LimitSettings]
+    limits: Mapping[str, LimitSettings]
     control: ControlSettings
 
     def wrong(self, document: Document, named: Sequence[str]) -> Iterator[Problem]:
         """Find limits on what there is not. `named`: all fleets, also those whose own settings are wrong."""
         for name, settings in self.limits.items():
             path, device = ("limits", name, "device"), settings.device
-            if device.startswith(limit.PREFIX):
+            if device.startswith(limits.PREFIX):
                 yield _at(document, path, f"{device!r} is a limit itself; name the inverter, or the fleet")
             fleet = device.removeprefix(PREFIX)
             if fleet != device and fleet not in named:
@@ -83,7 +83,7 @@ class Steering(msgspec.Struct, frozen=True):
         for name, one in self.limits.items():
             for key, serials in (("device", [one.device]), ("meter", [one.meter]), ("chargers", one.chargers)):
                 for serial in filter(None, serials):
-                    if seen and serial not in seen and not serial.startswith((PREFIX, limit.PREFIX)):
+                    if seen and serial not in seen and not serial.startswith((PREFIX, limits.PREFIX)):
                         text = f"no device {serial!r} has been seen; {nearest(serial, sorted(seen))}"
                         yield _at(document, ("limits", name, key), text)
 
@@ -108,8 +108,8 @@ class Steering(msgspec.Struct, frozen=True):
             text = f"no rule of control.allow lets it command {_some(left)}; {_add(left[0], (_PERCENT,), own)}"
             yield _at(document, (*path, "members", "devices"), text)
 
-    def _limit(self, document: Document, name: str, one: limit.LimitSettings) -> Iterator[Problem]:
-        path, serial, own = ("limits", name), f"{limit.PREFIX}{name}", Origin.of("limit", name)
+    def _limit(self, document: Document, name: str, one: LimitSettings) -> Iterator[Problem]:
+        path, serial, own = ("limits", name), f"{limits.PREFIX}{name}", Origin.of("limit", name)
         itself = Device(serial=serial, kind=DeviceKind.LIMIT)
         rules = [rule for rule in self.control.allow if rule.names(itself, "")]
         for setpoint in one.failsafes:
@@ -126,12 +126,12 @@ class Steering(msgspec.Struct, frozen=True):
                 yield _at(document, path, text)
 
 
-def _written_by(one: limit.LimitSettings) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
+def _written_by(one: LimitSettings) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
     """Yield each device that a limit writes to, the setpoints of which one will do, and those of the rule to add."""
-    if limit.LIMIT in one.failsafes:
-        setpoints = (limit.PERCENT,) if one.device.startswith(PREFIX) else (limit.LIMIT, limit.PERCENT)
+    if LIMIT in one.failsafes:
+        setpoints = (PERCENT,) if one.device.startswith(PREFIX) else (LIMIT, PERCENT)
         yield one.device, setpoints, setpoints[:1]
-    if limit.IMPORT in one.failsafes:
+    if IMPORT in one.failsafes:
         yield from ((charger, (CHARGING,), (CHARGING,)) for charger in one.chargers)
         if not one.chargers:
             yield one.device, (MODE,), (MODE, POWER)

@@ -5,14 +5,16 @@ It is a backup like any other (`gateway/run/backup.py`), made beside the work of
 
 import asyncio
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
 
 from gateway import __version__
 from gateway.core.kept_file import KeptFile
-from gateway.run.settings import Config
+
+if TYPE_CHECKING:
+    from gateway.run.settings import Config
 
 FILE: Final = "version.json"
 COPY: Final = "before-upgrade.backup"
@@ -25,7 +27,7 @@ class _File(msgspec.Struct):
     """The version that ran last with this data_dir."""
 
 
-async def copy_after_upgrade(config: Config, now: datetime) -> None:
+async def copy_after_upgrade(config: "Config", now: datetime) -> None:
     """Where another version ran here before, make the copy; then note that this one does. Trouble is logged."""
     file = KeptFile(
         config.data_dir / FILE,

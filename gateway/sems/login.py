@@ -1,7 +1,6 @@
 """The token of one account: got by one login, kept over restarts; a refused login backs off, also over restarts."""
 
 import asyncio
-import hashlib
 import math
 from collections import deque
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from gateway.core.kept_file import restored
 from gateway.core.model import iso
 from gateway.sems.budget import HOUR, Priority
 from gateway.sems.catalogue import Catalogue, Json, Use
+from gateway.sems.credentials import Credentials
 from gateway.sems.error_tracker import ErrorTracker
 from gateway.sems.errors import (
     CallError,
@@ -52,28 +52,6 @@ STOP_WAIT: Final = 3.0
 """Seconds that a login in flight is given at the end: SEMS's refusal must be received, or the next start asks again."""
 REFUSING: Final = frozenset({400, 401, 403})
 """HTTP statuses by which a login is refused."""
-
-
-class Credentials(msgspec.Struct, frozen=True):
-    """How one enters: account and password, or client id and secret."""
-
-    account: str
-    password: str
-
-    @property
-    def password_md5(self) -> str:
-        """MD5 hex of the password, as GetToken wants it (SEMS.md, seen)."""
-        return hashlib.md5(self.password.encode(), usedforsecurity=False).hexdigest()
-
-    @property
-    def fingerprint(self) -> str:
-        """Identifies these credentials without giving them away."""
-        return hashlib.sha256(f"{self.account}\0{self.password}".encode()).hexdigest()[:16]
-
-    def file(self, data_dir: Path, api: str, what: str) -> Path:
-        """Return where something of the account is kept: the same for all bridges that use it, and for any password."""
-        account = hashlib.sha256(self.account.encode()).hexdigest()[:16]
-        return data_dir / f"{api}-{account}-{what}.json"
 
 
 class AccessToken(msgspec.Struct, frozen=True, eq=False):

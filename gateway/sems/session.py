@@ -16,10 +16,11 @@ from gateway.core.clock import Clock
 from gateway.core.metrics import Metrics, counter, gauge
 from gateway.sems.budget import Budget, Priority
 from gateway.sems.catalogue import Catalogue, Interface, Json
+from gateway.sems.credentials import Credentials
 from gateway.sems.error_tracker import ErrorTracker
 from gateway.sems.errors import KeptOutError, TokenExpiredError, understood
 from gateway.sems.exchange import Exchange
-from gateway.sems.login import AccessToken, Credentials, Login
+from gateway.sems.login import AccessToken, Login
 
 __all__ = ["Credentials", "Session"]
 

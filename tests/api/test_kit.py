@@ -13,6 +13,7 @@ import pytest
 
 from gateway.api import BridgeSettings, Command, Origin, Secret, new_command_id
 from gateway.api.testing import POINT, Arrival, Conformance, ConformanceError, conforms
+from gateway.api.testing.watch import LoopWatch
 
 
 class Settings(BridgeSettings):
@@ -217,3 +218,14 @@ def test_one_that_is_good_passes_all_and_one_that_is_not_is_told_with_every_chec
     with pytest.raises(ConformanceError) as caught:
         conforms(Announces)
     assert str(caught.value).startswith("test_the_constructor_does_nothing: ")
+
+
+def test_a_watch_that_ends_in_a_callback_which_takes_long_looks_at_nothing_any_more():
+    """What it looked at is closed by then: on a busy machine a check failed with a bad descriptor."""
+
+    async def work():
+        with LoopWatch(0.0):
+            await asyncio.sleep(0)  # the rest runs in a callback that the watch has seen begin
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(work())

@@ -33,6 +33,27 @@ def test_each_is_a_bridge_with_a_documented_setting_or_more(type_):
     assert bridge.Settings.model_config["extra"] == "forbid"
 
 
+@pytest.mark.parametrize("type_", installed().types)
+def test_settings_that_are_loaded_alone_are_those_of_the_bridge(type_):
+    assert installed().settings(type_) is installed().load(type_).Settings
+
+
+def test_settings_of_a_bridge_that_can_not_be_used_are_none():
+    """Of a stranger's, nothing but its import says so, however well its settings alone could be had."""
+    registry = Registry([entry("theirs", "tests.api.test_registry:NoBridge"), entry("gone", "no_such_package:Bridge")])
+    with pytest.raises(BrokenPluginError, match="no start"):
+        registry.settings("theirs")
+    with pytest.raises(BrokenPluginError, match="fails to import"):
+        registry.settings("gone")
+    with pytest.raises(DuplicatePluginError):
+        Registry([entry("mqtt"), entry("mqtt", "other:Bridge")]).settings("mqtt")
+
+
+class NoBridge:
+    api_version = API_VERSION
+    Settings = object
+
+
 def test_capabilities_are_told_by_what_is_implemented():
     open_api, mqtt = installed().load("open_api"), installed().load("mqtt")
     assert issubclass(open_api, Controller)

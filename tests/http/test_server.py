@@ -16,7 +16,8 @@ import gateway.http.connection as connection_module
 from gateway.http import descriptors
 from gateway.http.acceptor import Limits
 from gateway.http.connection import HEAD_BYTES, Closed
-from gateway.http.server import BEGUN_PER_TURN, HttpServer, listen, tls_context
+from gateway.http.server import BEGUN_PER_TURN, HttpServer, listen
+from gateway.http.tls import tls_context
 from tests.kit.bench import until
 from tests.kit.certificates import Authority
 

@@ -16,7 +16,8 @@ from gateway.bridges.mqtt import MqttBridge
 from gateway.bridges.push import PushBridge
 from gateway.bridges.web import WebBridge
 from gateway.http.addresses import is_loopback
-from gateway.http.server import HttpServer, listen, tls_context
+from gateway.http.server import HttpServer, listen
+from gateway.http.tls import tls_context
 from gateway.run.app import Gateway
 from gateway.run.settings import Config
 from tests.kit.certificates import Authority

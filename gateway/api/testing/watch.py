@@ -132,6 +132,7 @@ class LoopWatch:
         """Callback → how often it took longer than `most` seconds."""
         self.worst: dict[str, float] = {}
         self._waits: int | None = None
+        self._ended = False
 
     def __enter__(self) -> Self:
         try:
@@ -148,6 +149,8 @@ class LoopWatch:
             waited, began = self._waited(), time.perf_counter()
             original(handle)
             took = time.perf_counter() - began
+            if self._ended:
+                return  # in this very callback, and the descriptor may be somebody else's by now
             if took > self._most and (held := took - (self._waited() - waited)) > self._most:
                 name = _name_of(handle)
                 self.late[name] += 1
@@ -158,6 +161,7 @@ class LoopWatch:
 
     def __exit__(self, *_: object) -> None:
         setattr(asyncio.Handle, "_run", self._original)  # noqa: B010
+        self._ended = True
         if self._waits is not None:
             os.close(self._waits)
 

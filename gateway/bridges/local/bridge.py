@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import ClassVar, Final
 
 import msgspec
-from pydantic import Field
 
 from gateway.api.bridge import BridgeSettings, Context
 from gateway.bridges.local.fleet import FleetCommand, outage_of, serve_fleet
@@ -39,6 +38,7 @@ from gateway.bridges.local.protocol import (
     StopControl,
     socket_path,
 )
+from gateway.bridges.local.settings import MAX_CONNECTIONS, LocalSettings
 from gateway.commands.policy.halt import HaltError
 from gateway.core import files, strict
 from gateway.core.bad_json import BAD_JSON
@@ -48,21 +48,7 @@ from gateway.core.model import Command, CommandEvent, DeviceKind, Origin, new_co
 from gateway.core.rare_log import RareLog
 from gateway.http.acceptor import Acceptor, Full, Limits, Seat
 
-DEFAULT_TTL: Final = 60.0
 REQUEST_TIMEOUT: Final = 10.0
-MAX_CONNECTIONS: Final = 128
-"""Commands at a time; above it one makes room for the newest, so that a halt always gets in."""
-
-
-class LocalSettings(BridgeSettings):
-    """`type: local`. Every gateway has one already, named `cli`."""
-
-    ttl: float = Field(default=DEFAULT_TTL, gt=0, description="seconds until an unsent command expires")
-
-    @property
-    def connections(self) -> int:
-        """See `BridgeSettings.connections`."""
-        return MAX_CONNECTIONS
 
 
 class _Protocol(asyncio.StreamReaderProtocol):

@@ -1,5 +1,12 @@
 """MQTT: states and availability as retained topics, commands at set topics, every step at a result topic."""
 
-from gateway.bridges.mqtt.bridge import MqttBridge
+from typing import TYPE_CHECKING
 
-__all__ = ["MqttBridge"]
+from gateway.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from gateway.bridges.mqtt.bridge import MqttBridge
+    from gateway.bridges.mqtt.settings import MqttSettings
+
+__all__ = ["MqttBridge", "MqttSettings"]
+__getattr__ = lazy(__name__, MqttBridge="bridge", MqttSettings="settings")

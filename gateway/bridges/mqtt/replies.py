@@ -12,14 +12,12 @@ from msgspec.structs import replace
 
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
-from gateway.bridges.mqtt.topics import Topics
+from gateway.bridges.mqtt.topics import TOPIC_LIMIT, Topics
 from gateway.commands.requests import NAME_LIMIT, RequestError
 from gateway.core.model import Reason
 
 CORRELATION_LIMIT: Final = 1_024
 """Bytes."""
-TOPIC_LIMIT: Final = 256
-"""Bytes of a response topic."""
 LEVELS_LIMIT: Final = 32
 """Of a response topic. Some brokers hang up on who publishes at a longer one, and requesters choose it, not we:
 mosquitto takes 200 levels, others far fewer, and 256 bytes."""

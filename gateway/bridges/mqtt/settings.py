@@ -24,10 +24,9 @@ from gateway.bridges.mqtt.home_assistant.settings import (
     topic_name,
 )
 from gateway.bridges.mqtt.limits import BROKERS, Limits, LimitSettings
-from gateway.bridges.mqtt.replies import TOPIC_LIMIT
 from gateway.bridges.mqtt.sparkplug.settings import SparkplugSettings
 from gateway.bridges.mqtt.sparkplug.topics import NAMESPACE
-from gateway.bridges.mqtt.topics import RequestName, default_responses
+from gateway.bridges.mqtt.topics import TOPIC_LIMIT, RequestName, default_responses
 from gateway.config.host import Host
 from gateway.config.local_file import ExistingFile
 from gateway.config.secret import Secret

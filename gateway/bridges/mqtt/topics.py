@@ -12,6 +12,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+TOPIC_LIMIT: Final = 256
+"""Bytes of a response topic."""
 BRIDGE: Final = "bridge"
 STATE: Final = "state"
 INFO: Final = "info"

@@ -6,13 +6,12 @@ doubted does not name any more. What SEMS refuses costs what it alone brings; th
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import tzinfo
 from typing import Final, TypeVar
 
-import msgspec
-
 from gateway.api.bridge import Context
+from gateway.bridges.open_api.settings import NOTHING_GIVEN, Given
 from gateway.core.errors import RefusedError, UnsureError
 from gateway.core.model import Device, DeviceKind, Range
 from gateway.core.points import BATTERY, SETPOINTS
@@ -34,17 +33,6 @@ RETRY_INCOMPLETE: Final = 300.0
 """Seconds until plants are looked into again of which one could not be."""
 
 T = TypeVar("T")
-
-
-class Given(msgspec.Struct, frozen=True):
-    """What the configuration says that there is, whatever the lists say."""
-
-    plants: tuple[str, ...] = ()
-    devices: Mapping[str, tuple[str, str]] = {}
-    """Serial → type and plant; "" where it does not say."""
-
-
-NOTHING_GIVEN: Final = Given()
 
 
 class PlantDiscovery(Discovery):

@@ -1,17 +1,19 @@
 """`type: open_api`, as the configuration has it."""
 
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Self
 
+import msgspec
 from pydantic import Field, HttpUrl, ValidationInfo, field_validator, model_validator
 
 from gateway.api.bridge import BridgeSettings
-from gateway.bridges.open_api.discovery import Given
 from gateway.config.document import nearest
 from gateway.config.host import CloudUrl
 from gateway.config.secret import Secret
 from gateway.config.short_form import ShortForm
 from gateway.sems.calls import MAX_SERIAL
 from gateway.sems.catalogue import Catalogue, Use, load, platforms
+from gateway.sems.credentials import Credentials
 from gateway.sems.overrides import NO_OVERRIDES, OVERRIDES_HELP, CatalogueOverrides, Overrides, checked, overridden
 from gateway.sems.plants import PLANT
 from gateway.sems.platform import (
@@ -23,8 +25,18 @@ from gateway.sems.platform import (
     Region,
     ZoneName,
 )
-from gateway.sems.session import Credentials
 from gateway.sems.times import AUTO
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What the configuration says that there is, whatever the lists say."""
+
+    plants: tuple[str, ...] = ()
+    devices: Mapping[str, tuple[str, str]] = {}
+    """Serial → type and plant; "" where it does not say."""
+
+
+NOTHING_GIVEN: Final = Given()
 
 
 class GivenDevice(ShortForm):

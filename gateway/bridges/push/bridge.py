@@ -24,7 +24,8 @@ from gateway.http.addresses import is_loopback
 from gateway.http.origin import ForbiddenError, Gated, OriginPolicy
 from gateway.http.refused import METRICS as REFUSED
 from gateway.http.refused import Refused
-from gateway.http.server import HttpServer, listen, tls_context
+from gateway.http.server import HttpServer, listen
+from gateway.http.tls import tls_context
 from gateway.sems.catalogue import Json
 from gateway.sems.pushed import BadPushError, Intake, Outcome
 

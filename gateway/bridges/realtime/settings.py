@@ -9,6 +9,7 @@ from gateway.config.document import nearest
 from gateway.config.host import CloudUrl
 from gateway.config.secret import Secret
 from gateway.sems.catalogue import Catalogue, Use, load
+from gateway.sems.credentials import Credentials
 from gateway.sems.overrides import NO_OVERRIDES, OVERRIDES_HELP, CatalogueOverrides, Overrides, checked, overridden
 from gateway.sems.platform import (
     DATE_FORMAT_HELP,
@@ -18,7 +19,6 @@ from gateway.sems.platform import (
     Region,
     ZoneName,
 )
-from gateway.sems.session import Credentials
 from gateway.sems.times import AUTO
 from gateway.sems.whitelist import WHITELIST_HELP, Whitelist
 

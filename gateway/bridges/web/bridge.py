@@ -28,7 +28,8 @@ from gateway.http.addresses import is_loopback
 from gateway.http.origin import ForbiddenError, Gated, OriginPolicy
 from gateway.http.refused import METRICS as REFUSED
 from gateway.http.refused import Refused
-from gateway.http.server import HttpServer, listen, tls_context
+from gateway.http.server import HttpServer, listen
+from gateway.http.tls import tls_context
 
 FORBIDDEN: Final = {"wrong_type": "not_json"}
 """What the gate refuses, by the name that it has here."""

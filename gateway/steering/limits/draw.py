@@ -18,8 +18,8 @@ from gateway.core.kept_file import KeptFile
 from gateway.core.model import CommandEvent, CommandState, DeviceState, Origin, Quality, Value
 from gateway.core.points import AUTO, NONE, SETPOINTS
 from gateway.steering.limits.hand import Hand, Orders
+from gateway.steering.limits.settings import CHARGING, MODE, POWER
 
-MODE, POWER, CHARGING = "battery_mode", "battery_power_target", "charging"
 TOLERANCE: Final = 50.0
 """W by which a limit may be exceeded before anything is done: no meter stands still."""
 STEP: Final = 10.0

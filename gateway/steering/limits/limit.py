@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final
 
 import msgspec
-from pydantic import Field, model_validator
 
 from gateway.api.bridge import BridgeSettings
 from gateway.api.contexts import Context
@@ -22,11 +21,9 @@ from gateway.steering.limits.draw import IN_FORCE, PATIENCE, TOLERANCE, Draw
 from gateway.steering.limits.hand import Hand
 from gateway.steering.limits.machine import Rules
 from gateway.steering.limits.rating import Rating
+from gateway.steering.limits.settings import IMPORT, LIMIT, PERCENT, PREFIX, LimitSettings
 from gateway.steering.limits.side import OVERTAKEN, Side
 
-PREFIX: Final = "limit:"
-"""What the serial number of a limit begins with."""
-LIMIT, PERCENT, IMPORT = "export_limit", "active_power_limit", "import_limit"
 STATES: Final = {LIMIT: "limit_state", IMPORT: "import_limit_state"}
 """Setpoint → the point that shows where its states stand."""
 HELD: Final = 0.02
@@ -36,43 +33,6 @@ HEARD_OF: Final = timedelta(seconds=120)
 LOOK: Final = 1.0
 """Seconds between looks at the time."""
 PUBLISHED: Final = 30.0
-
-
-class LimitSettings(BridgeSettings):
-    """One limit."""
-
-    device: str = Field(description="serial number of the inverter with the grid meter, or fleet:NAME")
-    failsafe: float | None = Field(
-        default=None,
-        ge=0,
-        description="W that may be fed in where whoever sets the limit has fallen silent; without it there is no "
-        "export_limit",
-    )
-    import_failsafe: float | None = Field(
-        default=None, ge=0, description="W that may be drawn then; without it there is no import_limit"
-    )
-    failsafe_duration: float = Field(
-        default=7_200, ge=7_200, le=86_400, description="seconds for which the failsafe holds at least"
-    )
-    heartbeat: float = Field(
-        default=120, ge=10, le=3_600, description="seconds after the last write after which the failsafe begins"
-    )
-    meter: str = Field(
-        default="", max_length=64, description="serial number whose grid_power import_limit is of; default: device"
-    )
-    chargers: list[str] = Field(default=[], description="serial numbers of EV chargers that wait for import_limit")
-
-    @model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        if self.failsafe is None and self.import_failsafe is None:
-            raise ValueError("name failsafe (W that may be fed in) or import_failsafe (W that may be drawn), or both")
-        return self
-
-    @property
-    def failsafes(self) -> dict[str, float]:
-        """W by setpoint, of those that it takes."""
-        given = {LIMIT: self.failsafe, IMPORT: self.import_failsafe}
-        return {setpoint: watts for setpoint, watts in given.items() if watts is not None}
 
 
 class GridLimit:

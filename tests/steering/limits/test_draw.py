@@ -15,7 +15,8 @@ from gateway.core.errors import RefusedError
 from gateway.core.findings import FindingCode
 from gateway.core.model import CommandState, Device, DeviceKind, Range, Snapshot
 from gateway.steering.limits.draw import OFF, OFF_LEAST, TOLERANCE, Kept, Sight, decide
-from gateway.steering.limits.limit import GridLimit, LimitSettings
+from gateway.steering.limits.limit import GridLimit
+from gateway.steering.limits.settings import LimitSettings
 from tests.kit.bench import Bench
 from tests.kit.clock import FakeClock, virtual
 from tests.steering.fleet.world import CONTROL, Machine, World

@@ -8,7 +8,8 @@ from gateway.core.mailbox import Updates
 from gateway.core.model import CommandState, Device, DeviceKind, Range
 from gateway.run.app import Gateway
 from gateway.run.settings import Config
-from gateway.steering.limits.limit import GridLimit, LimitSettings
+from gateway.steering.limits.limit import GridLimit
+from gateway.steering.limits.settings import LimitSettings
 from tests.kit.bench import Bench
 from tests.kit.clock import FakeClock, virtual
 from tests.kit.journal import event

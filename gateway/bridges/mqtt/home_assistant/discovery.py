@@ -13,7 +13,7 @@ from gateway.bridges.mqtt.client import Client
 from gateway.bridges.mqtt.delivery import TopicClass
 from gateway.bridges.mqtt.home_assistant import entities, names, payloads
 from gateway.bridges.mqtt.home_assistant.entities import Component, platform
-from gateway.bridges.mqtt.home_assistant.memory import Entry, kept_file
+from gateway.bridges.mqtt.home_assistant.memory import Entry, as_kept, kept_file, restored
 from gateway.bridges.mqtt.message import Message
 from gateway.bridges.mqtt.outbox import Outbox
 from gateway.bridges.mqtt.settings import MqttSettings
@@ -387,7 +387,7 @@ class Discovery:
 
     def _read(self) -> dict[str, Entry]:
         """Return what the file holds, equal components as one; on a thread, for there may be thousands."""
-        entries = self._file.read() or {}
+        entries = restored(self._file.read() or {})
         for entry in entries.values():
             entry.components = self._shared(entry.components)
         return entries
@@ -398,8 +398,12 @@ class Discovery:
             return
         self._unsaved = False
         parts: list[bytes] = []
+        alike: dict[int, str] = {}
         for n, object_id in enumerate(list(self._entries), 1):
-            parts.append(b"%b:%b" % (_encode(object_id), _encode(self._entries[object_id])))
+            entry = self._entries[object_id]
+            first = alike.setdefault(id(entry.components), object_id)
+            kept = as_kept(entry, None if first == object_id else first)
+            parts.append(b"%b:%b" % (_encode(object_id), _encode(kept)))
             if n % ENCODED_PER_TURN == 0:
                 await asyncio.sleep(0)
         if not await asyncio.to_thread(lambda: self._file.write_now(b"{%b}" % b",".join(parts))):
