@@ -366,7 +366,8 @@ async def summary(day: Day, before: Sequence[float], after: Sequence[float]) -> 
 
         title = f"{options.inverters} inverters, one day, a target every 15 minutes"
         draw_day(options.pictures / "fleet-day.svg", title, day.wanted, day.given, day.available, options.every)
-    return max(writes) <= 100 and statistics.pstdev(after) < statistics.pstdev(before)
+    fell = statistics.pstdev(after) < statistics.pstdev(before) or options.share != "soc"
+    return max(writes) <= 100 and fell and not any(end.endswith(" ends") for end in ends)
 
 
 def main() -> None:
