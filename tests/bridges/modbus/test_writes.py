@@ -112,7 +112,7 @@ async def test_what_was_read_can_be_written_back_with_one_value_changed(served, 
     assert (await sent(served, 3))[2] == ("active_power_limit", 33.3)
 
 
-READ_ONLY_OR_UNLISTED = (0, 99, 100, 150, 1020, 3020, 5024, 5049, 5050, 5811, 6000, 6199, 65535)
+READ_ONLY_OR_UNLISTED = (0, 99, 100, 150, 1020, 3020, 5026, 5049, 5050, 5811, 6000, 6199, 65535)
 
 
 @pytest.mark.parametrize("address", READ_ONLY_OR_UNLISTED)

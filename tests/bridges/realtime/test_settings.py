@@ -1,11 +1,12 @@
 """`type: realtime` in a configuration: what is taken, what is refused, and that it can't be made to control."""
 
 import io
+from importlib.metadata import EntryPoint
 
 import pytest
 from rich.console import Console
 
-from gateway.api.registry import Registry
+from gateway.api.registry import GROUP, Registry
 from gateway.bridges.open_api import OpenApiBridge
 from gateway.bridges.realtime import RealtimeBridge
 from gateway.cli import plan as show_plan
@@ -21,17 +22,13 @@ bridges:
 """
 
 
-class Entry:
-    dist = None
-
-    def __init__(self, name, bridge):
-        self.name, self.value, self._bridge = name, f"{bridge.__module__}:{bridge.__name__}", bridge
-
-    def load(self):
-        return self._bridge
-
-
-REGISTRY = Registry([Entry("realtime", RealtimeBridge), Entry("open_api", OpenApiBridge)])
+BRIDGES = {"realtime": RealtimeBridge, "open_api": OpenApiBridge}
+REGISTRY = Registry(
+    [
+        EntryPoint(name, f"{bridge.__module__.removesuffix('.bridge')}:{bridge.__name__}", GROUP)
+        for name, bridge in BRIDGES.items()
+    ]
+)
 
 
 @pytest.fixture
