@@ -230,7 +230,7 @@ async def open_joined(directory):
             if topic in inner:
                 await inner[topic](Feed(message))
             else:
-                joined._take(message)
+                await joined._take(message)
             for serial in list(joined.devices)[:-20]:
                 joined._withdraw(serial)
             answering._early.clear()
