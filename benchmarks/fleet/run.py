@@ -215,7 +215,7 @@ class Checker:
         kills = [(n + 1) * whole / (self.options.kill + 1) for n in range(self.options.kill)]
         began = time.monotonic()
         for n in range(self.options.steps):
-            while (values := await self.fleet()) is None:
+            while "ac_power" not in (values := await self.fleet() or {}):  # it was killed a moment ago
                 await asyncio.sleep(1)
             target = round(STEPS[n % len(STEPS)] * (values["ac_power"] + values["available_up"]))
             steps.append((_seconds((await self.truth())["time"]), target))

@@ -325,6 +325,10 @@ class SteererContext(SourceContext, OriginContext, WritesContext, Protocol):
         """Return what has been set of a device, and when, as far as no source has read it back; by setpoint."""
         ...
 
+    def order(self, command: Command) -> Mapping[str, Value]:
+        """Return what has been asked of the other setpoints of a command's group, e.g. of an order for a battery."""
+        ...
+
     def underway(self, by: Origin) -> Sequence[Command]:
         """Return the commands of an origin, whatever their ids, that have not ended; also those of before a restart."""
         ...

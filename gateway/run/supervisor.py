@@ -372,6 +372,10 @@ class Runner:
         """See `Context.commanded`."""
         return self._services.dispatcher.memory.shown(serial)
 
+    def order(self, command: Command) -> Mapping[str, Value]:
+        """See `Context.order`."""
+        return self._services.dispatcher.memory.order(command)
+
     def underway(self, by: Origin) -> Sequence[Command]:
         """See `Context.underway`."""
         return self._services.dispatcher.underway(by)

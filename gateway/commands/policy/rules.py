@@ -40,7 +40,7 @@ class Rule(BaseModel):
     A device must be among `devices`, `plants` and `kinds`, as far as they are given.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     devices: list[str] | None = Field(default=None, description='serial numbers or patterns; ["*"] for all')
     plants: list[str] | None = Field(
@@ -135,7 +135,7 @@ def _rates_name_origins(rates: dict[str, int]) -> dict[str, int]:
 class ControlSettings(BaseModel):
     """`control:` of the configuration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     enabled: bool = Field(default=False, description="false: the gateway only reads")
     allow: list[Rule] = Field(default=[], description="what is not listed is refused")

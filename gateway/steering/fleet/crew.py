@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.api.contexts import SteererContext
 from gateway.core.findings import FindingCode
-from gateway.core.model import Command, CommandEvent, CommandState, DeviceState, Origin, Quality, day_of
+from gateway.core.model import Command, CommandEvent, CommandState, Device, DeviceState, Origin, Quality, Reason, day_of
 from gateway.journal.journal import JournalError
 from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, SILENT, Mate
 from gateway.steering.fleet.settings import FleetSettings
@@ -71,7 +71,7 @@ class Crew:
             if self._context.journal_trouble:
                 return False
             self._awaited, self._began = {written.serial for written in self._context.writes()}, now
-            self._awaited.discard(self._context.name)
+            self._awaited = {serial for serial in self._awaited if ":" not in serial}  # fleets, limits
             for command in self._context.underway(self._origin):
                 if command.serial != self._context.name:
                     self._open.setdefault(command.serial, []).append(command)
@@ -113,15 +113,21 @@ class Crew:
 
     def _is_heard(self, serial: str) -> bool:
         state = self._context.state(serial)
-        return state is not None and bool(state.time and state.device.setpoints and state.device.rated_power)
+        if state is None:
+            return False
+        device = state.device
+        return not self._is_named(device) or bool(state.time and device.setpoints and device.rated_power)
+
+    def _is_named(self, device: Device) -> bool:
+        plant = self._context.state(device.plant) if device.plant else None
+        return self._settings.members.names(device, plant.device.name if plant is not None else "")
 
     def look(self, state: DeviceState) -> None:
         """Take in what a device measures, where it is a member, or has become one."""
         device = state.device
         mate = self.mates.get(device.serial)
         if mate is None or mate.device is not device:
-            plant = self._context.state(device.plant) if device.plant else None
-            if not self._settings.members.names(device, plant.device.name if plant is not None else ""):
+            if not self._is_named(device):
                 return
             takes = self._context.permitted(device, self._origin)
             mate = mate or Mate(device, takes)
@@ -174,7 +180,7 @@ class Crew:
                 word = "ok"
                 if not mate.pending:
                     mate.done()
-            case CommandState.FAILED | CommandState.REJECTED:
+            case CommandState.FAILED | CommandState.REJECTED if event.reason is not Reason.HALTED:
                 word = "refused"
                 if not mate.takes_less(event.command.setpoint):
                     mate.refused(event.time)

@@ -20,7 +20,7 @@ from gateway.core.clock import set_within
 from gateway.core.controller import Outcome
 from gateway.core.errors import NotSentError
 from gateway.core.mailbox import Updates
-from gateway.core.model import FLEET, Command, CommandState, Device, Origin, Snapshot, Value, new_command_id
+from gateway.core.model import FLEET, Command, CommandState, Device, Origin, Reason, Snapshot, Value, new_command_id
 from gateway.core.verdict import Foretold
 from gateway.steering.fleet import shown
 from gateway.steering.fleet.crew import Crew, Told
@@ -129,7 +129,7 @@ class Fleet:
         """Return what came of it, once it holds, or it is known that it does not; also after a restart."""
         goal = self.goals.of(command)
         if goal is None:
-            goal = self._begin(command, {})
+            goal = self._begin(command, self._context.order(command))
             goal.resumed, goal.since = True, command.created
         try:
             return await asyncio.shield(goal.done)
@@ -139,15 +139,14 @@ class Fleet:
             raise
 
     def _begin(self, command: Command, in_force: Mapping[str, Value]) -> Goal:
-        order = self._device.setpoints.get(POWER) if self._device is not None else None
         self._wake.set()
-        return self.goals.begin(command, in_force, (order.high if order else None) or 0.0, self._clock.now())
+        return self.goals.begin(command, in_force, self._clock.now())
 
     def foretell(self, command: Command) -> Foretold:
         """Return each member's share of a target, the bound that binds it, and what it costs. Sends nothing."""
         mates = self.crew.mates.values()
         capped = command.setpoint == LIMIT
-        sights = self._planner.see(mates, sky(mates), self._clock.now(), capped=capped)
+        sights = self._planner.see(mates, sky(mates), self._clock.now(), capped=capped, limited=self.goals.is_limiting)
         unplaced = 0.0
         if command.setpoint in SPREAD:
             parts = [Part(s.mate, s.believed, free=False) for s in sights if command.setpoint in s.mate.takes]
@@ -191,7 +190,7 @@ class Fleet:
         if not self.crew.begin(now):
             return  # what was promised is not known yet
         self.crew.count_days(now)
-        self.goals.recall(self._context.state(self.serial))
+        self.goals.recall(self._context.state(self.serial), self._context.commanded(self.serial))
         sights = await self._survey(now)
         await self.crew.ask_after(now)
         ask = self.goals.ask(sights, now)
@@ -204,7 +203,7 @@ class Fleet:
         waiting = Counter(
             id(told.ends) for told in self.crew.waiting.values() if told.ends is not None and not told.mate.trouble
         )
-        if sights and not self.crew.gathers():
+        if sights and not self.crew.gathers() and self._context.halted is None:
             self.goals.settle(sights, ask, waiting, now)
         await asyncio.sleep(0)
         await self._publish(sights, ask, now)
@@ -217,7 +216,7 @@ class Fleet:
         for n in range(0, len(mates), A_TURN):
             some = mates[n : n + A_TURN]
             self.crew.judge(some, now)
-            sights += self._planner.see(some, above, now, capped=self.goals.caps)
+            sights += self._planner.see(some, above, now, capped=self.goals.caps, limited=self.goals.is_limiting)
             if len(mates) > A_TURN:
                 await asyncio.sleep(0)
         return sights
@@ -295,7 +294,7 @@ class Fleet:
         commands: list[Command] = []
         for part in parts:
             mate = part.mate
-            orders = mate.release() if release else mate.orders(part.power, free=part.free, capped=part.capped)
+            orders = mate.release() if release else _orders(part)
             mine = [self._command_of(mate, setpoint, value, now, goal) for setpoint, value in orders.items()]
             if self._expect(mate, mine, goal, now):
                 mate.told, mate.told_sun = part.power, mate.sun
@@ -321,6 +320,8 @@ class Fleet:
     def _expect(self, mate: Mate, commands: Sequence[Command], goal: Goal | None, now: datetime) -> bool:
         """Return whether the gateway would take these commands; then their steps are followed."""
         refusal = self._context.judge(*commands)
+        if refusal is not None and refusal.reason is Reason.HALTED:
+            return False  # nobody refuses: it goes on once control is resumed
         if refusal is not None:
             self._context.log.info("a member can't be told", serial=mate.device.serial, why=refusal.detail)
             mate.refused(now)
@@ -341,7 +342,7 @@ class Fleet:
     async def _keep_timers(self, now: datetime) -> None:
         """Renew members' own timers before they run out, a few at a time. The value is the same: nothing is written."""
         due = [
-            Part(mate, stands, free=False, capped=mate.capped)
+            Part(mate, stands, free=False, capped=mate.capped, limited=self.goals.is_limiting)
             for mate in self.crew.mates.values()
             if (stands := mate.stands) is not None and mate.renew is not None and mate.renew <= now
             if not mate.is_free and not mate.pending and not mate.trouble
@@ -387,12 +388,18 @@ class Fleet:
         )
 
 
+def _orders(part: Part) -> dict[str, Value]:
+    return part.mate.orders(part.power, free=part.free, capped=part.capped, limited=part.limited)
+
+
 def _is_news(part: Part) -> bool:
     """Return whether a member has not been told that already."""
     mate = part.mate
     if part.free and mate.is_free and not mate.limited:
         return False
+    if part.limited and not part.capped and mate.lacks_limit(part.power):
+        return True
     stands = mate.stands
     if stands is None:
-        return not mate.has(mate.orders(part.power, free=part.free, capped=part.capped))  # told before a restart
+        return not mate.has(_orders(part))  # told before a restart
     return part.free != mate.is_free or abs(part.power - stands) >= mate.rated / 200

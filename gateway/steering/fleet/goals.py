@@ -23,6 +23,7 @@ TOLD_WITHIN: Final = 600.0
 
 SUPERSEDED: Final = "not reached: a newer one came first"
 
+_SIGNS: Final = {"charge": -1, "discharge": 1, "idle": 0}
 _INSTEAD: Final = {MODE: TARGET, TARGET: MODE}
 """Which of both is asked of batteries: the newer one."""
 
@@ -65,8 +66,8 @@ class Goals:
         """W; None where nothing is asked."""
         self._limit = FULL
         """% of rated power."""
-        self._battery: float | None = None
-        """W that all batteries together give, > 0 discharging; None where they are let alone. Newer than the target."""
+        self._order: Mapping[str, Value] = {}
+        """What all batteries together are ordered, where that is newer than the target."""
         self._ramped: tuple[datetime, float] | None = None
         self.recalled = False
         """Something was in force before a restart, so that members may still stand as they were told then."""
@@ -80,14 +81,19 @@ class Goals:
             goal.done.cancel()
         self._goals.clear()
 
-    def recall(self, state: DeviceState | None) -> None:
-        """Take up what was in force before a restart."""
+    def recall(self, state: DeviceState | None, commanded: Mapping[str, tuple[datetime, Value]]) -> None:
+        """Take up what was in force before a restart. `commanded`: setpoint → when it was set, and to what."""
         if state is None or self._goals:
             return
         target, limit = state.values.get(TARGET), state.values.get(LIMIT)
         self.recalled = isinstance(target, (int, float)) or state.values.get(MODE) is not None or limit is not None
         self.target = float(target) if isinstance(target, (int, float)) else None
         self._limit = float(limit) if isinstance(limit, (int, float)) else FULL
+        ordered, targeted = (commanded[name][0] if name in commanded else None for name in (MODE, TARGET))
+        if ordered is not None and (targeted is None or ordered > targeted):
+            self._order, self.target = {name: state.values.get(name) for name in (MODE, POWER)}, None
+        else:
+            self._order = {}
 
     def cut(self, sights: Sequence[Sight]) -> float:
         """Return the W of a target that a limit on the fleet takes away."""
@@ -96,7 +102,16 @@ class Goals:
     @property
     def caps(self) -> bool:
         """Whether what is asked is only the most that all may give."""
-        return self._battery is None and self.target is None and self._limit < FULL
+        return not self._steers_batteries and self.target is None and self.is_limiting
+
+    @property
+    def is_limiting(self) -> bool:
+        """Whether a limit on the fleet is in force."""
+        return self._limit < FULL
+
+    @property
+    def _steers_batteries(self) -> bool:
+        return str(self._order.get(MODE)) in _SIGNS
 
     def of(self, command: Command) -> Goal | None:
         """Return what carries a command out."""
@@ -122,8 +137,8 @@ class Goals:
         if goal is not None and goal.command.id != command.id:
             goal.supersede()
 
-    def begin(self, command: Command, in_force: Mapping[str, Value], most: float, now: datetime) -> Goal:
-        """Take a command up. `most` is what all batteries can do, W."""
+    def begin(self, command: Command, in_force: Mapping[str, Value], now: datetime) -> Goal:
+        """Take a command up."""
         self.newer(command)
         goal = Goal(command, now, asyncio.get_running_loop().create_future(), asyncio.Event(), Counter())
         name = kind(command.setpoint)
@@ -132,9 +147,9 @@ class Goals:
         if other is not None:
             other.supersede()
         if name == TARGET:
-            self.target, self._battery = None if command.value == NONE else float(command.value or 0), None
+            self.target, self._order = None if command.value == NONE else float(command.value or 0), {}
         elif name == MODE:
-            self._battery, self.target = _ordered({**in_force, command.setpoint: command.value}, most), None
+            self._order, self.target = {**in_force, command.setpoint: command.value}, None
         elif name == LIMIT:
             self._limit = float(command.value or 0)
         return goal
@@ -147,9 +162,10 @@ class Goals:
     def ask(self, sights: Sequence[Sight], now: datetime) -> Ask | None:
         """Return what is asked of all now; None where all are free."""
         whole = rated(sights)
-        if self._battery is not None:
+        if self._steers_batteries:
+            most = sum(s.mate.takes[POWER].high or s.mate.rated for s in sights if s.mate.stores)
             sun = sum(max(0.0, s.mate.value("pv_power") or 0.0) for s in sights if s.mate.stores)
-            return Ask(self._battery + sun, of_batteries=True)
+            return Ask(_ordered(self._order, most) + sun, of_batteries=True)
         cap = self._limit / 100 * whole
         if self.target is None:
             self._ramped = None
@@ -205,10 +221,7 @@ class Goals:
         return shown.outcome("partial", asked, power, error, mates, goal.ends) if self.unplaced or over else None
 
 
-def _ordered(order: Mapping[str, Value], most: float) -> float | None:
-    """Return what an order for the battery comes to, W; None where it lets the batteries alone."""
-    sign = {"charge": -1, "discharge": 1, "idle": 0}.get(str(order.get(MODE)))
-    if sign is None:
-        return None
+def _ordered(order: Mapping[str, Value], most: float) -> float:
+    """Return what an order for the battery comes to, W, > 0 discharging. `most`: what all batteries can do."""
     power = order.get(POWER)
-    return sign * (float(power) if isinstance(power, (int, float)) else most)
+    return _SIGNS[str(order.get(MODE))] * (float(power) if isinstance(power, (int, float)) else most)

@@ -3,11 +3,13 @@
 Pure: times come in, nothing is asked or sent. Powers are those at its AC terminals, W; > 0 feeds in.
 """
 
+import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from gateway.core.model import Device, DeviceState, Quality, Range, Value
 from gateway.core.points import AUTO, NONE, SETPOINTS
@@ -187,7 +189,14 @@ class Mate(msgspec.Struct):
             self.free = state.time, power
 
     def bounds(
-        self, now: datetime, sky: float | None, reserve_soc: float, max_soc: float, *, capped: bool = False
+        self,
+        now: datetime,
+        sky: float | None,
+        reserve_soc: float,
+        max_soc: float,
+        *,
+        capped: bool = False,
+        limited: bool = False,
     ) -> Member:
         """Return what of a target it can take now. `sky`: part of rated power that free PV beside it gives now.
 
@@ -196,7 +205,9 @@ class Mate(msgspec.Struct):
         if capped and LIMIT not in self.takes:
             return Member(self.power or 0.0, self.power or 0.0)
         if self.stores and not capped:
-            return self._battery(reserve_soc, max_soc)
+            found = self._battery(reserve_soc, max_soc)
+            can_be_held = limited and LIMIT in self.takes and found.low > 0
+            return replace(found, low=0.0) if can_be_held else found
         low, high, step = self._range(LIMIT, 0.0, FULL)
         most = min(high / 100 * self.rated, self._sun(now, sky))
         least = low / 100 * self.rated
@@ -258,8 +269,11 @@ class Mate(msgspec.Struct):
         elif isinstance(limit, (int, float)) and limit < FULL:
             self.told, self.is_free, self.capped = limit / 100 * self.rated, False, self.stores
 
-    def orders(self, power: float, *, free: bool, capped: bool = False) -> dict[str, Value]:
-        """Return the setpoints by which it comes to a power, W; `free`: it gives what it can."""
+    def orders(self, power: float, *, free: bool, capped: bool = False, limited: bool = False) -> dict[str, Value]:
+        """Return the setpoints by which it comes to a power, W; `free`: it gives what it can.
+
+        `limited`: no more in any case, for a limit holds on the fleet, and a full battery takes no sun.
+        """
         if capped or not self.stores:
             percent = power / self.rated * 100
             low, high, step = self._range(LIMIT, 0.0, FULL)
@@ -267,7 +281,21 @@ class Mate(msgspec.Struct):
             return {LIMIT: high if free else min(max(round(round(percent / grid) * grid, 6), low), high)}
         battery = power - self.sun
         mode = "idle" if abs(battery) < BATTERY_STEP else "discharge" if battery > 0 else "charge"
-        return {MODE: mode, POWER: round(abs(battery), 3), **self._lifted()}
+        held = {LIMIT: self._held(power)} if limited and LIMIT in self.takes else self._lifted()
+        return {MODE: mode, POWER: round(abs(battery), 3), **held}
+
+    def _held(self, power: float) -> float:
+        """Return the limit in % that is not below a power, W."""
+        low, high, step = self._range(LIMIT, 0.0, FULL)
+        grid = step or LIMIT_STEP
+        return min(max(round(math.ceil(max(0.0, power) / self.rated * 100 / grid - 1e-6) * grid, 6), low), high)
+
+    def lacks_limit(self, power: float) -> bool:
+        """Return whether it could give more than a power, W, though its battery is ordered not to."""
+        if not self.stores or LIMIT not in self.takes:
+            return False
+        limit = self.value(LIMIT)
+        return limit is None or limit > self._held(power) + LIMIT_STEP / 2
 
     def has(self, orders: Mapping[str, Value]) -> bool:
         """Return whether these setpoints are what is in force."""

@@ -59,6 +59,8 @@ class Sight(msgspec.Struct, frozen=True, gc=False):
     """What it can take of a target, without its weight."""
     capped: bool = False
     """It is to be told by its limit alone."""
+    limited: bool = False
+    """It is to be told by its limit too."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -73,6 +75,8 @@ class Part(msgspec.Struct, frozen=True):
     """What keeps it from more, or from less, in words; "" where nothing does."""
     capped: bool = False
     """It is told by its limit, though it may have a battery."""
+    limited: bool = False
+    """It is told by its limit too."""
 
 
 class Round(msgspec.Struct, frozen=True):
@@ -102,8 +106,13 @@ class Planner:
         """Return the W within which a target is held."""
         return max(HOLDS * abs(power), self.deadband(power, rated))
 
-    def see(self, mates: Iterable[Mate], sky: Sky, now: datetime, *, capped: bool) -> list[Sight]:
-        """Put together what is known of these members. `capped`: what is asked is the most that they may give."""
+    def see(
+        self, mates: Iterable[Mate], sky: Sky, now: datetime, *, capped: bool, limited: bool = False
+    ) -> list[Sight]:
+        """Put together what is known of these members.
+
+        `capped`: what is asked is the most that they may give; `limited`: such a limit holds beside what is asked.
+        """
         everywhere, least, most = sky.get(""), self._settings.reserve_soc, self._settings.max_soc
         return [
             Sight(
@@ -111,8 +120,9 @@ class Planner:
                 mate.counts(now) and (not capped or LIMIT in mate.takes),
                 mate.power or 0.0,
                 mate.believed(),
-                mate.bounds(now, sky.get(mate.device.plant, everywhere), least, most, capped=capped),
+                mate.bounds(now, sky.get(mate.device.plant, everywhere), least, most, capped=capped, limited=limited),
                 capped,
+                limited,
             )
             for mate in mates
         ]
@@ -290,4 +300,4 @@ def _part(sight: Sight, power: float) -> Part:
     by_battery = mate.stores and not sight.capped
     if by_battery and at_least and not at_most:
         bound = "draws all it can" if member.low < 0 else "can't give less"
-    return Part(mate, power, free=at_most and not by_battery, bound=bound, capped=sight.capped)
+    return Part(mate, power, free=at_most and not by_battery, bound=bound, capped=sight.capped, limited=sight.limited)

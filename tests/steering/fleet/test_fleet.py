@@ -5,10 +5,12 @@ from itertools import pairwise
 
 import msgspec
 import pytest
+from pydantic import ValidationError
 
 from gateway.core.mailbox import Mailbox
-from gateway.core.model import CommandState, Snapshot
+from gateway.core.model import CommandState, Origin, Snapshot
 from gateway.steering.fleet.fleet import LOOK
+from gateway.steering.fleet.settings import FleetSettings
 from tests.kit.bench import collected
 from tests.kit.clock import NOON, FakeClock, virtual
 from tests.steering.fleet.world import Machine, World
@@ -710,3 +712,62 @@ async def test_what_a_limit_takes_of_a_target_is_said(tmp_path):
         assert "10000 W missing for active_power_limit is 50 %" in end.detail
         values = world.state().values
         assert (values["fleet_state"], values["unplaced_power"]) == ("partial", 10_000)
+
+
+@virtual
+async def test_a_target_below_a_limit_lifts_the_limit_of_no_full_battery(tmp_path):
+    machine = Machine("BAT", stores=True, sun=9_000.0, soc=100.0, limit=True)
+    async with World(tmp_path, FakeClock(), [machine], ALL) as world:
+        assert (await world.end(await world.ask(30.0, "active_power_limit"))).verified
+        await world.ask(2_000)
+        for _ in range(20):
+            await world.wait(15)
+            assert world.power <= 3_000
+        await world.ask("none")
+        await world.ask(100.0, "active_power_limit")
+        await world.wait(60)
+        assert world.power == 9_000
+
+
+@virtual
+async def test_an_order_for_batteries_outlives_a_restart_in_its_middle_and_after(tmp_path):
+    clock, machines = FakeClock(), batteries(2)
+    async with World(tmp_path, clock, machines, ALL) as world:
+        await world.ask(4_000.0, "battery_power_target")
+        for machine in machines:
+            machine.delay = 20.0
+        await world.ask("discharge", "battery_mode")
+        await world.wait(2)
+    for machine in machines:
+        machine.delay = 0.0
+    for _ in range(2):
+        async with World(tmp_path, clock, machines, ALL) as world:
+            await world.wait(400)
+            assert world.power == pytest.approx(4_000, rel=0.02)
+
+
+@virtual
+async def test_a_halt_in_the_middle_of_a_round_is_no_refusal(tmp_path):
+    machines = inverters(6)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        for machine in machines:
+            machine.delay = 5.0
+        id_ = await world.ask(24_000)
+        await world.wait(0.6)
+        await world.bench.halting.halt("cli:me")
+        await world.wait(30)
+        assert not [mate for mate in world.fleet.crew.mates.values() if mate.trouble == "refused"]
+        await world.bench.policy.resume(Origin("cli"))
+        await world.wait(60)
+        assert world.power == pytest.approx(24_000, rel=0.02)
+        assert (await world.end(id_)).verified
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"weights": {"A": float("nan")}}, {"weights": {"A": float("inf")}}, {"ramp": float("inf")},
+     {"fallback": {"after": 60, "value": float("nan")}}],
+)  # fmt: skip
+def test_what_is_no_number_is_no_setting(wrong):
+    with pytest.raises(ValidationError, match="finite number"):
+        FleetSettings.model_validate(ALL | wrong)
