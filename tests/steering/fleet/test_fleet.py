@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
+import gateway.steering.fleet.fleet as fleet_module
 from gateway.core.mailbox import Mailbox
 from gateway.core.model import CommandState, Origin, Snapshot
 from gateway.steering.fleet.fleet import LOOK
@@ -747,15 +748,20 @@ async def test_an_order_for_batteries_outlives_a_restart_in_its_middle_and_after
 
 
 @virtual
-async def test_a_halt_in_the_middle_of_a_round_is_no_refusal(tmp_path):
+async def test_a_halt_in_the_middle_of_a_round_is_no_refusal(tmp_path, monkeypatch):
     machines = inverters(6)
+    monkeypatch.setattr(fleet_module, "A_TURN", 2)
     async with World(tmp_path, FakeClock(), machines, ALL) as world:
-        for machine in machines:
-            machine.delay = 5.0
+        send = world.fleet._send
+
+        async def halted_after(commands):
+            await send(commands)
+            await world.bench.halting.halt("cli:me")
+
+        monkeypatch.setattr(world.fleet, "_send", halted_after)
         id_ = await world.ask(24_000)
-        await world.wait(0.6)
-        await world.bench.halting.halt("cli:me")
         await world.wait(30)
+        monkeypatch.setattr(world.fleet, "_send", send)
         assert not [mate for mate in world.fleet.crew.mates.values() if mate.trouble == "refused"]
         await world.bench.policy.resume(Origin("cli"))
         await world.wait(60)
