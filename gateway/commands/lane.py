@@ -9,6 +9,7 @@ from gateway.core.clock import Moment
 from gateway.core.controller import Admitting, Outcome
 from gateway.core.model import GATEWAY, Command, CommandEvent, CommandState
 from gateway.core.points import SETPOINTS
+from gateway.core.timer import Timer
 from gateway.journal.file import JournalError
 
 LaneKey = tuple[str, str]
@@ -92,15 +93,15 @@ class Entry(Life):
 
     async def heard(self, seconds: float) -> None:
         """Wait until `hear` is called, for so many seconds at most: as within a timeout, at a tenth of its cost."""
-        loop = asyncio.get_running_loop()
-        heard: asyncio.Future[None] = loop.create_future()
+        heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def end() -> None:
             if not heard.done():
                 heard.set_result(None)
 
         self.waiting = end
-        alarm = loop.call_later(seconds, end)
+        alarm = Timer(end)
+        alarm.set(seconds)
         try:
             await heard
         finally:

@@ -155,7 +155,7 @@ def test_the_other_api(read):
         ("GetMeterBySN: {fields: {pmeter: {scal: 2}}}", ("fields.pmeter.scal: unknown key 'scal'; "
                                                         "did you mean 'scale'?")),
         ("GetMeterBySN: {fields: {pmeter: {scale: 0}}}", "fields.pmeter.scale: a scale is a number other than 0"),
-        ("GetMeterBySN: {fields: {pmeter: {scale: .nan}}}", "fields.pmeter.scale: a scale is a number other than 0"),
+        ("GetMeterBySN: {fields: {pmeter: {scale: .nan}}}", "fields.pmeter.scale: input should be a finite number"),
         ("GetMeterBySN: {fields: {x: {point: grid_powr}}}", ("fields.x.point: there is no point 'grid_powr'; "
                                                             "did you mean 'grid_power'?")),
         ("GetMeterBySN: {fields: {x: {attribute: tim}}}", ("fields.x.attribute: there is no attribute 'tim'; "
