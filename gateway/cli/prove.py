@@ -127,8 +127,8 @@ def prove(
 
     try:
         own = recorded(loaded.data_dir, fleet, begins, ends)
-        gaps = sum(_is_gap(own.get(n)) for n in range(int((ends - begins) / MINUTE)))
-        powers, missing = run_on_loop(read()) if gaps else ({serial: [] for serial in members}, {})
+        has_gaps = any(_is_gap(own.get(n)) for n in range(int((ends - begins) / MINUTE)))
+        powers, missing = run_on_loop(read()) if has_gaps else ({serial: [] for serial in members}, {})
         with AuditReader(loaded.data_dir / JOURNAL) as reader:
             rows = proof.gathered(reader, fleet, begins, ends)
             if reader.breaks:

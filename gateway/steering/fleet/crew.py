@@ -116,7 +116,7 @@ class Crew:
         if state is None:
             return False
         device = state.device
-        return not self._is_named(device) or bool(state.time and device.setpoints and device.rated_power)
+        return bool(state.time and device.setpoints and device.rated_power) or not self._is_named(device)
 
     def _is_named(self, device: Device) -> bool:
         plant = self._context.state(device.plant) if device.plant else None

@@ -12,7 +12,7 @@ from gateway.core.controller import Outcome
 from gateway.core.model import Command, CommandState, DeviceState, Value
 from gateway.core.points import NONE
 from gateway.steering.fleet import shown
-from gateway.steering.fleet.mate import FULL, LIMIT, MODE, POWER
+from gateway.steering.fleet.mate import FULL, LIMIT, MODE, POWER, SIGNS
 from gateway.steering.fleet.planner import Ask, Planner, Sight, meant, measured, rated
 from gateway.steering.fleet.settings import FleetSettings
 
@@ -23,7 +23,6 @@ TOLD_WITHIN: Final = 600.0
 
 SUPERSEDED: Final = "not reached: a newer one came first"
 
-_SIGNS: Final = {"charge": -1, "discharge": 1, "idle": 0}
 _INSTEAD: Final = {MODE: TARGET, TARGET: MODE}
 """Which of both is asked of batteries: the newer one."""
 
@@ -82,13 +81,20 @@ class Goals:
         self._goals.clear()
 
     def recall(self, state: DeviceState | None, commanded: Mapping[str, tuple[datetime, Value]]) -> None:
-        """Take up what was in force before a restart. `commanded`: setpoint → when it was set, and to what."""
-        if state is None or self._goals:
+        """Take up what was in force before a restart, of what nothing was asked since.
+
+        `commanded`: setpoint → when it was set, and to what.
+        """
+        if state is None:
             return
         target, limit = state.values.get(TARGET), state.values.get(LIMIT)
-        self.recalled = isinstance(target, (int, float)) or state.values.get(MODE) is not None or limit is not None
+        if not self._goals:
+            self.recalled = isinstance(target, (int, float)) or state.values.get(MODE) is not None or limit is not None
+        if LIMIT not in self._goals:
+            self._limit = float(limit) if isinstance(limit, (int, float)) else FULL
+        if self._goals.keys() & {TARGET, MODE}:
+            return
         self.target = float(target) if isinstance(target, (int, float)) else None
-        self._limit = float(limit) if isinstance(limit, (int, float)) else FULL
         ordered, targeted = (commanded[name][0] if name in commanded else None for name in (MODE, TARGET))
         if ordered is not None and (targeted is None or ordered > targeted):
             self._order, self.target = {name: state.values.get(name) for name in (MODE, POWER)}, None
@@ -111,7 +117,7 @@ class Goals:
 
     @property
     def _steers_batteries(self) -> bool:
-        return str(self._order.get(MODE)) in _SIGNS
+        return self._order.get(MODE) in SIGNS
 
     def of(self, command: Command) -> Goal | None:
         """Return what carries a command out."""
@@ -224,4 +230,4 @@ class Goals:
 def _ordered(order: Mapping[str, Value], most: float) -> float:
     """Return what an order for the battery comes to, W, > 0 discharging. `most`: what all batteries can do."""
     power = order.get(POWER)
-    return _SIGNS[str(order.get(MODE))] * (float(power) if isinstance(power, (int, float)) else most)
+    return SIGNS[order.get(MODE)] * (float(power) if isinstance(power, (int, float)) else most)

@@ -4,7 +4,7 @@ Pure: times come in, nothing is asked or sent. Powers are those at its AC termin
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -46,6 +46,8 @@ AHEAD: Final = 0.1
 
 SILENT: Final = ("offline", "stale")
 
+SIGNS: Final[Mapping[Value, int]] = {"charge": -1, "discharge": 1, "idle": 0}
+"""What a battery is ordered → the sign of its power; it is left to itself in any other mode."""
 LIMIT, MODE, POWER = "active_power_limit", "battery_mode", "battery_power_target"
 
 
@@ -173,7 +175,7 @@ class Mate(msgspec.Struct):
     def is_ordered(self) -> bool:
         """Whether something is in force that a fleet may have ordered, as far as its setpoints tell."""
         mode = self.state.values.get(MODE) if self.state is not None else None
-        return self.limited or (self.stores and mode in ("idle", "charge", "discharge"))
+        return self.limited or (self.stores and mode in SIGNS)
 
     def look(self, state: DeviceState) -> None:
         """Take in what it measures."""
@@ -261,11 +263,10 @@ class Mate(msgspec.Struct):
         """Take up what it was told before a restart: what holds of its setpoints, and since when."""
         self.ended, self.free = since, None
         limit, mode = orders.get(LIMIT), orders.get(MODE)
-        if self.stores and mode in ("idle", "charge", "discharge"):
+        if self.stores and mode in SIGNS:
             power = orders.get(POWER)
-            self.ordered = float(power) if isinstance(power, (int, float)) and mode != "idle" else 0.0
-            battery = -self.ordered if mode == "charge" else self.ordered
-            self.told, self.told_sun, self.is_free = self.sun + battery, self.sun, False
+            self.ordered = float(power) if isinstance(power, (int, float)) and SIGNS[mode] else 0.0
+            self.told, self.told_sun, self.is_free = self.sun + SIGNS[mode] * self.ordered, self.sun, False
         elif isinstance(limit, (int, float)) and limit < FULL:
             self.told, self.is_free, self.capped = limit / 100 * self.rated, False, self.stores
 
@@ -275,27 +276,24 @@ class Mate(msgspec.Struct):
         `limited`: no more in any case, for a limit holds on the fleet, and a full battery takes no sun.
         """
         if capped or not self.stores:
-            percent = power / self.rated * 100
-            low, high, step = self._range(LIMIT, 0.0, FULL)
-            grid = step or LIMIT_STEP
-            return {LIMIT: high if free else min(max(round(round(percent / grid) * grid, 6), low), high)}
+            return {LIMIT: self._range(LIMIT, 0.0, FULL)[1] if free else self._percent(power, round)}
         battery = power - self.sun
         mode = "idle" if abs(battery) < BATTERY_STEP else "discharge" if battery > 0 else "charge"
-        held = {LIMIT: self._held(power)} if limited and LIMIT in self.takes else self._lifted()
+        held = {LIMIT: self._percent(power, _up)} if limited and LIMIT in self.takes else self._lifted()
         return {MODE: mode, POWER: round(abs(battery), 3), **held}
 
-    def _held(self, power: float) -> float:
-        """Return the limit in % that is not below a power, W."""
+    def _percent(self, power: float, whole: Callable[[float], int]) -> float:
+        """Return a power, W, as a limit in whole steps."""
         low, high, step = self._range(LIMIT, 0.0, FULL)
         grid = step or LIMIT_STEP
-        return min(max(round(math.ceil(max(0.0, power) / self.rated * 100 / grid - 1e-6) * grid, 6), low), high)
+        return min(max(round(whole(power / self.rated * 100 / grid) * grid, 6), low), high)
 
     def lacks_limit(self, power: float) -> bool:
         """Return whether it could give more than a power, W, though its battery is ordered not to."""
         if not self.stores or LIMIT not in self.takes:
             return False
         limit = self.value(LIMIT)
-        return limit is None or limit > self._held(power) + LIMIT_STEP / 2
+        return limit is None or limit > self._percent(power, _up) + LIMIT_STEP / 2
 
     def has(self, orders: Mapping[str, Value]) -> bool:
         """Return whether these setpoints are what is in force."""
@@ -349,3 +347,8 @@ class Mate(msgspec.Struct):
         soc = self.value("battery_soc")
         is_at_its_end = soc is not None and (soc < reserve_soc + NEARLY if apart < 0 else soc > max_soc - NEARLY)
         return abs(apart) > within and not is_at_its_end
+
+
+def _up(steps: float) -> int:
+    """Return whole steps that are not below; a hair above one is that one."""
+    return math.ceil(steps - 1e-6)

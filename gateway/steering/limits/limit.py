@@ -216,12 +216,15 @@ class GridLimit:
                 await hand.tell(orders)
                 if not hand.busy:
                     self._ended()
-        elif not hand.resting and not is_new:
-            self._failed("it is not known")
-        elif not hand.resting and state is not None and device_is_known(state.device):
+            if PERCENT in orders:
+                self._watch(limit)
+        elif hand.resting:
+            return
+        elif state is None:
+            if not is_new:
+                self._failed("it is not known")
+        elif device_is_known(state.device) or not is_new:  # else it is not known yet what it takes
             self._failed(f"{state.device.serial} takes neither {LIMIT} nor {PERCENT}")
-        if orders is not None and PERCENT in orders:
-            self._watch(limit)
 
     def _watch(self, limit: float | None) -> None:
         """Say it where more is fed in than a limit permits, although it was told."""

@@ -731,6 +731,25 @@ async def test_a_target_below_a_limit_lifts_the_limit_of_no_full_battery(tmp_pat
 
 
 @virtual
+async def test_a_restart_in_the_middle_of_a_limit_loses_no_target(tmp_path):
+    clock, machines = FakeClock(), inverters(6)
+    async with World(tmp_path, clock, machines, ALL) as world:
+        assert (await world.end(await world.ask(20_000))).verified
+        for machine in machines:
+            machine.delay = 30.0
+        await world.ask(20.0, "active_power_limit")
+        await world.wait(2)
+    for machine in machines:
+        machine.delay = 0.0
+    async with World(tmp_path, clock, machines, ALL) as world:
+        await world.wait(120)
+        assert world.power == pytest.approx(12_000, rel=0.02)
+        await world.ask(100.0, "active_power_limit")
+        await world.wait(60)
+        assert world.power == pytest.approx(20_000, rel=0.02)
+
+
+@virtual
 async def test_an_order_for_batteries_outlives_a_restart_in_its_middle_and_after(tmp_path):
     clock, machines = FakeClock(), batteries(2)
     async with World(tmp_path, clock, machines, ALL) as world:

@@ -190,6 +190,16 @@ async def test_a_newer_limit_is_written_next_however_long_the_one_before_takes(t
         assert [value for _, value in house.sent] == [3_000, 900]
 
 
+@virtual
+@pytest.mark.parametrize("after", [0, 300])
+async def test_a_device_that_takes_no_limit_is_named_as_that_however_late(tmp_path, after):
+    async with House(tmp_path, running=Range()) as house:
+        await house.wait(after)
+        end = await house.end(await house.ask(3_000))
+        assert end.state is CommandState.FAILED
+        assert "INV takes neither export_limit nor active_power_limit" in end.detail
+
+
 def test_a_limit_is_made_before_a_loop_runs(tmp_path):
     """As `run` does it. The tests around make it within their loop, so a constructor that asked for one passed."""
     config = tmp_path / "config.yaml"
