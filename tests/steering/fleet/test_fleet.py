@@ -717,7 +717,10 @@ async def test_what_a_limit_takes_of_a_target_is_said(tmp_path):
 
 @virtual
 async def test_a_target_below_a_limit_lifts_the_limit_of_no_full_battery(tmp_path):
-    machine = Machine("BAT", stores=True, sun=9_000.0, soc=100.0, limit=True)
+    class Full(Machine):
+        battery = 0.0  # it takes nothing, whatever it is ordered
+
+    machine = Full("BAT", stores=True, sun=9_000.0, soc=100.0, limit=True)
     async with World(tmp_path, FakeClock(), [machine], ALL) as world:
         assert (await world.end(await world.ask(30.0, "active_power_limit"))).verified
         await world.ask(2_000)
