@@ -64,6 +64,8 @@ COLUMNS: Final = (
 )  # fmt: skip
 STEPS: Final = (0.55, 0.30, 0.62, 0.45, 0.20, 0.58)
 """Parts of what the fleet could give."""
+KNOWN: Final = 0.8
+"""Of the inverters: so many at least can be counted on before a target is asked for that is a part of what they give."""
 SETTLED: Final = 300
 TOLD_WITHIN: Final = 600
 LOOKED: Final = 30
@@ -215,8 +217,7 @@ class Checker:
         kills = [(n + 1) * whole / (self.options.kill + 1) for n in range(self.options.kill)]
         began = time.monotonic()
         for n in range(self.options.steps):
-            while "ac_power" not in (values := await self.fleet() or {}):  # it was killed a moment ago
-                await asyncio.sleep(1)
+            values = await self.whole(count)
             target = round(STEPS[n % len(STEPS)] * (values["ac_power"] + values["available_up"]))
             steps.append((_seconds((await self.truth())["time"]), target))
             commands.append(await self.set(target))
@@ -237,6 +238,14 @@ class Checker:
         print(f"    {self.gateway.kills} kills; {found.pop('writes')} writes of setpoints in all")
         missed = [name for name, most in (ASKED[row] | ALWAYS).items() if name in found and found[name] > most]
         return found | {"missed": missed + (["ends a target"] if found["ends a target"] != 1 else [])}
+
+    async def whole(self, count: int) -> dict[str, Any]:
+        """Return what the fleet shows once it knows its members: it may have been killed a moment ago."""
+        while True:
+            values = await self.fleet() or {}
+            if "ac_power" in values and values["members"] - values["members_out"] >= KNOWN * count:
+                return values
+            await asyncio.sleep(1)
 
     async def truth(self) -> dict[str, Any]:
         return (await self.sems.get("/sim/fleet")).json()

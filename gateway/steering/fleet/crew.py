@@ -12,6 +12,7 @@ from gateway.api.contexts import SteererContext
 from gateway.core.findings import FindingCode
 from gateway.core.model import Command, CommandEvent, CommandState, Device, DeviceState, Origin, Quality, Reason, day_of
 from gateway.journal.journal import JournalError
+from gateway.steering.fleet.learned import Learned
 from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, SILENT, Mate
 from gateway.steering.fleet.settings import FleetSettings
 
@@ -56,14 +57,20 @@ class Crew:
         self._awaited: set[str] | None = None
         """Devices that were written before the start, and are not heard of yet; None: not looked up yet."""
         self._began: datetime | None = None
+        self._learned = Learned(context.data_dir, context.name, context.clock, context.log)
 
-    def clear(self) -> None:
+    async def start(self) -> None:
         """Begin anew: what there is comes again."""
         self.mates.clear()
         self.waiting.clear()
         self._open.clear()
         self._awaited = self._began = None
         self._day = 0
+        await self._learned.start()
+
+    async def keep(self, now: datetime, *, at_once: bool = False) -> None:
+        """Keep over a restart what members refused."""
+        await self._learned.keep(self.mates.values(), now, at_once=at_once)
 
     def begin(self, now: datetime) -> bool:
         """Take up what was told before the start; return whether that is known: a journal may have to be checked."""
@@ -83,6 +90,7 @@ class Crew:
         """Take up what a member was told before the start, and what of it is still under way."""
         serial = mate.device.serial
         mate.writes = self._today[serial]
+        self._learned.claim(mate)
         under_way = self._open.pop(serial, ())
         known = self._context.commanded(serial)
         times = [time for time, _ in known.values()] + [command.created for command in under_way]
@@ -226,11 +234,15 @@ class Crew:
         """Begin to count writes and contradictions anew where a day (UTC) has begun, or the gateway has started."""
         if day_of(now) == self._day:
             return
-        self._day = day_of(now)
+        if self._day:
+            self._learned.forget()
+        is_first, self._day = not self._day, day_of(now)
         self._today.clear()
         for written in self._context.writes():
             if written.day == self._day:
                 self._today[written.serial] += written.today
         for mate in self.mates.values():
-            mate.writes, mate.contradictions, mate.most = self._today[mate.device.serial], 0, None
-            mate.trouble = "" if mate.trouble == "contradicted" else mate.trouble
+            if is_first:
+                mate.writes = self._today[mate.device.serial]
+            else:
+                mate.begin_day(self._today[mate.device.serial])

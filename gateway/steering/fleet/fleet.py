@@ -1,8 +1,8 @@
 """A fleet: one device that takes a setpoint, shares it out over its members, follows them, and says what came of it.
 
 It reads the states of its members, and commands them like anybody else: policy, journal and limits stand behind each
-command. What a member was told, and what is under way, is known to the gateway; here stands only what nobody else
-knows, and may be lost at a restart.
+command. What a member was told, and what is under way, is known to the gateway; what nobody else knows, and what it
+would take commands to find out again, is kept in files (record.py, learned.py); the rest may be lost at a restart.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class Fleet:
 
     async def start(self) -> None:
         """Begin to look. What is in force is known to the gateway; members are shared out to once they are known."""
-        self.crew.clear()
+        await self.crew.start()
         self._context.report(up=None, detail="no member is known yet")
         self._context.spawn(self._steer(), "steer")
 
@@ -83,6 +83,7 @@ class Fleet:
         """End; members keep what they were told, until their own timers run out."""
         self.goals.end()
         await self._record.write(all_=True)
+        await self.crew.keep(self._clock.now(), at_once=True)
 
     # what the gateway says
 
@@ -207,6 +208,7 @@ class Fleet:
             self.goals.settle(sights, ask, waiting, now)
         await asyncio.sleep(0)
         await self._publish(sights, ask, now)
+        await self.crew.keep(now)
 
     async def _survey(self, now: datetime) -> list[Sight]:
         """Put together what is known of all members, a part of them in each turn of the loop."""

@@ -51,6 +51,19 @@ SIGNS: Final[Mapping[Value, int]] = {"charge": -1, "discharge": 1, "idle": 0}
 LIMIT, MODE, POWER = "active_power_limit", "battery_mode", "battery_power_target"
 
 
+class Lesson(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a member taught by what it refused; see the fields of `Mate`."""
+
+    most: float | None = None
+    again: datetime | None = None
+    refusals: int = 0
+    contradictions: int = 0
+
+    def aged(self) -> "Lesson":
+        """Return what of it counts on another day: its battery may take a step more again."""
+        return replace(self, most=None if self.most is None else self.most / LESS, contradictions=0)
+
+
 class Mate(msgspec.Struct):
     """One member."""
 
@@ -316,6 +329,30 @@ class Mate(msgspec.Struct):
         wait = min(ASK_AGAIN * 2**self.refusals, ASK_AGAIN_MOST)
         self.refusals += 1
         self.again = now + timedelta(seconds=wait)
+
+    @property
+    def lesson(self) -> Lesson | None:
+        """What it taught; None where it refused nothing."""
+        if self.most is None and not self.refusals and not self.contradictions:
+            return None
+        return Lesson(self.most, self.again, self.refusals, self.contradictions)
+
+    def learn(self, lesson: Lesson) -> None:
+        """Take up what it taught before."""
+        self.most, self.again = lesson.most, lesson.again
+        self.refusals, self.contradictions = lesson.refusals, lesson.contradictions
+        if self.contradictions >= MAY_CONTRADICT:
+            self.trouble = "contradicted"
+        elif self.again is not None:
+            self.trouble = "refused"
+
+    def begin_day(self, writes: int) -> None:
+        """Begin to count anew, for a day (UTC) has begun."""
+        self.writes = writes
+        if (lesson := self.lesson) is not None:
+            self.most, self.contradictions = lesson.aged().most, 0
+        if self.trouble == "contradicted":
+            self.trouble = ""
 
     def takes_less(self, setpoint: str) -> bool:
         """Take in that it refused; return whether what it was ordered may only have been too much for its battery."""
