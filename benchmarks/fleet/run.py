@@ -65,7 +65,7 @@ COLUMNS: Final = (
 STEPS: Final = (0.55, 0.30, 0.62, 0.45, 0.20, 0.58)
 """Parts of what the fleet could give."""
 KNOWN: Final = 0.8
-"""Of the inverters: so many at least can be counted on before a target is asked for that is a part of what they give."""
+"""Of the inverters: so many can be counted on before a target is asked for that is a part of what they could give."""
 SETTLED: Final = 300
 TOLD_WITHIN: Final = 600
 LOOKED: Final = 30
