@@ -64,7 +64,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 STEPS: Final = (0.55, 0.30, 0.62, 0.45, 0.20, 0.58)
 """Parts of what the fleet could give."""
-KNOWN: Final = 0.8
+KNOWN: Final = 0.7
 """Of the inverters: so many can be counted on before a target is asked for that is a part of what they could give."""
 SETTLED: Final = 300
 TOLD_WITHIN: Final = 600
@@ -380,7 +380,8 @@ async def one(options: argparse.Namespace, row: int, seed: int) -> dict[str, Any
                     from picture import draw  # noqa: PLC0415 - only here its library is needed
 
                     title = f"{options.inverters} inverters, faults of row {row}, seed {seed}"
-                    draw(options.pictures / f"fleet-row{row}.svg", title, checker.wanted, checker.given, options.every)
+                    picture = f"fleet-row{row}-seed{seed}{f'-{options.kill}-kills' if options.kill else ''}.svg"
+                    draw(options.pictures / picture, title, checker.wanted, checker.given, options.every)
                 return found
             finally:
                 if options.keep:
@@ -399,7 +400,7 @@ def main() -> None:
     parser.add_argument("--hold", type=int, default=420, help="seconds for which a target stands, more than 300")
     parser.add_argument("--every", type=float, default=1, help="seconds between looks at the truth")
     parser.add_argument("--kill", type=int, default=0, help="how often the gateway is killed")
-    parser.add_argument("--pictures", type=Path, help="folder for one picture a row, of the last seed")
+    parser.add_argument("--pictures", type=Path, help="folder for a picture of each run")
     parser.add_argument("--frequenz", help="a Python that has frequenz-sdk")
     parser.add_argument("--web", type=int, default=19191)
     parser.add_argument("--keep", action="store_true", help="print the gateway's log")
