@@ -14,6 +14,7 @@ from gateway.core.model import Command, CommandEvent, CommandState, Device, Devi
 from gateway.journal.journal import JournalError
 from gateway.steering.fleet.learned import Learned
 from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, SILENT, Mate
+from gateway.steering.fleet.planner import MANY
 from gateway.steering.fleet.settings import FleetSettings
 
 ASKED_AFTER: Final = 180.0
@@ -56,6 +57,8 @@ class Crew:
         """Serial number → writes of the day as it was when it began, or the gateway started."""
         self._awaited: set[str] | None = None
         """Devices that were written before the start, and are not heard of yet; None: not looked up yet."""
+        self._delivered: dict[str, DeviceState] = {}
+        """Serial number → what was looked at last, as long as some are awaited: the gateway may know more already."""
         self._began: datetime | None = None
         self._learned = Learned(context.data_dir, context.name, context.clock, context.log)
 
@@ -64,6 +67,7 @@ class Crew:
         self.mates.clear()
         self.waiting.clear()
         self._open.clear()
+        self._delivered.clear()
         self._awaited = self._began = None
         self._day = 0
         await self._learned.start()
@@ -112,7 +116,14 @@ class Crew:
         if self._awaited:
             unheard = {serial for serial in self._awaited if not self._is_heard(serial)}
             self._awaited = unheard if self._is_young() else set()
+        if not self._awaited:
+            self._delivered.clear()
         return bool(self._awaited)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether so many are still to be heard of that the sum of the others would be taken for another fleet's."""
+        return bool(self._awaited) and len(self._awaited) > MANY * len(self.mates)
 
     def _is_young(self) -> bool:
         """Return whether the start is so little ago that what can be known is not yet."""
@@ -120,7 +131,7 @@ class Crew:
         return self._began is None or (now - self._began).total_seconds() <= HEARD_WITHIN
 
     def _is_heard(self, serial: str) -> bool:
-        state = self._context.state(serial)
+        state = self._delivered.get(serial)
         if state is None:
             return False
         device = state.device
@@ -133,6 +144,8 @@ class Crew:
     def look(self, state: DeviceState) -> None:
         """Take in what a device measures, where it is a member, or has become one."""
         device = state.device
+        if self._awaited is None or self._awaited:
+            self._delivered[device.serial] = state
         mate = self.mates.get(device.serial)
         if mate is None or mate.device is not device:
             if not self._is_named(device):

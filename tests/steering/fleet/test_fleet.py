@@ -1,5 +1,6 @@
 """A fleet over members that obey, refuse, lie, fall silent: what comes of a target."""
 
+import asyncio
 from datetime import timedelta
 from itertools import pairwise
 
@@ -8,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 import gateway.steering.fleet.fleet as fleet_module
-from gateway.core.mailbox import Mailbox
+from gateway.core.mailbox import Mailbox, Updates
 from gateway.core.model import CommandState, Origin, Snapshot
-from gateway.steering.fleet.fleet import LOOK
+from gateway.steering.fleet.fleet import LOOK, Fleet
 from gateway.steering.fleet.settings import FleetSettings
 from tests.kit.bench import collected
 from tests.kit.clock import NOON, FakeClock, virtual
@@ -799,3 +800,32 @@ async def test_a_halt_in_the_middle_of_a_round_is_no_refusal(tmp_path, monkeypat
 def test_what_is_no_number_is_no_setting(wrong):
     with pytest.raises(ValidationError, match="finite number"):
         FleetSettings.model_validate(ALL | wrong)
+
+
+@virtual
+async def test_after_a_start_a_slow_reader_takes_a_part_of_its_members_for_no_whole_fleet(tmp_path, monkeypatch):
+    """The gateway knows all of 10,000 while the fleet has looked at half: those would be told to do it alone."""
+    clock, deliver = FakeClock(), Fleet.deliver
+
+    async def in_halves(fleet, updates):
+        states = list(updates.states.items())
+        await deliver(fleet, msgspec.structs.replace(updates, states=dict(states[:4])))
+        if clock.monotonic() - begun < 20:
+            await asyncio.sleep(8)
+        await deliver(fleet, Updates(states=dict(states[4:])))
+
+    async with World(tmp_path, clock, inverters(8), ALL) as world:
+        assert (await world.end(await world.ask(24_000))).verified
+        machines = list(world.machines.values())
+    begun = clock.monotonic()
+    monkeypatch.setattr(Fleet, "deliver", in_halves)
+    async with World(tmp_path, clock, machines, ALL) as world:
+        shown = set()
+        for _ in range(60):
+            await world.wait(1)
+            state = world.state()
+            if state is not None and state.values.get("ac_power") is not None:
+                shown.add(state.values["members"])
+        assert world.told == []
+        assert shown == {8}
+        assert world.power == pytest.approx(24_000, rel=0.02)
