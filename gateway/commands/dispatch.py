@@ -44,6 +44,7 @@ JUMP: Final = 0.5
 """Seconds by which the wall clock has to differ from the boot clock to count as set."""
 GAP: Final = 3.0
 """Seconds between two looks at the clock after which the loop, or the machine, stood still."""
+TAKES_UP: Final = "what was promised before the start is being taken up from the command journal; try again in a moment"
 
 
 class Dispatcher:
@@ -62,6 +63,8 @@ class Dispatcher:
         self._takes_fleets = False
         self._seen: Moment | None = None
         self._is_loaded = False
+        self._takes_up = False
+        """What was promised before the start is not all known, and held, yet: the journal is still being checked."""
         """Whether what the journal has was read."""
         self._trusted = False
         self._steps = Steps(router, journal, clock)
@@ -96,6 +99,7 @@ class Dispatcher:
     async def start(self) -> None:
         """Take up what the journal says was promised. Open commands stay there while all one has is a copy of it."""
         self._executor.start()
+        self._takes_up = self._journal.is_copy
         self._journal.reopened = self._take_up_rest
         await self._halt_for_loss()
         try:
@@ -106,7 +110,8 @@ class Dispatcher:
             log.error("what was promised can't be read yet", error=str(error))
         kept = [] if self._journal.is_copy else await self._journal.open_commands()
         await self._executor.take_up(kept)
-        self._timers.start()
+        if not self._takes_up:
+            self._timers.start()
 
     async def _load(self) -> None:
         self._is_loaded = False
@@ -124,8 +129,9 @@ class Dispatcher:
         await self._halt_for_loss()
         if not self._is_loaded:
             await self._load()
-            self._timers.look()
         await self._executor.take_up(await self._journal.open_commands())
+        self._takes_up = False
+        self._timers.start()
 
     async def _halt_for_loss(self) -> None:
         """Keep control closed until a person acts, where a promise may be lost: nobody else knows what holds now."""
@@ -164,8 +170,8 @@ class Dispatcher:
 
     @property
     def journal_trouble(self) -> str:
-        """Why the journal can't be written; "" where all is well."""
-        return self._journal.trouble
+        """Why the journal can't be written, or nothing new is taken yet; "" where all is well."""
+        return self._journal.trouble or (TAKES_UP if self._takes_up else "")
 
     def promised(self, serial: str) -> bool:
         """Return whether something is still to be done about a device: it is under way, or a timer of it runs."""
@@ -260,6 +266,8 @@ class Dispatcher:
         self, commands: tuple[Command, ...], looked_up: Sequence[CommandEvent | BaseException | None]
     ) -> tuple[list[CommandEvent], list[Entry]]:
         """Return the answers to a request, or what is to be accepted of it, held. Waits for nothing."""
+        if self._takes_up:  # it might leave before an older one that is not held yet, which would undo it
+            return self._reject_all(commands, Refusal(Reason.NOT_STORED, self.journal_trouble)), []
         earlier: list[CommandEvent | None] = []
         for known in looked_up:
             if isinstance(known, JournalError):
@@ -424,7 +432,12 @@ class Dispatcher:
 
     async def cancel(self, ids: Iterable[str], by: Origin) -> int:
         """End commands that have not left yet, as expired. Returns how many that were. Raises JournalError."""
+        self._raise_while_taking_up()
         return await self._executor.cancel(ids, by)
+
+    def _raise_while_taking_up(self) -> None:
+        if self._takes_up:  # it would pass by a command that is not held yet
+            raise JournalError(self.journal_trouble)
 
     async def keep_receipt(self, receipt: str, *ids: str) -> None:
         """Keep, before these commands leave, by what their results will be told. Raises JournalError."""
@@ -432,6 +445,7 @@ class Dispatcher:
 
     async def result_came(self, command_id: str, outcome: Outcome) -> ResultEffect:
         """Take in a result that the far side told by itself; journaled when this returns. Raises JournalError."""
+        self._raise_while_taking_up()
         return await self._executor.result_came(command_id, outcome)
 
 

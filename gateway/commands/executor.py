@@ -57,6 +57,8 @@ RESULT_TIMEOUT: Final = 120.0
 """Seconds after which a command that was sent, and of which nothing is heard, ends as unknown."""
 CLOCK_LOOK: Final = 1.0
 """Seconds between looks whether the clock is known to be right."""
+A_TURN: Final = 200
+"""Commands of before a restart that are taken up in one turn of the loop."""
 UNCHANGED: Final = "not sent again, it is in force already"
 KEPT: Final = "kept for the next order: none is known to run now, so nothing was sent"
 
@@ -271,11 +273,22 @@ class CommandExecutor:
 
     async def take_up(self, kept: Iterable[OpenCommand]) -> None:
         """Take up commands that the journal knows from before a restart. All are held before the first moves on."""
-        for entry in [await self._take_up(command) for command in kept if command.command.id not in self.open]:
+        missing = [command for command in kept if command.command.id not in self.open]
+        steps = await self._journal.last_events([command.command.id for command in missing])
+        entries: list[Entry] = []
+        for number, (command, step) in enumerate(zip(missing, steps, strict=True), 1):
+            if isinstance(step, Exception):
+                raise step
+            entries.append(self._take_up(command, step))
+            if number % A_TURN == 0:
+                await asyncio.sleep(0)
+        for number, entry in enumerate(entries, 1):
             self._add(entry)
+            if number % A_TURN == 0:
+                await asyncio.sleep(0)
 
-    async def _take_up(self, kept: OpenCommand) -> Entry:
-        """Take up a command that the journal knows from before a restart."""
+    def _take_up(self, kept: OpenCommand, step: CommandEvent | None) -> Entry:
+        """Take up a command that the journal knows from before a restart. `step`: its last one."""
         command = kept.command
         now, boot_id = self._clock.moment(), self._clock.boot_id()
         same_boot = bool(boot_id) and kept.boot_id == boot_id
@@ -292,7 +305,7 @@ class CommandExecutor:
         entry.is_noted, entry.is_kept = kept.controller is not None, kept.outcome is not None
         if kept.controller is not None:
             entry.left = "before the gateway was restarted"
-            since = (now.wall - (await self._journal.history(command.id))[-1].time).total_seconds()
+            since = 0.0 if step is None else (now.wall - step.time).total_seconds()
             entry.handed = now.later(-max(0.0, since))
         self._hold(entry)
         log.info("command taken up after a restart", id=command.id, state=kept.state)

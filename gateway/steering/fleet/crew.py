@@ -123,7 +123,7 @@ class Crew:
     @property
     def is_partial(self) -> bool:
         """Whether so many are still to be heard of that the sum of the others would be taken for another fleet's."""
-        return bool(self._awaited) and len(self._awaited) > MANY * len(self.mates)
+        return len(self._awaited or ()) > MANY * len(self.mates)
 
     def _is_young(self) -> bool:
         """Return whether the start is so little ago that what can be known is not yet."""
