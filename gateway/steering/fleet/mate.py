@@ -324,8 +324,10 @@ class Mate(msgspec.Struct):
         return {LIMIT: self._range(LIMIT, 0.0, FULL)[1]}
 
     def refused(self, now: datetime) -> None:
-        """Take in that it would not do it: it is asked again later and later."""
-        self.trouble, self.most, self.lessened = "refused", None, 0
+        """Take in that it would not do it: it is asked again later and later. What it refuses until then is the same."""
+        if self.again is not None and self.again > now:
+            return
+        self.trouble, self.lessened = "refused", 0
         wait = min(ASK_AGAIN * 2**self.refusals, ASK_AGAIN_MOST)
         self.refusals += 1
         self.again = now + timedelta(seconds=wait)
@@ -356,10 +358,12 @@ class Mate(msgspec.Struct):
 
     def takes_less(self, setpoint: str) -> bool:
         """Take in that it refused; return whether what it was ordered may only have been too much for its battery."""
-        if setpoint not in (MODE, POWER) or self.lessened > LESS_OFTEN:
+        if setpoint not in (MODE, POWER):
             return False
         if self.ordered:
             self.most, self.ordered, self.told, self.lessened = self.ordered * LESS, 0.0, None, self.lessened + 1
+        if self.lessened > LESS_OFTEN:
+            self.most = None
         return 0 < self.lessened <= LESS_OFTEN
 
     def count(self, writes_per_day: int, now: datetime) -> None:

@@ -137,3 +137,29 @@ async def test_a_damaged_file_is_said_and_costs_only_what_it_held(tmp_path, capl
     async with Counting(tmp_path, FakeClock(), machines, ALL) as world:
         assert (await world.end(await world.ask(-20_500))).verified
         assert world.refused
+
+
+@virtual
+async def test_a_battery_that_refuses_mode_and_power_is_asked_again_after_ten_minutes_not_twenty(tmp_path):
+    machines = batteries(4)
+    machines[0].refuses = True
+    async with Counting(tmp_path, FakeClock(), machines, ALL) as world:
+        await world.ask(36_000)
+        await world.wait(60)
+        mate = world.fleet.crew.mates["BAT0"]
+        assert mate.refusals == 1
+        assert 500 < (mate.again - world.bench.clock.now()).total_seconds() < 600
+
+
+@virtual
+async def test_a_contradiction_does_not_make_it_forget_what_a_battery_takes(tmp_path):
+    machines = small_batteries()
+    async with Counting(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(-20_500))).verified
+        learned = world.fleet.crew.mates["BAT0"].most
+        assert learned < 4_000
+        machines[0].contradicts = True
+        await world.end(await world.ask(-2_000))
+        await world.wait(60)
+        mate = world.fleet.crew.mates["BAT0"]
+        assert (mate.contradictions, mate.most) == (1, learned)
