@@ -11,7 +11,7 @@ JOBS   ?= 6
 # Containers often set it. Tests start the gateway hundreds of times, and each time would compile it again: half a second.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale fleet fleet-day dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes bench-joined bench-start
+.PHONY: acl site bench-batch clients docs help home-assistant imports demo test quick check coverage lint types programs format bench bench-mqtt bench-page bench-realtime bench-scale fleet fleet-beside fleet-day dialects loops soak reliability punctual mutants screenshots lock sbom fuzz audit clean bench-simulator csip year bytes bench-joined bench-start
 
 help:
 	@echo "make demo    see it work: simulated SEMS cloud, MQTT broker, Modbus server and gateway"
@@ -31,6 +31,7 @@ help:
 	@echo "make bench-start  what each command costs, and how soon a gateway answers, beside its libraries alone (three minutes)"
 	@echo "make bench-simulator  what a simulated fleet of 10,000 costs, and its longest turn (some four minutes)"
 	@echo "make fleet   how 10,000 simulated inverters follow a fleet's targets, each second (some four hours)"
+	@echo "make fleet-beside  what OpenEMS' and frequenz' rules give beside ours, where they are installed (see docs/fleet.md)"
 	@echo "make fleet-day  one simulated day of it with clouds, night, and a target every 15 minutes (ARGS='--inverters 1000')"
 	@echo "make bench-batch  commands through MQTT, Kafka and back (about two minutes; fetches Apache Kafka)"
 	@echo "make bench-joined  50,000 devices over three gateways joined by Kafka (a quarter of an hour; fetches Apache Kafka)"
@@ -141,10 +142,14 @@ year: $(VENV)/dev.stamp
 bytes: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/bytes/run.py $(ARGS)
 
-# `make fleet ARGS='--inverters 1000 --kill 10'`; FREQUENZ=PYTHON is one that has frequenz-sdk, in an environment of its own.
+# `make fleet ARGS='--inverters 1000 --kill 10'`
 fleet: $(VENV)/dev.stamp $(VENV)/pygal
-	PYTHONPATH=$(VENV)/pygal $(BIN)/python -u benchmarks/fleet/run.py --pictures docs/pictures \
-	  $(if $(FREQUENZ),--frequenz $(FREQUENZ)) $(ARGS)
+	PYTHONPATH=$(VENV)/pygal $(BIN)/python -u benchmarks/fleet/run.py --pictures docs/pictures $(ARGS)
+
+# `make fleet-beside FREQUENZ=PYTHON OPENEMS=FOLDER JAVA=JAVA`: see docs/fleet.md; each may be left out.
+fleet-beside: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/fleet/beside.py $(if $(FREQUENZ),--frequenz $(FREQUENZ)) \
+	  $(if $(OPENEMS),--openems $(OPENEMS)) $(if $(JAVA),--java $(JAVA))
 
 # `make fleet-day ARGS='--inverters 1000'`
 fleet-day: $(VENV)/dev.stamp $(VENV)/pygal

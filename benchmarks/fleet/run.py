@@ -2,7 +2,7 @@
 """How well a fleet follows its targets: FLEET.md's table, judged by what the simulated inverters really do.
 
     python benchmarks/fleet/run.py [--inverters 10000] [--seeds 1,2,3,4,5] [--rows 1,2] [--steps 3] [--hold 420]
-        [--kill 0] [--pictures FOLDER] [--frequenz PYTHON]
+        [--kill 0] [--pictures FOLDER]
 
 Three processes: the simulated cloud with its faults, the gateway as `sems-gateway run` runs it with one fleet over all,
 and this one, which asks for targets over HTTP and asks the simulator what the inverters really gave. It knows nothing
@@ -10,7 +10,7 @@ of how the gateway shares out. Telemetry comes by Kafka as plants upload it, com
 librdkafka's mock, in this process. `--kill 10` ends the gateway by SIGKILL ten times during each run.
 
 Beside ours stands what a sender would get in the same world that gives each inverter the same watts, or the same part
-of its rated power, and looks at nothing afterwards. beside.py has the cases of OpenEMS and frequenz.
+of its rated power, and looks at nothing afterwards. beside.py has others' rules.
 """
 
 import argparse
@@ -28,7 +28,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-import beside
 import httpx
 import uvloop
 
@@ -401,7 +400,6 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=1, help="seconds between looks at the truth")
     parser.add_argument("--kill", type=int, default=0, help="how often the gateway is killed")
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each run")
-    parser.add_argument("--frequenz", help="a Python that has frequenz-sdk")
     parser.add_argument("--web", type=int, default=19191)
     parser.add_argument("--keep", action="store_true", help="print the gateway's log")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
@@ -410,8 +408,7 @@ def main() -> None:
         with short_collections(lambda: options.inverters):
             uvloop.run(serve(json.loads(options.serve[0]), options.serve[1]))
         return
-    beside.show(options.frequenz)
-    print(f"\n{datetime.now().astimezone():%Y-%m-%d %H:%M}: {' '.join(sys.argv)}")
+    print(f"{datetime.now().astimezone():%Y-%m-%d %H:%M}: {' '.join(sys.argv)}")
     table = [f"| row | seed | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
     missed = False
     for row in map(int, options.rows.split(",")):

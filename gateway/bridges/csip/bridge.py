@@ -214,11 +214,15 @@ class CsipBridge:
     # what is told
 
     async def _answer(self, client: Client) -> None:
-        """Post responses, oldest first."""
+        """Post responses, oldest first.
+
+        What was told is kept before the next is told: after a crash one is told twice, at most.
+        """
         while True:
             await self._to_reply.wait()
             self._to_reply.clear()
             while self._memory.replies:
+                await self._file.save(self._memory)
                 reply = self._memory.replies[0]
                 at = round(self._context.clock.now().timestamp() + self._memory.offset)
                 content: list[Element] = [
@@ -238,6 +242,7 @@ class CsipBridge:
                     self._log.warning(reply.mrid, "a response is refused", why=why, mrid=reply.mrid)
                 if self._memory.replies and self._memory.replies[0] is reply:
                     del self._memory.replies[0]
+            await self._file.save(self._memory)
 
     async def _post(self, telemetry: Telemetry) -> None:
         while True:

@@ -1,5 +1,6 @@
 """What outlives a restart: events go on, what was superseded stays so, and no response is lost or told twice."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
@@ -61,6 +62,7 @@ class MemoryFile:
             unwritable="which 2030.5 events are known can't be kept",
         )
         self._written = b""
+        self._lock = asyncio.Lock()
 
     def read(self) -> Memory:
         """Return what was kept. Blocks."""
@@ -68,6 +70,7 @@ class MemoryFile:
 
     async def save(self, memory: Memory) -> None:
         """Write what has changed, and wait for the disk."""
-        data = msgspec.json.encode(memory)
-        if data != self._written and await self._file.write(data):
-            self._written = data
+        async with self._lock:  # or an older one could be written last
+            data = msgspec.json.encode(memory)
+            if data != self._written and await self._file.write(data):
+                self._written = data

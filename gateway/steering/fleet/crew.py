@@ -14,7 +14,6 @@ from gateway.core.model import Command, CommandEvent, CommandState, Device, Devi
 from gateway.journal.journal import JournalError
 from gateway.steering.fleet.learned import Learned
 from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, SILENT, Mate
-from gateway.steering.fleet.planner import MANY
 from gateway.steering.fleet.settings import FleetSettings
 
 ASKED_AFTER: Final = 180.0
@@ -119,11 +118,6 @@ class Crew:
         if not self._awaited:
             self._delivered.clear()
         return bool(self._awaited)
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether so many are still to be heard of that the sum of the others would be taken for another fleet's."""
-        return len(self._awaited or ()) > MANY * len(self.mates)
 
     def _is_young(self) -> bool:
         """Return whether the start is so little ago that what can be known is not yet."""

@@ -378,7 +378,7 @@ class Fleet:
 
     async def _publish(self, sights: Sequence[Sight], ask: Ask | None, now: datetime) -> None:
         """Show the fleet, as long as most of what it is made of is of now; and keep what it gives, once a minute."""
-        if self.crew.is_partial:
+        if self.crew.gathers():
             return
         if sights and self._record.lacks(now):
             known = [sight for sight in sights if sight.mate.good]

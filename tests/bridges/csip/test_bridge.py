@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from gateway.api.testing import DEVICE, eventually
-from gateway.api.testing.bench import Bench
+from gateway.api.testing.bench import NAME, Bench
 from gateway.bridges.csip import CsipBridge
 from gateway.bridges.csip.settings import FallbackSettings
 from gateway.commands.policy.policy import ControlSettings, Rule
@@ -116,6 +116,36 @@ async def test_a_silent_server_leads_to_the_fallback_and_a_restart_forgets_nothi
         it.server.down = False
         await it.comes("active_power_limit", 90)
         assert len(it.server.responses()) == 2, "nothing is said twice"
+
+
+async def test_a_crash_has_one_response_told_twice_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.bridges.csip.bridge.SAVE", 3600.0)
+    kept, waiting = tmp_path / f"{NAME}-csip.json", []
+
+    def replies():
+        return [each["status"] for each in msgspec.json.decode(kept.read_bytes())["replies"]] if kept.exists() else None
+
+    async with kit(tmp_path) as it:
+        answer = it.server._answer
+
+        def looked(method, path, query, body):
+            if path == "/rsp":
+                waiting.append(replies())
+            return answer(method, path, query, body)
+
+        it.server._answer = looked
+        it.server.control("E1", -5, 3600, watts("opModExpLimW", 2500))
+        it.begin()
+        await eventually(lambda: len(it.server.responses()) == 2, "responses")
+        assert waiting == [[1, 2], [2]], "what a crash during each response would have told again"
+        await eventually(lambda: replies() == [], "what was told is kept")
+        crashed = kept.read_bytes()
+        await it.runner.stop()
+        kept.write_bytes(crashed)
+        it.begin()
+        asked = len(it.server.asked)
+        await eventually(lambda: len(it.server.asked) > asked + 12, "a round or two")
+        assert it.server.responses() == [("E1", 1), ("E1", 2)], "nothing is said twice"
 
 
 async def test_what_is_in_force_no_more_is_let_go_of(tmp_path):
