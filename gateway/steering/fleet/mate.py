@@ -324,7 +324,7 @@ class Mate(msgspec.Struct):
         return {LIMIT: self._range(LIMIT, 0.0, FULL)[1]}
 
     def refused(self, now: datetime) -> None:
-        """Take in that it would not do it: it is asked again later and later. What it refuses until then is the same."""
+        """Take in that it would not do it: it is asked again later and later. Refusals until then are the same one."""
         if self.again is not None and self.again > now:
             return
         self.trouble, self.lessened = "refused", 0
