@@ -108,6 +108,11 @@ class Fleet:
         if updates.events or updates.halt or updates.states.keys() != {self.serial}:
             self._wake.set()  # what it shows itself is no news
 
+    def steers(self, serial: str, setpoint: str = "") -> bool:  # noqa: ARG002 - a member takes what the fleet does
+        """See `Steering`."""
+        state = self._context.state(serial)
+        return state is not None and self.crew.names(state.device)
+
     # what is asked of the fleet
 
     def takes(self, serial: str, setpoint: str) -> bool:

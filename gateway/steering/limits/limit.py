@@ -21,7 +21,7 @@ from gateway.steering.limits.draw import IN_FORCE, PATIENCE, TOLERANCE, Draw
 from gateway.steering.limits.hand import Hand
 from gateway.steering.limits.machine import Rules
 from gateway.steering.limits.rating import Rating
-from gateway.steering.limits.settings import IMPORT, LIMIT, PERCENT, PREFIX, LimitSettings
+from gateway.steering.limits.settings import CHARGING, IMPORT, LIMIT, MODE, PERCENT, POWER, PREFIX, LimitSettings
 from gateway.steering.limits.side import OVERTAKEN, Side
 
 STATES: Final = {LIMIT: "limit_state", IMPORT: "import_limit_state"}
@@ -109,6 +109,16 @@ class GridLimit:
                 self._wake.set()
             elif self._draw.took(event):
                 self._wake.set()
+
+    def steers(self, serial: str, setpoint: str = "") -> bool:
+        """See `Steering`."""
+        settings, own = self._settings, []
+        if serial == settings.device:
+            own += [LIMIT, PERCENT] if LIMIT in self.sides else []
+            own += [MODE, POWER] if IMPORT in self.sides else []
+        if IMPORT in self.sides and serial in settings.chargers:
+            own += [CHARGING]
+        return setpoint in own if setpoint else bool(own)
 
     def _ended(self) -> None:
         """Say it where the device has not done what it was told."""
