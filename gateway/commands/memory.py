@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.commands.lane import PointKey
 from gateway.core.clock import Clock, Moment
-from gateway.core.model import GATEWAY, Alarm, Command, Origin, Quality, Value
+from gateway.core.model import Alarm, Command, Origin, Quality, Value
 from gateway.core.points import LEADERS, NONE, SETPOINTS
 from gateway.core.router import Router
 from gateway.journal.journal import Journal, StoredSetting
@@ -47,7 +47,7 @@ class Setting(msgspec.Struct):
     handed: Moment | None = None
     """When that was; None where it was before a restart."""
     origin: Origin | None = None
-    """Who asked for `value`; None where that is known to the journal at most. A renewal asks for nothing."""
+    """Who asked for `value`; None where that is known to the journal at most."""
 
 
 class SetpointMemory:
@@ -118,8 +118,7 @@ class SetpointMemory:
         """Take in that a command has set its value."""
         now = self._clock.moment()
         setting = self._of(command)
-        if command.origin != GATEWAY or setting.value != command.value:
-            setting.origin = command.origin
+        setting.origin = command.origin
         setting.requested = setting.value = command.value
         setting.since, setting.seen = now, now.wall
         setting.certain, setting.confirmed = True, verified

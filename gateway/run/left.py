@@ -4,6 +4,7 @@ To let them go by itself would be a command that nobody asked for. So it is said
 """
 
 import asyncio
+import math
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -41,10 +42,11 @@ class Left:
         self._journal = journal
         self._shown: dict[str, str] = {}
         """Serial → the bridge that shows it."""
-        self._began = services.clock.monotonic()
+        self._began = math.inf
 
     async def watch(self) -> None:
         """Look again and again."""
+        self._began = self._services.clock.monotonic()
         while True:
             await asyncio.sleep(LOOK)
             await self.look()
@@ -131,7 +133,7 @@ def _asked(setting: Setting, event: CommandEvent | None) -> Origin:
 
 
 def _of_group(setpoint: str, settings: Mapping[str, Setting]) -> Origin | None:
-    """Return who set a setpoint; of an order that was renewed before a restart, who set another part of it."""
+    """Return who set a setpoint; of an order that the gateway has renewed, who set another part of it."""
     origin, group = settings[setpoint].origin, SETPOINTS[setpoint].group
     if origin != GATEWAY or not group:
         return origin
