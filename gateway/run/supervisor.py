@@ -383,6 +383,10 @@ class Runner:
         """See `Context.underway`."""
         return self._services.dispatcher.underway(by)
 
+    def sent(self, serial: str) -> Sequence[Command]:
+        """See `Context.sent`."""
+        return self._services.dispatcher.sent(serial)
+
     def writes(self) -> Iterable[Written]:
         """See `Context.writes`."""
         return self._services.dispatcher.wear
