@@ -46,6 +46,15 @@ class Probing(Protocol):
 
 
 @runtime_checkable
+class Steering(Protocol):
+    """What commands devices by itself: a fleet, a limit."""
+
+    def steers(self, serial: str, setpoint: str = "") -> bool:
+        """Return whether it would set this setpoint of a device, or any; also where it does not do so now."""
+        ...
+
+
+@runtime_checkable
 class HistoryProvider(Protocol):
     """A bridge that can tell a device's past."""
 

@@ -333,6 +333,10 @@ class SteererContext(SourceContext, OriginContext, WritesContext, Protocol):
         """Return the commands of an origin, whatever their ids, that have not ended; also those of before a restart."""
         ...
 
+    def sent(self, serial: str) -> Sequence[Command]:
+        """Return the commands to a device that left and have not ended, oldest first; also of before a restart."""
+        ...
+
 
 class Context(SteererContext, SourceContext, SinkContext, OriginContext, ControllerContext, OperatorContext, Protocol):
     """All of them: what the supervisor gives a bridge."""

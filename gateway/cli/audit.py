@@ -41,7 +41,7 @@ _STATE_WIDTH: Final = len("succeeded (unverified)")
 _INDENT: Final = 9
 _BELOW: Final = "  "
 """Before what a fleet has its members do."""
-_AGO: Final = {"m": "minutes", "h": "hours", "d": "days"}
+_AGO: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _FORMULA: Final = tuple("=+-@\t\r")
 
 
@@ -93,14 +93,13 @@ def moment(text: str, now: datetime) -> datetime:
     Raises ValueError that says what to write.
     """
     number, unit = text[:-1], text[-1:]
-    if unit in _AGO and number.isascii() and number.isdigit() and len(number) < 7:
-        return now - timedelta(**{_AGO[unit]: int(number)})
     try:
+        if unit in _AGO and number.isascii() and number.isdigit():
+            return now - timedelta(**{_AGO[unit]: int(number)})
         time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(
-            f"{text!r} is no time; write a date like 2026-06-21, a time like 2026-06-21T12:00Z, or 30m, 24h, 7d ago"
-        ) from None
+    except (ValueError, OverflowError):
+        ways = "a date like 2026-06-21, a time like 2026-06-21T12:00Z, or 90s, 30m, 24h, 7d ago"
+        raise ValueError(f"{text!r} is no time; write {ways}") from None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
@@ -213,7 +212,7 @@ def _word(row: AuditRow) -> str:
 def audit(
     config: MaybeConfig = None,
     data_dir: DataDir = None,
-    since: Annotated[str, typer.Option(help="date or RFC 3339 time, UTC; or 30m, 24h, 7d ago; default: 24h")] = "",
+    since: Annotated[str, typer.Option(help="date or RFC 3339 time, UTC; or 90s, 30m, 24h, 7d ago; default: 24h")] = "",
     until: Annotated[str, typer.Option(help="the same; up to before it")] = "",
     device: Annotated[str, typer.Option(help="serial number or pattern")] = "*",
     origin: Annotated[str, typer.Option(help="bridge, bridge/role, or a pattern of both with the address")] = "*",

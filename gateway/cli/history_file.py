@@ -68,10 +68,10 @@ class HistoryFile:
 
     def open(self, *, force: bool = False) -> None:
         """Take up what is whole of an earlier try. Raises FileInTheWayError."""
+        if trouble := files.in_the_way(self.path):
+            raise FileInTheWayError(trouble)
         if self.path.exists() and not force:
             raise FileInTheWayError(f"{self.path} is there already; name another file, or overwrite it with --force")
-        if not self.path.parent.is_dir():
-            raise FileInTheWayError(f"there is no directory {self.path.parent}; make it first")
         try:
             with ExitStack() as stack:
                 file = stack.enter_context(self.part.open("ab"))

@@ -93,8 +93,10 @@ class Asker:
         if given is not None:
             try:
                 secret = given.read_text("utf-8").rstrip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                fail(f"{flag}: {given} can't be read ({error})", EXIT_CONFIG)
+            except OSError as error:
+                fail(f"{flag}: {files.why_not(given, error)}", EXIT_CONFIG)
+            except UnicodeDecodeError:
+                fail(f"{flag}: {given} is not UTF-8; save it as that", EXIT_CONFIG)
             if not secret or not secret.isprintable():
                 fail(f"{flag}: {given} has to have one line, the secret, and nothing else", EXIT_CONFIG)
             return secret

@@ -19,6 +19,7 @@ from gateway.cli.loop import log_errors_only, run_on_loop
 from gateway.cli.output import EXIT_CONFIG, EXIT_FAILED, err, fail, in_json, out
 from gateway.cli.running import inventory_of
 from gateway.cli.target import Target
+from gateway.core import files
 from gateway.core.bad_json import BAD_JSON
 from gateway.core.clock import SystemClock
 from gateway.core.model import DeviceKind, Sample, iso
@@ -99,7 +100,7 @@ def _power(sample: Sample) -> float | None:
 def prove(
     config: ConfigFile,
     fleet: Annotated[str, typer.Argument(metavar="[FLEET]", help="fleet:NAME; none with --check")] = "",
-    start: Annotated[str, typer.Option("--from", help="date or RFC 3339 time, UTC; or 30m, 24h, 7d ago")] = "",
+    start: Annotated[str, typer.Option("--from", help="date or RFC 3339 time, UTC; or 90s, 30m, 24h, 7d ago")] = "",
     end: Annotated[str, typer.Option("--to", help="the same; up to before it")] = "",
     path: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="where to write it")] = None,
     check: Annotated[Path | None, typer.Option(metavar="FILE", help="say whether it is as the audit has it")] = None,
@@ -118,6 +119,8 @@ def prove(
         fail(str(error), EXIT_CONFIG)
     if not begins < ends <= now or ends - begins > LONGEST:
         fail(f"--from has to be before --to, which has to be past, {LONGEST.days} days apart at most", EXIT_CONFIG)
+    if trouble := files.in_the_way(path):  # before a cloud is asked for hours
+        fail(trouble, EXIT_CONFIG)
     target = target_of(config, None)
     members = members_of(loaded, fleet, known(target))
 
@@ -135,9 +138,12 @@ def prove(
                 fail(f"the audit is broken, and proves nothing: {reader.breaks[0]}")
             kept = {n: (given.power, given.known) for n, given in own.items()}
             made = proof.made(fleet, begins, ends, str(reader.head), rows, kept, powers, missing)
-        path.write_text(in_json(made), "utf-8")
     except (JournalError, OSError, HungUpError) as error:
         fail(str(error))
+    try:
+        path.write_text(in_json(made), "utf-8")
+    except OSError as error:
+        fail(files.why_not(path, error))
     minutes = int((ends - begins) / MINUTE)
     out.print(
         f"{path}: {len(made.targets)} commands, {len(made.members)} members, {minutes} minutes, "
@@ -155,7 +161,11 @@ def _is_gap(given: Given | None) -> bool:
 
 def _check(file: Path, config: Config) -> None:
     try:
-        made = msgspec.json.decode(file.read_bytes(), type=Proof)
+        text = file.read_bytes()
+    except OSError as error:
+        fail(files.why_not(file, error), EXIT_CONFIG)
+    try:
+        made = msgspec.json.decode(text, type=Proof)
         with AuditReader(config.data_dir / JOURNAL) as reader:
             found = proof.wrong(made, reader)
     except BAD_JSON as error:

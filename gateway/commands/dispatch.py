@@ -181,6 +181,11 @@ class Dispatcher:
         """Return the commands of an origin that have not ended. See `Context.underway`."""
         return [entry.command for entry in self._open.values() if entry.command.origin.who == by.who]
 
+    def sent(self, serial: str) -> list[Command]:
+        """Return the commands to a device that have left and not ended. See `Context.sent`."""
+        left = [entry.command for entry in self._open.values() if entry.state is CommandState.SENT]
+        return sorted((it for it in left if it.serial == serial), key=lambda it: it.created)
+
     def may_leave(self, *ids: str) -> bool:
         """Return whether all of these commands may leave now. See `Context.may_leave`."""
         entries = self._all_open(ids)

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.commands.lane import PointKey
 from gateway.core.clock import Clock, Moment
-from gateway.core.model import Alarm, Command, Quality, Value
+from gateway.core.model import Alarm, Command, Origin, Quality, Value
 from gateway.core.points import LEADERS, NONE, SETPOINTS
 from gateway.core.router import Router
 from gateway.journal.journal import Journal, StoredSetting
@@ -46,6 +46,8 @@ class Setting(msgspec.Struct):
     """Id of the newest command that was handed over."""
     handed: Moment | None = None
     """When that was; None where it was before a restart."""
+    origin: Origin | None = None
+    """Who asked for `value`; None where that is known to the journal at most."""
 
 
 class SetpointMemory:
@@ -116,6 +118,7 @@ class SetpointMemory:
         """Take in that a command has set its value."""
         now = self._clock.moment()
         setting = self._of(command)
+        setting.origin = command.origin
         setting.requested = setting.value = command.value
         setting.since, setting.seen = now, now.wall
         setting.certain, setting.confirmed = True, verified

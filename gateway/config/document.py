@@ -56,8 +56,11 @@ def text_of(file: Path, instead: str) -> str:
         return file.read_text("utf-8")
     except FileNotFoundError:
         raise ConfigError(file, [Problem(0, "", f"there is no such file; {instead}")]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(file, [Problem(0, "", f"can't be read: {error}")]) from None
+    except OSError as error:
+        why = f"can't be read ({error.strerror}); name another file, or have it be readable to this user"
+        raise ConfigError(file, [Problem(0, "", why)]) from None
+    except UnicodeDecodeError:
+        raise ConfigError(file, [Problem(0, "", "can't be read: it is not UTF-8; save it as that")]) from None
 
 
 class Document:

@@ -42,6 +42,32 @@ class LockedError(OSError):
     """Another process holds a file. The message names it."""
 
 
+def in_the_way(path: Path) -> str:
+    """Return in words why no file can be written there, as far as that is to be seen before; "" for nothing."""
+    try:
+        if path.is_dir():
+            return f"{path} is a directory; name a file in it"
+        if not path.parent.is_dir():
+            return f"there is no directory {path.parent}; make it first, or name another place"
+    except OSError as error:
+        return why_not(path, error)
+    return ""
+
+
+def why_not(path: Path, error: OSError) -> str:
+    """Return in words why a file that a person has named can't be read or written, and what to do."""
+    match error.errno:
+        case errno.ENOENT:
+            return f"there is no file {path}; see whether it is spelt so, and where you are"
+        case errno.EISDIR:
+            return f"{path} is a directory; name a file in it"
+        case errno.EACCES | errno.EPERM:
+            return f"{path} is not open to this user; have it be, become the user whose it is, or name another place"
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"there is no room for {path}; make some, or name another place"
+    return f"{path} can't be used ({error.strerror or error}); name another place"
+
+
 def make_directory(path: Path) -> None:
     """Make a directory that is ours alone, where there is none. Raises OSError."""
     path.mkdir(0o700, parents=True, exist_ok=True)

@@ -38,6 +38,9 @@ class FindingCode(StrEnum):
     NOT_STEERABLE = "not_steerable"
     """A device is a member of a fleet, and the fleet can't steer it."""
     LIMIT_NOT_HELD = "limit_not_held"
+    STEERED_TWICE = "steered_twice"
+    LEFT_AS_TOLD = "left_as_told"
+    """A fleet or a limit has told a device something, and steers it no more."""
     FIELDS_UNKNOWN = "fields_unknown"
     SIGN_DOUBTFUL = "sign_doubtful"
     VALUE_DOUBTFUL = "value_doubtful"
@@ -56,6 +59,8 @@ SHOWN: Final[Mapping[FindingCode, str]] = {
     FindingCode.VALUE_UNREADABLE: "a value can't be read",
     FindingCode.NOT_STEERABLE: "a member that a fleet can't steer",
     FindingCode.LIMIT_NOT_HELD: "more is fed in, or drawn, than a limit permits",
+    FindingCode.STEERED_TWICE: "a limit and a fleet, or two limits, steer one device; each writes over the other",
+    FindingCode.LEFT_AS_TOLD: "a device stands as a fleet or a limit told it that does not steer it any more",
     FindingCode.FIELDS_UNKNOWN: "answers have fields that the catalogue does not know",
     FindingCode.SIGN_DOUBTFUL: "the other sign fits better",
     FindingCode.VALUE_DOUBTFUL: "a power does not fit what the device is rated for; its unit may be another",

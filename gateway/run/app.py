@@ -34,6 +34,7 @@ from gateway.journal.journal import Journal, JournalError
 from gateway.run import logs
 from gateway.run.data_dir import LEFT_BY_A_START, close_to_others, hold
 from gateway.run.garbage import short_collections
+from gateway.run.left import Left
 from gateway.run.listeners import connections_of
 from gateway.run.loop_monitor import watched_loop
 from gateway.run.reload import Changes, changes
@@ -79,6 +80,7 @@ class Gateway:
             set_log_level=logs.set_level,
             reload=self.reload,
         )
+        self._left = Left(self._services, self._journal)
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()
         self.runners = {
@@ -126,6 +128,12 @@ class Gateway:
             warnings = new.warnings()
             for warning in warnings:
                 log.warning(warning)
+            if left := await self._left.look():
+                stand = "1 device still stands" if left == 1 else f"{left} devices still stand"
+                warnings.append(
+                    f"{stand} as a fleet or a limit told it that does not steer it any more; "
+                    "`sems-gateway doctor` says which, and how to let them go"
+                )
             log.info("reloaded", done=str(found))
             return "\n".join((str(found), *warnings))
 
@@ -160,6 +168,8 @@ class Gateway:
             for name in (*found.changed, *found.fresh)
             if (it := wanted[name])
         ]
+        for name in found.changed:
+            self._services.release(name)
         self.runners |= {runner.name: runner for runner in begun}
         self._use_bridges()
         for runner in begun:
@@ -192,6 +202,7 @@ class Gateway:
             asyncio.create_task(self.router.alarm_book.keep(), name="alarms"),
             asyncio.create_task(self.router.good_once.keep(), name="devices"),
             asyncio.create_task(self._totals.keep(), name="totals"),
+            asyncio.create_task(self._left.watch(), name="left as told"),
         ]
         self._ageing = asyncio.create_task(self._age(), name="ageing")
         self._halts = asyncio.create_task(self._halting.follow(), name="halts of others")

@@ -116,6 +116,8 @@ def make(
     `version` is that of the gateway whose files these are. Without `secrets`, passwords, tokens, private keys and
     secret files stay out. Raises BackupError.
     """
+    if trouble := files.in_the_way(target):
+        raise BackupError(trouble)
     if target.exists() and not force:
         raise BackupError(f"{target} is there already; name another file, or overwrite it with --force")
     new = target.with_name(target.name + ".new")
@@ -140,7 +142,10 @@ def make(
     except (OSError, sqlite3.Error) as error:
         with suppress(OSError):
             new.unlink(missing_ok=True)
-        raise BackupError(f"{target} can't be written: {error}") from error
+        why = f"{target} can't be written: {error}"
+        if isinstance(error, OSError) and error.filename in (str(target), str(new), None):
+            why = files.why_not(target, error)
+        raise BackupError(why) from error
     return manifest
 
 
@@ -152,6 +157,10 @@ def restore(archive: Path, file: Path | None, now: datetime, *, data_dir: Path |
     Nothing is written before all of the backup is known to be whole. What data_dir had goes aside with `force`.
     """
     directory = file.absolute().parent if file is not None else Path.cwd()
+    try:
+        archive.open("rb").close()
+    except OSError as error:
+        raise BackupError(files.why_not(archive, error)) from error
     try:
         files.make_directory(directory)
         with TemporaryDirectory(dir=directory, prefix=".sems-restore-") as staging:

@@ -74,6 +74,30 @@ class Steering(msgspec.Struct, frozen=True):
                     f"limit {limited[one.device]} is of {one.device} already, and each writes over the other; keep one"
                 )
                 yield _at(document, ("limits", name, "device"), text)
+            for n, charger in enumerate(one.chargers):
+                if limited.setdefault(charger, name) != name:
+                    text = f"{charger} is of limit {limited[charger]} already, and each writes over the other; keep one"
+                    yield _at(document, ("limits", name, "chargers", n), text)
+            for other in self._with_member(name, one):
+                text = (
+                    f"{one.device} is a member of fleet {other} too, and each writes over the other; take it out of one"
+                )
+                yield _at(document, ("limits", name, "device"), text)
+
+    def _with_member(self, name: str, one: LimitSettings) -> Iterator[str]:
+        """Yield the fleets that certainly write to what a limit writes to: plants have devices not known here."""
+        who = Origin.of("limit", name).who
+        rules = [rule for rule in self.control.allow if rule.speaks_of(who) and _may_be_of(rule, one.device)]
+        of_battery = IMPORT in one.failsafes and _allow(rules, MODE)
+        by_power = LIMIT in one.failsafes and _allow(rules, PERCENT) and not _allow(rules, LIMIT)
+        if one.device.startswith(PREFIX) or not (of_battery or by_power):
+            return
+        for fleet, settings in self.fleets.items():
+            members = settings.members
+            kinds = members.kinds or KINDS
+            is_named = members.devices is None or any(fnmatchcase(one.device, each) for each in members.devices)
+            if members.plants is None and is_named and ("storage" in kinds if of_battery else set(KINDS) <= {*kinds}):
+                yield fleet
 
     def _unknown(self, document: Document, seen: set[str]) -> Iterator[Problem]:
         """Find devices that are written out, and that nobody has seen."""

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from gateway.api.bridge import Bridge, BridgeSettings, HistoryProvider, HistorySink, Sink
+from gateway.api.capabilities import Steering
 from gateway.api.served import Budgeted, CallBudget, RegisterServer
 from gateway.commands.dispatch import Dispatcher
 from gateway.commands.policy.policy import Policy
@@ -76,8 +77,10 @@ class Services(msgspec.Struct, frozen=True):
     ratings: RatingWatch = msgspec.field(default_factory=RatingWatch)
 
     def release(self, name: str) -> None:
-        """Have nothing steered by what is there no more."""
-        for serial in [serial for serial, owner in self.steered.items() if owner == name]:
+        """Have nothing steered by what is there no more, or was given other devices."""
+        runner = self.runners.get(name)
+        steers = runner.bridge.steers if runner is not None and isinstance(runner.bridge, Steering) else lambda _: False
+        for serial in [serial for serial, owner in self.steered.items() if owner == name and not steers(serial)]:
             del self.steered[serial]
 
 
@@ -379,6 +382,10 @@ class Runner:
     def underway(self, by: Origin) -> Sequence[Command]:
         """See `Context.underway`."""
         return self._services.dispatcher.underway(by)
+
+    def sent(self, serial: str) -> Sequence[Command]:
+        """See `Context.sent`."""
+        return self._services.dispatcher.sent(serial)
 
     def writes(self) -> Iterable[Written]:
         """See `Context.writes`."""

@@ -187,8 +187,18 @@ def test_without_a_journal_it_says_so(config):
 
 def test_ago_is_reckoned_from_now():
     now = datetime(2026, 6, 21, 12, tzinfo=UTC)
-    for text, ago in (("30m", timedelta(minutes=30)), ("24h", timedelta(hours=24)), ("7d", timedelta(days=7))):
+    for text, ago in (
+        ("90s", timedelta(seconds=90)), ("30m", timedelta(minutes=30)), ("24h", timedelta(hours=24)),
+        ("7d", timedelta(days=7)), ("0s", timedelta()), ("9999999s", timedelta(seconds=9_999_999)),
+    ):  # fmt: skip
         assert show_audit.moment(text, now) == now - ago
+
+
+@pytest.mark.parametrize("text", ["999999d", "9" * 30 + "s", "90 s", "-90s", "90S", "s", "1.5h"])
+def test_what_is_no_time_says_what_is(config, text):
+    done = audit(config, "--since", text)
+    assert done.exit_code == 2, done.output
+    assert "90s, 30m, 24h, 7d ago" in done.stderr
 
 
 async def test_a_correction_and_a_cut_are_told(config, journal):

@@ -148,7 +148,7 @@ def test_the_other_accesses(file, secret, words, settings):
         ([], "say --account"),
         (["--account", "a"], "say --password-file FILE"),
         (["--kind", "clasic"], "did you mean 'classic'?"),
-        (["--account", "a", "--password-file", "/nowhere"], "/nowhere can't be read"),
+        (["--account", "a", "--password-file", "/nowhere"], "there is no file /nowhere"),
     ],
 )
 def test_without_a_terminal_what_is_missing_is_named(file, words, says):

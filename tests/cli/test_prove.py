@@ -208,7 +208,11 @@ async def test_an_audit_that_was_changed_proves_nothing(prove, tmp_path):
         (("fleet:north", "--from", "2026-06-21"), "prove CONFIG fleet:NAME --from TIME"),
         (("fleet:north", "--from", "noon", "--to", "1h", "--out", "x.json"), "'noon' is no time"),
         (("fleet:north", "--from", "1h", "--to", "2h", "--out", "x.json"), "--from has to be before --to"),
+        (("fleet:north", *PERIOD, "--out", "."), ". is a directory; name a file in it"),
+        (("fleet:north", *PERIOD, "--out", "none/x.json"), "there is no directory none; make it first"),
         (("--check", "config.yaml"), "is no proof"),
+        (("--check", "."), ". is a directory; name a file in it"),
+        (("--check", "none.json"), "there is no file none.json"),
     ],
 )
 async def test_what_can_not_be_proved_says_why(prove, tmp_path, words, said, monkeypatch):
@@ -216,3 +220,4 @@ async def test_what_can_not_be_proved_says_why(prove, tmp_path, words, said, mon
     done = await prove(*words)
     assert done.exit_code == 2, done.output
     assert said in done.output
+    assert "Errno" not in done.output

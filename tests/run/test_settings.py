@@ -140,6 +140,12 @@ def test_no_file(tmp_path):
         Config.load(tmp_path / "none.yaml", installed())
 
 
+def test_a_directory_is_no_configuration_and_that_is_said_in_plain_words(tmp_path):
+    with pytest.raises(ConfigError, match=r"can't be read \(Is a directory\); name another file") as told:
+        Config.load(tmp_path, installed())
+    assert "Errno" not in str(told.value)
+
+
 def test_the_environment_overrides_and_secrets_may_come_from_files(load, monkeypatch, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("from-file\n")

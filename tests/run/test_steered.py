@@ -175,3 +175,46 @@ def test_what_can_not_work_is_refused_by_check(tmp_path, old, new, expected):
     done = CliRunner().invoke(app, ["check", str(file)])
     assert done.exit_code == 2
     assert expected[:20] in " ".join(done.output.split())
+
+
+BATTERY_AND_CAR = """\
+fleets:
+  north: {members: {kinds: [storage, inverter]}}
+  south: {members: {kinds: [inverter]}}
+  east: {members: {plants: ["*"]}}
+  west: {members: {devices: ["SN9*"]}}
+limits:
+  home:
+    device: SN1
+    import_failsafe: 4200
+    chargers: [EV]
+  garage:
+    device: SN4
+    import_failsafe: 4200
+    chargers: [EV]
+"""
+EVERYTHING = ['devices: ["*"], setpoints: ["*"]']
+
+
+def test_a_battery_that_a_fleet_and_a_limit_steer_and_a_charger_of_two_limits_are_named(doubted):
+    only = BATTERY_AND_CAR.replace("SN4", "fleet:west")
+    assert doubted(only, EVERYTHING) == [
+        ("11: limits.home.device: SN1 is a member of fleet north too, and each writes over the other; "
+         "take it out of one"),
+        "17: limits.garage.chargers[0]: EV is of limit home already, and each writes over the other; keep one",
+    ]  # fmt: skip
+
+
+def test_a_limit_that_may_not_order_the_battery_and_one_with_a_meter_of_its_own_meet_no_fleet(doubted):
+    fleet, _, _ = BATTERY_AND_CAR.partition("  south")
+    charger = fleet + "limits:\n  home: {device: SN1, import_failsafe: 4200, chargers: [EV]}\n"
+    rules = [
+        'devices: ["limit:*", "fleet:*"], setpoints: ["*"]',
+        'devices: [EV], setpoints: [charging], origins: ["limit/*"]',
+        'devices: ["*"], setpoints: [active_power_limit], origins: ["fleet/*"]',
+    ]
+    assert doubted(charger, rules) == []
+    export = fleet + "limits:\n  home: {device: SN1, failsafe: 4200}\n"
+    assert doubted(export, EVERYTHING) == []
+    rules[1] = 'devices: [SN1], setpoints: [active_power_limit], origins: ["limit/*"]'
+    assert "fleet north too" in doubted(export, rules)[0]

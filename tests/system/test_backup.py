@@ -169,6 +169,26 @@ def test_a_secret_in_a_shorter_form_is_known_by_its_text(tmp_path):
         assert b"login: [me, change-me]" in tar.extractfile("config/config.yaml").read()
 
 
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (".", "is a directory; name a file in it"),
+        ("none/b", "there is no directory"),
+        ("none", "there is no file"),
+    ],
+)
+def test_a_file_that_can_not_be_is_told_in_plain_words(tmp_path, named, said):
+    config, now = Config(tmp_path / "config.yaml", Root(bridges={"own": {}}), ()), datetime.now(UTC)
+    if named != "none":
+        with pytest.raises(backups.BackupError, match=said) as told:
+            backups.make(config, tmp_path / named, now, secrets=False, force=True)
+        assert "Errno" not in str(told.value)
+    if named != "none/b":
+        with pytest.raises(backups.BackupError, match=said) as told:
+            backups.restore(tmp_path / named, tmp_path / "new" / "config.yaml", now, data_dir=None, force=False)
+        assert "Errno" not in str(told.value)
+
+
 def test_it_overwrites_nothing_unless_told_and_never_what_is_in_use(rig, archive, tmp_path):
     assert "is there already" in refused("backup", rig.config, archive)
     assert "is there already" in refused("restore", archive, rig.config)

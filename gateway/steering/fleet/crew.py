@@ -129,9 +129,10 @@ class Crew:
         if state is None:
             return False
         device = state.device
-        return bool(state.time and device.setpoints and device.rated_power) or not self._is_named(device)
+        return bool(state.time and device.setpoints and device.rated_power) or not self.names(device)
 
-    def _is_named(self, device: Device) -> bool:
+    def names(self, device: Device) -> bool:
+        """Return whether the configuration has a device as a member."""
         plant = self._context.state(device.plant) if device.plant else None
         return self._settings.members.names(device, plant.device.name if plant is not None else "")
 
@@ -142,7 +143,7 @@ class Crew:
             self._delivered[device.serial] = state
         mate = self.mates.get(device.serial)
         if mate is None or mate.device is not device:
-            if not self._is_named(device):
+            if not self.names(device):
                 return
             takes = self._context.permitted(device, self._origin)
             mate = mate or Mate(device, takes)

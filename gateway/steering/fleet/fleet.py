@@ -70,12 +70,14 @@ class Fleet:
         """When somebody else asked for a target last."""
         self._has_fallen = False
         """The fallback is in force, or was refused."""
+        self._has_resumed = False
         self._wake = asyncio.Event()
         self._record = Record(context.data_dir, self.serial, context.log)
 
     async def start(self) -> None:
         """Begin to look. What is in force is known to the gateway; members are shared out to once they are known."""
         await self.crew.start()
+        self._has_resumed = False
         self._context.report(up=None, detail="no member is known yet")
         self._context.spawn(self._steer(), "steer")
 
@@ -109,6 +111,11 @@ class Fleet:
         if updates.events or updates.halt or updates.states.keys() != {self.serial}:
             self._wake.set()  # what it shows itself is no news
 
+    def steers(self, serial: str, setpoint: str = "") -> bool:  # noqa: ARG002 - a member takes what the fleet does
+        """See `Steering`."""
+        state = self._context.state(serial)
+        return state is not None and self.crew.names(state.device)
+
     # what is asked of the fleet
 
     def takes(self, serial: str, setpoint: str) -> bool:
@@ -128,16 +135,21 @@ class Fleet:
 
     async def result(self, command: Command, receipt: str) -> Outcome:  # noqa: ARG002
         """Return what came of it, once it holds, or it is known that it does not; also after a restart."""
-        goal = self.goals.of(command)
-        if goal is None:
-            goal = self._begin(command, self._context.order(command))
-            goal.resumed, goal.since = True, command.created
+        goal = self._resume(command)
         try:
             return await asyncio.shield(goal.done)
         except asyncio.CancelledError:
             if goal.done.cancelled():  # the fleet was stopped, e.g. for other settings; who asks was not
                 raise NotSentError("the fleet begins anew") from None
             raise
+
+    def _resume(self, command: Command) -> Goal:
+        """Go on with a command that has left, e.g. before a restart."""
+        goal = self.goals.of(command)
+        if goal is None:
+            goal = self._begin(command, self._context.order(command))
+            goal.resumed, goal.since = True, command.created
+        return goal
 
     def _begin(self, command: Command, in_force: Mapping[str, Value]) -> Goal:
         self._wake.set()
@@ -190,6 +202,10 @@ class Fleet:
         self._announce()
         if not self.crew.begin(now):
             return  # what was promised is not known yet
+        if not self._has_resumed:
+            self._has_resumed = True
+            for command in self._context.sent(self.serial):
+                self._resume(command)  # else an older target would be in force until its result is asked for
         self.crew.count_days(now)
         self.goals.recall(self._context.state(self.serial), self._context.commanded(self.serial))
         sights = await self._survey(now)

@@ -1,7 +1,7 @@
 """A limit as a device: what is written to it is limit and heartbeat; what holds is written to the devices it is of."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import ClassVar, Final
 
@@ -15,13 +15,24 @@ from gateway.core.controller import Outcome
 from gateway.core.findings import FindingCode
 from gateway.core.kept_file import KeptFile
 from gateway.core.mailbox import Updates
-from gateway.core.model import Command, CommandState, Device, DeviceKind, Origin, Quality, Range, Snapshot, Value
+from gateway.core.model import (
+    Command,
+    CommandState,
+    Device,
+    DeviceKind,
+    DeviceState,
+    Origin,
+    Quality,
+    Range,
+    Snapshot,
+    Value,
+)
 from gateway.core.points import NONE
 from gateway.steering.limits.draw import IN_FORCE, PATIENCE, TOLERANCE, Draw
 from gateway.steering.limits.hand import Hand
 from gateway.steering.limits.machine import Rules
 from gateway.steering.limits.rating import Rating
-from gateway.steering.limits.settings import IMPORT, LIMIT, PERCENT, PREFIX, LimitSettings
+from gateway.steering.limits.settings import CHARGING, IMPORT, LIMIT, MODE, PERCENT, POWER, PREFIX, LimitSettings
 from gateway.steering.limits.side import OVERTAKEN, Side
 
 STATES: Final = {LIMIT: "limit_state", IMPORT: "import_limit_state"}
@@ -46,7 +57,7 @@ class GridLimit:
         self._context = context
         self._clock = context.clock
         self.serial = context.name
-        origin = Origin.of("limit", self.serial.removeprefix(PREFIX))
+        origin = self._origin = Origin.of("limit", self.serial.removeprefix(PREFIX))
         self.sides = {
             setpoint: Side(Rules(settings.heartbeat, watts, settings.failsafe_duration), self._clock)
             for setpoint, watts in settings.failsafes.items()
@@ -110,6 +121,16 @@ class GridLimit:
             elif self._draw.took(event):
                 self._wake.set()
 
+    def steers(self, serial: str, setpoint: str = "") -> bool:
+        """See `Steering`."""
+        settings, own = self._settings, []
+        if serial == settings.device:
+            own += [LIMIT, PERCENT] if LIMIT in self.sides else []
+            own += [MODE, POWER] if IMPORT in self.sides else []
+        if IMPORT in self.sides and serial in settings.chargers:
+            own += [CHARGING]
+        return setpoint in own if setpoint else bool(own)
+
     def _ended(self) -> None:
         """Say it where the device has not done what it was told."""
         if self._hand.why:
@@ -168,6 +189,7 @@ class GridLimit:
         while True:
             await set_within(self._wake, LOOK)
             self._wake.clear()
+            self._claim()
             await self._rating.look(self._rated())
             values: dict[str, Value] = {"status": "normal"}
             for setpoint, side in self.sides.items():
@@ -198,6 +220,29 @@ class GridLimit:
                     )
                 )
 
+    def _claim(self) -> None:
+        """Say it where somebody else steers what this limit writes to."""
+        for serial in self._steered():
+            owner = self._context.claim(serial)
+            if owner == self.serial:
+                self._context.settle(FindingCode.STEERED_TWICE, serial)
+            else:
+                text = f"{serial} is steered by {owner} too, and each writes over the other"
+                remedy = f"take it out of {owner}, or name another device in {self.serial}"
+                self._context.find(FindingCode.STEERED_TWICE, serial, text, remedy)
+
+    def _steered(self) -> Iterator[str]:
+        """Yield the devices of which a limit may write what a fleet, or another limit, would write too."""
+        chargers = self._settings.chargers if IMPORT in self.sides else ()
+        for serial in (self._settings.device, *chargers):
+            if (state := self._context.state(serial)) is None:
+                continue
+            takes = self._context.permitted(state.device, self._origin).keys()
+            of_battery = IMPORT in self.sides and {MODE, POWER} <= takes
+            by_power = LIMIT in self.sides and LIMIT not in state.device.setpoints and PERCENT in takes
+            if (CHARGING in takes) if serial in chargers else (of_battery or by_power):
+                yield serial
+
     async def _keep_draw(self, limit: float | None) -> None:
         """Have no more drawn than may be."""
         if self._drawn != (limit,):
@@ -216,8 +261,7 @@ class GridLimit:
                 await hand.tell(orders)
                 if not hand.busy:
                     self._ended()
-            if PERCENT in orders:
-                self._watch(limit)
+            self._watch(limit, at_meter=LIMIT in orders)
         elif hand.resting:
             return
         elif state is None:
@@ -226,20 +270,29 @@ class GridLimit:
         elif device_is_known(state.device) or not is_new:  # else it is not known yet what it takes
             self._failed(f"{state.device.serial} takes neither {LIMIT} nor {PERCENT}")
 
-    def _watch(self, limit: float | None) -> None:
-        """Say it where more is fed in than a limit permits, although it was told."""
+    def _watch(self, limit: float | None, *, at_meter: bool) -> None:
+        """Say it where more is fed in than a limit permits, although it was told. `at_meter`: there it holds."""
         state = self._context.state(self._settings.device)
-        told = self._hand.since
-        power = state.values.get("ac_power") if state is not None and state.quality is Quality.GOOD else None
-        if limit is None or not isinstance(power, (int, float)) or power <= limit + max(TOLERANCE, HELD * limit):
+        power = _power(state, "grid_power" if at_meter else "ac_power")
+        if power is None and at_meter and self._settings.meter:
+            state = self._context.state(self._settings.meter)
+            power = _power(state, "grid_power")
+        given, told = None if power is None else -power if at_meter else power, self._hand.since
+        if limit is None or given is None or given <= limit + max(TOLERANCE, HELD * limit):
             self._context.settle(FindingCode.LIMIT_NOT_HELD, self.serial)
         elif told is not None and state is not None and state.time is not None and state.time > told + HEARD_OF:
             said = self._hand.partial or "it says it is done"
+            what, remedy = ("given", "look at what its members give, and switch off by hand what does not obey")
+            if at_meter:
+                what, remedy = (
+                    "fed in",
+                    "look at its export limit and its meter, and switch off by hand what does not obey",
+                )
             self._context.find(
                 FindingCode.LIMIT_NOT_HELD,
                 self.serial,
-                f"{power:.0f} W are given, and {limit:.0f} W are permitted; {said}",
-                "look at what its members give, and switch off by hand what does not obey",
+                f"{given:.0f} W are {what}, and {limit:.0f} W are permitted; {said}",
+                remedy,
             )
 
     def _failed(self, why: str) -> None:
@@ -260,6 +313,12 @@ class GridLimit:
         if device is not None and PERCENT in device.setpoints and device.rated_power and rated:
             return {PERCENT: 100.0 if watts is None else min(100.0, watts / rated * 100)}
         return None
+
+
+def _power(state: DeviceState | None, point: str) -> float | None:
+    """Return a power that is of now, W."""
+    value = state.values.get(point) if state is not None and state.quality is Quality.GOOD else None
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def device_is_known(device: Device) -> bool:

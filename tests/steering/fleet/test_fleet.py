@@ -344,6 +344,25 @@ async def test_a_fleet_that_begins_anew_in_the_middle_goes_on_with_its_target(tm
 
 
 @virtual
+async def test_other_settings_in_the_middle_of_a_target_bring_no_older_one_back(tmp_path):
+    async with World(tmp_path, FakeClock(), inverters(4), ALL) as world:
+        await world.end(await world.ask(16_000))
+        world.machines["PV3"].silent = True  # so that it is not known for long what comes of the next
+        id_ = await world.ask(8_000)
+        await world.wait(60)
+        await world.replace(ALL | {"deadband": 1})
+        told = len(world.told)
+        targets = set()
+        for _ in range(60):
+            await world.wait(1)
+            targets.add(world.fleet.goals.target)
+        assert targets == {8_000}
+        assert not [command.value for command in world.told[told:] if command.value > 40], "nobody is raised again"
+        await world.end(id_)
+        assert world.state().values["power_target"] == 8_000
+
+
+@virtual
 async def test_a_target_right_after_another_is_the_one_that_holds(tmp_path):
     machines = inverters(6)
     async with World(tmp_path, FakeClock(), machines, ALL) as world:

@@ -92,6 +92,14 @@ class World:
         self.ageing.cancel()
         await self.bench.__aexit__(*error)
 
+    async def replace(self, settings):
+        """Have the fleet other settings, as a reload gives it."""
+        await self.runner.stop()
+        self.bench.runners.remove(self.runner)
+        self.runner = self.bench.run(Fleet, FleetSettings.model_validate(settings), "fleet:north")
+        self.fleet = self.runner.bridge
+        self.bench.dispatcher.use({"world": self, "fleet:north": self.fleet})
+
     async def read(self):
         while True:
             for machine in self.machines.values():

@@ -297,3 +297,69 @@ async def test_a_limit_that_is_exceeded_is_a_finding_and_not_in_force(tmp_path):
             await park.wait(30)
             await limited(park, 4_000)
         assert park.findings == []
+
+
+@virtual
+@pytest.mark.parametrize("first", ["fleet", "limit"])
+async def test_a_battery_that_a_fleet_and_a_limit_steer_is_named_whoever_comes_first(tmp_path, first):
+    battery = Machine("BAT", stores=True)
+    limit = GridLimit, LimitSettings(device="BAT", import_failsafe=4_200), "limit:grid"
+    async with World(tmp_path, FakeClock(), [battery] if first == "fleet" else [], ALL) as world:
+        runner = world.bench.run(*limit)
+        await world.wait(5)
+        world.machines["BAT"] = battery
+        world.bench.announce(battery.device)
+        await world.wait(30)
+        code, bridge, said = {
+            "fleet": (FindingCode.STEERED_TWICE, "limit:grid", "BAT is steered by fleet:north too"),
+            "limit": (FindingCode.NOT_STEERABLE, "fleet:north", "BAT is steered by limit:grid already"),
+        }[world.bench.services.steered["BAT"].partition(":")[0]]
+        assert world.bench.services.steered["BAT"].startswith(first)
+        (finding,) = [each for s in world.bench.router.bridges() if s.name == bridge for each in s.findings]
+        assert (finding.code, finding.text.partition(",")[0]) == (code, said)
+        assert runner.bridge.steers("BAT", "battery_mode")
+
+
+@virtual
+async def test_a_limit_over_a_fleet_and_one_that_an_inverter_holds_by_its_own_meter_meet_nobody(tmp_path):
+    meter = Machine("INV", sun=8_000.0)
+    meter.device.setpoints["export_limit"] = Range(0, 10_000)
+    async with World(tmp_path, FakeClock(), [meter], ALL) as world:
+        world.bench.run(GridLimit, LimitSettings(device="fleet:north", failsafe=0), "limit:grid")
+        world.bench.run(GridLimit, LimitSettings(device="INV", failsafe=0), "limit:house")
+        await world.wait(30)
+        assert world.bench.services.steered == {"fleet:north": "limit:grid", "INV": "fleet:north"}
+        assert not [each for status in world.bench.router.bridges() for each in status.findings]
+
+
+@virtual
+@pytest.mark.parametrize("meter", ["", "METER"])
+async def test_what_is_fed_in_beyond_a_limit_that_an_inverter_says_it_holds_is_told_while_it_lasts(tmp_path, meter):
+    settings = LimitSettings(device="INV", failsafe=1_500, meter=meter)
+    async with House(tmp_path, settings) as house:
+        house.bench.announce(house.device, serial="METER", kind=DeviceKind.METER, setpoints={})
+
+        def found():
+            return [f for s in house.bench.router.bridges() for f in s.findings if f.code is FindingCode.LIMIT_NOT_HELD]
+
+        async def fed_in(watts):
+            house.bench.publish(meter or "INV", grid_power=-watts)
+            if meter:
+                house.bench.publish("INV", ac_power=9_000.0)
+            await house.ask(3_000)
+            await house.wait(10)
+
+        await fed_in(5_000.0)
+        await house.wait(100)
+        assert not found(), "it may be from before"
+        await house.ask(3_000)
+        await house.wait(30)
+        await fed_in(5_000.0)
+        (finding,) = found()
+        assert finding.text == "5000 W are fed in, and 3000 W are permitted; it says it is done"
+        await fed_in(3_040.0)
+        assert not found()
+        await fed_in(5_000.0)
+        assert found()
+        await fed_in(-2_000.0)
+        assert not found()
