@@ -284,9 +284,11 @@ class Day:
         end = step.detail.split(":")[0] if step.state.final else "no end yet"
         members = self.bench.router.state(FLEET).values
         error = (power - target) / max(abs(target), SMALL * self.clouds.rated) * 100
+        charges = self.clouds.charges()
         print(
             f"| {at:%H:%M} | {target / 1e6:8.3f} | {power / 1e6:8.3f} | {error:6.2f} | {end:10} | "
-            f"{members['members_out']:5.0f} | {max(self.clouds.writes()):4} | {elapsed:5.0f} |", flush=True,
+            f"{members['members_out']:5.0f} | {max(self.clouds.writes()):4} | "
+            f"{statistics.fmean(charges):4.1f} ± {statistics.pstdev(charges):4.1f} | {elapsed:5.0f} |", flush=True,
         )  # fmt: skip
 
 
@@ -327,7 +329,7 @@ async def run(options: argparse.Namespace, directory: Path) -> bool:
             f"{len(clouds.devices)} inverters, {clouds.rated / 1e6:.1f} MW, {len(before)} batteries of "
             f"{clouds.most / 1e6:.1f} MW; share {options.share}, faults of row {options.row}"
         )
-        print("| slot, UTC | target, MW | power, MW | error, % | end | out | writes | s |\n|" + "---|" * 8)
+        print("| slot, UTC | target, MW | power, MW | error, % | end | out | writes | SoC, % | s |\n|" + "---|" * 9)
         costs.began, costs.simulator = time.process_time(), 0.0
         await day.run()
         uploading.cancel()

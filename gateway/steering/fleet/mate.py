@@ -26,6 +26,8 @@ LESS: Final = 0.7
 """Of an order for a battery that was refused: the most that it is ordered next."""
 LESS_OFTEN: Final = 3
 """Times that a battery is ordered less before it counts as one that refuses."""
+LITTLE: Final = 0.1
+"""Of rated power: any battery takes as much; what refuses less than this has another reason."""
 OFF: Final = 0.05
 """Of rated power: farther from what it was told it does something else."""
 FADES_WITHIN: Final = 900.0
@@ -98,6 +100,8 @@ class Mate(msgspec.Struct):
     """W that its battery was ordered last; 0 once that was refused."""
     lessened: int = 0
     """How often it has been ordered less in a row."""
+    proven: float = 0.0
+    """The most, W, that its battery was ordered and did since the start."""
     contradictions: int = 0
     """Of this day."""
     free: tuple[datetime, float] | None = None
@@ -360,6 +364,9 @@ class Mate(msgspec.Struct):
         """Take in that it refused; return whether what it was ordered may only have been too much for its battery."""
         if setpoint not in (MODE, POWER):
             return False
+        if 0 < self.ordered <= max(self.proven, LITTLE * self.rated):
+            self.most = None if self.lessened else self.most
+            return False
         if self.ordered:
             self.most, self.ordered, self.told, self.lessened = self.ordered * LESS, 0.0, None, self.lessened + 1
         if self.lessened > LESS_OFTEN:
@@ -375,6 +382,7 @@ class Mate(msgspec.Struct):
     def done(self) -> None:
         """Take in that it did what it was told."""
         self.trouble, self.again, self.refusals, self.lessened = "", None, 0, 0
+        self.proven = max(self.proven, self.ordered)
 
     def contradicts(self, reserve_soc: float, max_soc: float) -> bool:
         """Return whether what it measures is not what it says it has done."""

@@ -5,7 +5,7 @@ Pure. All that is known of the members at one time is put together once, in `Sig
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from statistics import median
 from typing import Final
@@ -17,6 +17,8 @@ from gateway.steering.fleet.allocation import NOISE, Member, allocate
 from gateway.steering.fleet.mate import LIMIT, Mate
 from gateway.steering.fleet.settings import FleetSettings
 
+FAR: Final = 0.02
+"""Of rated power: a battery that stands nearer to its share than this is not told anew, for that costs writes."""
 HOLDS: Final = 0.02
 """Of a target: as near as this it is held."""
 LEAST: Final = 1e-3
@@ -131,9 +133,47 @@ class Planner:
         """Share what is asked out anew, over all that have writes to spare and as many others as it takes."""
         asked = meant(ask, sights)
         able = _able(ask, asked)
+        if self._settings.share == "soc" and not ask.is_cap:
+            return self._share_out_by_charge(ask, asked, able)
         some = _with_writes_to_spare(ask, asked, able)
         found = self._shared(ask, asked, some)
         return self._shared(ask, asked, able) if found.unplaced and len(some) < len(able) else found
+
+    def _share_out_by_charge(self, ask: Ask, asked: Sequence[Sight], able: Sequence[Sight]) -> Round:
+        """Share out over batteries what the sun does not give, to those that are far from their share.
+
+        Of the sun is held back only what no battery takes, at as few members as can be.
+        """
+        batteries = [sight for sight in able if sight.mate.stores]
+        suns = [sight for sight in able if not sight.mate.stores]
+        parts = {sight.mate.device.serial: _part(sight, sight.member.high) for sight in suns}
+        others = replace(ask, power=ask.power - sum(sight.member.high - sight.believed for sight in suns))
+        fair = self._shared(others, asked, batteries)
+        found, left = fair, fair.unplaced
+        if left < 0:
+            within = self.deadband(ask.power, rated(asked))
+            left = self._move(ask, left, within, suns, parts)
+            left = left if abs(left) > within else 0.0
+        elif not left and not ask.is_limited:
+            some = self._shared(others, asked, self._far(batteries, fair.parts))
+            found = fair if some.unplaced else some
+        return Round([*found.parts, *parts.values()], left)
+
+    def _far(self, batteries: Sequence[Sight], fair: Sequence[Part]) -> Sequence[Sight]:
+        """Return those to tell that they are to come to their fair shares, and as many others as it takes.
+
+        Far from it first, of those that have writes to spare, or go the other way.
+        """
+        gaps = [part.power - sight.believed for sight, part in zip(batteries, fair, strict=True)]
+        change = sum(gaps)
+        order = []
+        for number, (sight, gap) in enumerate(zip(batteries, gaps, strict=True)):
+            wish, mate = self._wish(sight), sight.mate
+            turns = (sight.believed - wish) * (sight.believed + gap - wish) < 0
+            is_far = mate.is_free or sight.limited or abs(gap) > FAR * mate.rated
+            is_due = is_far and (turns or not mate.rests)
+            order.append((not is_due, mate.rests, -gap if change > 0 else gap, number))
+        return _enough(change, [(not later, batteries[number]) for later, _, _, number in sorted(order)])
 
     def _shared(self, ask: Ask, asked: Sequence[Sight], counted: Sequence[Sight]) -> Round:
         wanted = ask.power - sum(sight.believed for sight in asked) + sum(sight.believed for sight in counted)
@@ -160,21 +200,32 @@ class Planner:
             error = min(error, sum(max(0.0, room) for room in held_back))
         if abs(error) <= within:
             return Round([])
-        parts: list[Part] = []
-        left = error
-        for room, sight in self._with_room(_able(ask, asked), up=error > 0):
+        parts: dict[str, Part] = {}
+        left = self._move(ask, error, within, _able(ask, asked), parts)
+        return Round(list(parts.values()), left if abs(left) > within else 0.0)
+
+    def _move(
+        self, ask: Ask, left: float, within: float, sights: Iterable[Sight], parts: MutableMapping[str, Part]
+    ) -> float:
+        """Move the fewest members that take an error of W away; return what is left of it.
+
+        `parts`: serial number → what is to be told already, and what comes of this.
+        """
+        for room, sight in self._with_room(sights, up=left > 0):
             if abs(left) <= within / 10:
                 break
+            serial = sight.mate.device.serial
+            stands = parts[serial].power if serial in parts else sight.believed
             moved = min(room, abs(left)) * (1 if left > 0 else -1)
-            part = _part(sight, _on_step(sight.believed + moved, sight.member, down=ask.is_cap))
-            if ask.is_cap and left > 0 and part.power <= sight.believed:
+            part = _part(sight, _on_step(stands + moved, sight.member, down=ask.is_cap))
+            if ask.is_cap and left > 0 and part.power <= stands:
                 continue  # a step would be beyond what they may give
-            parts.append(part)
-            left -= part.power - sight.believed
-        return Round(parts, left if abs(left) > within else 0.0)
+            parts[serial] = part
+            left -= part.power - stands
+        return left
 
     def _with_room(self, sights: Iterable[Sight], *, up: bool) -> list[tuple[float, Sight]]:
-        """Return the members that may be moved, and by how much, most room first."""
+        """Return the members that may be moved, and by how much, in the order in which they are."""
         rooms = [
             (room, sight)
             for sight in sights
@@ -183,12 +234,21 @@ class Planner:
             and (room := sight.member.high - sight.believed if up else sight.believed - sight.member.low)
             > max(sight.member.step, LEAST * sight.mate.rated)
         ]
-        # First who goes the other way: no battery is charged while another is discharged for it. Last who rests.
-        rooms.sort(
-            key=lambda each: (not each[1].mate.rests, each[1].believed < 0 if up else each[1].believed > 0, each[0]),
-            reverse=True,
-        )
+        rooms.sort(key=lambda each: self._turn(*each, up=up), reverse=True)
         return rooms
+
+    def _turn(self, room: float, sight: Sight, *, up: bool) -> tuple[bool, bool, float]:
+        """Return what says whose turn it is to be moved, the greatest first.
+
+        First who goes the other way: no battery is charged while another is discharged for it. Last who rests. Most
+        room first; by state of charge the fullest is discharged and the emptiest charged, and the sun held back last.
+        """
+        fit, mate = not sight.mate.rests, sight.mate
+        if self._settings.share != "soc" or sight.capped:
+            return fit, sight.believed < 0 if up else sight.believed > 0, room
+        wish = self._wish(sight)
+        other_way = sight.believed < wish - sight.member.step if up else sight.believed > wish + sight.member.step
+        return other_way, fit and (up or mate.stores), room * self._weight(sight, draws=not up)
 
     def _wish(self, sight: Sight) -> float:
         """Return the power, W, from which its share counts.
@@ -252,9 +312,15 @@ def _with_writes_to_spare(ask: Ask, asked: Iterable[Sight], able: Sequence[Sight
     if ask.is_limited or not any(sight.mate.rests for sight in able):
         return able
     change = ask.power - sum(sight.believed for sight in asked)
+    order = sorted(able, key=lambda sight: (sight.mate.rests, sight.mate.writes))
+    return _enough(change, [(not sight.mate.rests, sight) for sight in order])
+
+
+def _enough(change: float, order: Iterable[tuple[bool, Sight]]) -> list[Sight]:
+    """Return those that are to be told in any case, which come first, and as many of the others as a change takes."""
     rooms, some = 0.0, []
-    for sight in sorted(able, key=lambda sight: (sight.mate.rests, sight.mate.writes)):
-        if sight.mate.rests and rooms >= ROOMY * abs(change):
+    for is_due, sight in order:
+        if not is_due and rooms >= ROOMY * abs(change):
             break
         rooms += sight.member.high - sight.believed if change > 0 else sight.believed - sight.member.low
         some.append(sight)

@@ -24,11 +24,12 @@ class Battery:
         takes = {"battery_mode": Range(), "battery_power_target": Range(0, rated)}
         self.mate = Mate(_device(number, DeviceKind.STORAGE, rated, takes), takes)
         self.soc, self.capacity, self.sun = soc, capacity, sun
+        self.gives = sun
         self.show()
 
     def show(self):
         values = {
-            "ac_power": self.sun,
+            "ac_power": self.gives,
             "pv_power": self.sun,
             "battery_soc": self.soc,
             "battery_capacity": self.capacity,
@@ -37,6 +38,7 @@ class Battery:
 
     def give(self, power, hours):
         """Have it give W at its terminals."""
+        self.gives = power
         self.soc -= (power - self.sun) / 1000 * hours / self.capacity * 100
         self.show()
 
@@ -66,7 +68,8 @@ def follow(planner, batteries, power, others=()):
         suns = sum(each.sun for each in batteries) + sum(each.power for each in others)
         sights = planner.see(mates, {}, NOW, capped=False)
         found = planner.share_out(Ask(power + suns), sights)
-        powers = [part.power for part in found.parts]
+        told = {part.mate.device.serial: part.power for part in found.parts}
+        powers = [told.get(sight.mate.device.serial, sight.believed) for sight in sights]
         members = [sight.member for sight in sights[: len(batteries)]]
         at_bound = any(not m.low < its < m.high for m, its in zip(members, powers, strict=False))
         if at_bound or any(not RESERVE + 5 < each.soc < 95 for each in batteries):
@@ -119,3 +122,58 @@ def test_with_any_other_share_it_stays(share):
     times, _ = follow(a_planner(share), batteries, 10_000.0)
     assert times > 3
     assert batteries[4].soc - batteries[0].soc == pytest.approx(40)
+
+
+SLOT = 0.25
+"""Hours."""
+
+
+def live(batteries, others, powers, rounds):
+    """Ask for W beyond what the sun gives, one power each slot; correct so often in each, as the sun comes and goes.
+
+    Return how many members were told by a correction, and how many corrections told somebody.
+    """
+    planner = a_planner("soc")
+    mates = [*(each.mate for each in batteries), *others]
+    told = corrections = 0
+    for power in powers:
+        suns = sum(each.sun for each in batteries) + sum(mate.sun for mate in others)
+        for number in range(rounds):
+            for mate in others:  # what is asked stays, and what the sun gives does not
+                can = mate.rated * (0.5 + 0.1 * (number % 3 - 1))
+                _shine(mate, can if mate.is_free else min(can, mate.told), can)
+            sights = planner.see(mates, {}, NOW, capped=False)
+            found = (planner.correct if number else planner.share_out)(Ask(power + suns), sights)
+            told += len(found.parts) if number else 0
+            corrections += bool(found.parts) if number else 0
+            for part in found.parts:
+                part.mate.told, part.mate.told_sun, part.mate.is_free = part.power, part.mate.sun, part.free
+            for battery in batteries:
+                power_now = battery.mate.told if battery.mate.told is not None else battery.sun
+                battery.give(power_now, SLOT / rounds)
+    return told, corrections
+
+
+def _shine(mate, power, can):
+    values = {"ac_power": power, "pv_power": power, "active_power_limit": min(100.0, mate.told / mate.rated * 100)}
+    mate.look(_state(mate, {**values, "active_power_limit": 100.0 if mate.is_free else values["active_power_limit"]}))
+
+
+def a_solar_park(count, rated=10_000.0):
+    takes = {"active_power_limit": Range(0, 100)}
+    plain = [Mate(_device(n, DeviceKind.INVERTER, rated, takes), takes) for n in range(count)]
+    for mate in plain:
+        mate.told = rated
+        _shine(mate, rated / 2, rated / 2)
+    return plain
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_it_falls_by_corrections_too(order):
+    """As many are charged as discharged, so that nothing else brings them nearer to each other."""
+    batteries = [Battery(n, 25.0 + 5 * n, 10_000.0, 20.0, 0.0) for n in range(11)][::order]
+    before = pstdev(battery.soc for battery in batteries)
+    told, corrections = live(batteries, a_solar_park(10), [4_000, -4_000] * 6, 5)
+    assert corrections > 20
+    assert told <= 1.5 * corrections
+    assert pstdev(battery.soc for battery in batteries) < 0.75 * before
