@@ -421,6 +421,21 @@ async def test_a_battery_that_takes_less_than_its_inverter_is_ordered_less(tmp_p
 
 
 @virtual
+@pytest.mark.parametrize("first", [4_000, 24_000])
+async def test_what_a_battery_refuses_for_a_while_is_not_the_most_that_it_takes(tmp_path, first):
+    """Neither a little, nor what it did before, can be too much for it."""
+    machines = batteries(4)
+    async with World(tmp_path, FakeClock(), machines, ALL) as world:
+        assert (await world.end(await world.ask(first))).verified
+        machines[0].refuses = True
+        assert (await world.end(await world.ask(0.7 * first))).verified
+        machines[0].refuses = False
+        await world.wait(3_600)
+        assert (await world.end(await world.ask(36_000))).verified
+        assert world.power == pytest.approx(36_000, rel=0.02)
+
+
+@virtual
 async def test_a_battery_that_refuses_whatever_it_is_ordered_is_soon_out(tmp_path):
     machines = batteries(4)
     machines[0].refuses = True

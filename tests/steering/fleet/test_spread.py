@@ -177,3 +177,35 @@ def test_it_falls_by_corrections_too(order):
     assert corrections > 20
     assert told <= 1.5 * corrections
     assert pstdev(battery.soc for battery in batteries) < 0.75 * before
+
+
+def settled(batteries, power, others=()):
+    """Have all told by a first target, and do it."""
+    planner = a_planner("soc")
+    mates = [*(each.mate for each in batteries), *others]
+    for part in planner.share_out(Ask(power), planner.see(mates, {}, NOW, capped=False)).parts:
+        part.mate.told, part.mate.told_sun, part.mate.is_free = part.power, part.mate.sun, part.free
+    for battery in batteries:
+        battery.give(battery.mate.told, 0)
+    return planner, mates
+
+
+def test_who_is_near_its_share_is_not_told_anew():
+    """An order costs two writes."""
+    batteries = [Battery(n, 30.0 + 5 * n, 10_000.0, 20.0, 0.0) for n in range(10)]
+    planner, mates = settled(batteries, 10_000)
+    batteries[7].give(batteries[7].mate.told + 1_000, 0)
+    batteries[7].mate.told += 1_000
+    found = planner.share_out(Ask(10_500), planner.see(mates, {}, NOW, capped=False))
+    assert [part.mate.device.serial for part in found.parts] == [batteries[7].mate.device.serial]
+    assert sum(part.power for part in found.parts) == pytest.approx(batteries[7].gives - 500)
+
+
+def test_what_no_battery_takes_is_held_back_at_as_few_as_can_be():
+    batteries = [Battery(n, 100.0, 10_000.0, 20.0, 0.0) for n in range(3)]
+    park = a_solar_park(10)
+    planner, mates = settled(batteries, 50_000, park)
+    found = planner.share_out(Ask(47_000), planner.see(mates, {}, NOW, capped=False))
+    held = [part.power for part in found.parts if part.mate in park and not part.free]
+    assert held == [2_000]
+    assert found.unplaced == 0
