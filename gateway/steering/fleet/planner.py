@@ -153,9 +153,12 @@ class Planner:
         if left < 0:
             within = self.deadband(ask.power, rated(asked))
             left = self._move(ask, left, within, suns, parts)
-            left = left if abs(left) > within else 0.0
+            if abs(left) > within:
+                return self._shared(ask, asked, able)
+            left = 0.0
         elif not left and not ask.is_limited:
-            some = self._shared(others, asked, self._far(batteries, fair.parts))
+            far = self._far(batteries, fair.parts)
+            some = self._shared(others, asked, far) if len(far) < len(batteries) else fair
             found = fair if some.unplaced else some
         return Round([*found.parts, *parts.values()], left)
 
