@@ -209,3 +209,27 @@ def test_what_no_battery_takes_is_held_back_at_as_few_as_can_be():
     held = [part.power for part in found.parts if part.mate in park and not part.free]
     assert held == [2_000]
     assert found.unplaced == 0
+
+
+def corrected(batteries, park, error):
+    """Return who is told by a correction of so many W beyond what all give now."""
+    planner = a_planner("soc")
+    sights = planner.see([*(each.mate for each in batteries), *park], {}, NOW, capped=False)
+    found = planner.correct(Ask(sum(sight.believed for sight in sights) + error), sights)
+    assert found.unplaced == 0
+    return {part.mate.device.serial: part.power for part in found.parts}
+
+
+def test_a_sun_that_is_held_back_is_freed_before_a_battery_is_discharged():
+    batteries, (held, free) = [Battery(n, 80.0, 10_000.0, 20.0, 0.0) for n in range(3)], a_solar_park(2)
+    held.free = NOW, 5_000.0
+    held.told, held.is_free = 2_000.0, False
+    _shine(held, 2_000.0, 5_000.0)
+    assert corrected(batteries, [held, free], 3_000.0) == {held.device.serial: 5_000.0}
+
+
+def test_a_battery_that_spares_its_writes_is_charged_before_the_sun_is_held_back():
+    batteries = [Battery(n, 20.0 + 30 * n, 10_000.0, 20.0, 0.0) for n in range(3)]
+    for battery in batteries:
+        battery.mate.rests = True
+    assert corrected(batteries, a_solar_park(2), -3_000.0) == {batteries[0].mate.device.serial: -3_000.0}
