@@ -22,6 +22,15 @@ ASKED_AFTER: Final = 180.0
 A step may never come: what waits for a bridge is bounded, and the oldest is dropped.
 """
 ASKED_AT_ONCE: Final = 50
+PASSING: Final = frozenset(
+    {
+        Reason.HALTED, Reason.NOT_STORED, Reason.RATE_LIMITED, Reason.RAMP_LIMITED, Reason.EXPIRED, Reason.DUPLICATE,
+        Reason.BAD_REQUEST,
+    }
+)  # fmt: skip
+"""Why the gateway itself does not pass a command on now: no member has refused it. BAD_REQUEST: another one's fault."""
+WAITS: Final = 30.0
+"""Seconds after a start for which what is asked newly waits for them, too: till then most are only being looked at."""
 HEARD_WITHIN: Final = 300.0
 """Seconds after a start within which members that were told something before it have to be heard of."""
 
@@ -119,6 +128,10 @@ class Crew:
             self._delivered.clear()
         return bool(self._awaited)
 
+    def has_waited(self, now: datetime) -> bool:
+        """Return whether what is asked newly waits no longer for those that are not heard of."""
+        return self._began is None or (now - self._began).total_seconds() > WAITS
+
     def _is_young(self) -> bool:
         """Return whether the start is so little ago that what can be known is not yet."""
         now = self._context.clock.now()
@@ -192,11 +205,13 @@ class Crew:
         mate.pending -= {event.command.id}
         mate.ended = event.time
         match event.state:
+            case CommandState.REJECTED if event.reason in PASSING:
+                word, mate.told, mate.is_free = "", None, True
             case CommandState.SUCCEEDED:
                 word = "ok"
                 if not mate.pending:
                     mate.done()
-            case CommandState.FAILED | CommandState.REJECTED if event.reason is not Reason.HALTED:
+            case CommandState.FAILED | CommandState.REJECTED:
                 word = "refused"
                 if not mate.takes_less(event.command.setpoint):
                     mate.refused(event.time)
@@ -205,8 +220,15 @@ class Crew:
             case _:
                 word = "late"
                 mate.told, mate.is_free = None, True
-        if ends is not None:
+        if ends is not None and word:
             ends[word] += 1
+
+    def rename(self, command: Command, id_: str) -> Command:
+        """Return a command that was refused for another's sake, to be given again under another id."""
+        if (told := self.waiting.pop(command.id, None)) is not None:
+            self.waiting[id_] = told
+            told.mate.pending = (told.mate.pending - {command.id}) | {id_}
+        return msgspec.structs.replace(command, id=id_)
 
     async def ask_after(self, now: datetime) -> None:
         """Ask what became of commands whose end is long overdue, some at a time."""

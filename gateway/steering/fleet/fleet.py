@@ -21,9 +21,9 @@ from gateway.core.controller import Outcome
 from gateway.core.errors import NotSentError
 from gateway.core.mailbox import Updates
 from gateway.core.model import FLEET, Command, CommandState, Device, Origin, Reason, Snapshot, Value, new_command_id
-from gateway.core.verdict import Foretold
+from gateway.core.verdict import Foretold, Refusal
 from gateway.steering.fleet import shown
-from gateway.steering.fleet.crew import Crew, Told
+from gateway.steering.fleet.crew import PASSING, Crew, Told
 from gateway.steering.fleet.goals import SPREAD, TARGET, TOLD_WITHIN, Goal, Goals
 from gateway.steering.fleet.mate import LIMIT, POWER, Mate
 from gateway.steering.fleet.planner import Ask, Part, Planner, Round, Sight, measured, rated, sky
@@ -42,6 +42,8 @@ A_TURN: Final = 200
 """Members that are looked at, or commanded in one commit, in one turn of the loop: more would hold others up."""
 IN_A_THREAD: Final = 500
 """Members from which on the sharing out is reckoned beside the loop."""
+GRACE: Final = 60.0
+"""Seconds after a start within which there is no falling back, however long ago the last target came."""
 TIMER: Final = 7_200.0
 """Seconds after which a member that hears nothing more falls back by itself, at least."""
 STAGGERED: Final = 600
@@ -106,7 +108,7 @@ class Fleet:
                     self._heard, self._has_fallen = event.time, False
                 if event.state is CommandState.ACCEPTED:
                     self.goals.newer(command)
-            else:
+            elif event.state is not CommandState.REJECTED:  # whoever gave it was told, and sees to it
                 self.crew.step(event)
         if updates.events or updates.halt or updates.states.keys() != {self.serial}:
             self._wake.set()  # what it shows itself is no news
@@ -127,7 +129,7 @@ class Fleet:
         if self._context.halted is not None:
             raise NotSentError("control is halted; members fall back by their own timers")
         now = self._clock.now()
-        if not any(mate.counts(now) for mate in self.crew.mates.values()):
+        if command.setpoint not in SPREAD and not any(mate.counts(now) for mate in self.crew.mates.values()):
             raise NotSentError("no member can be steered now")
         goal = self._begin(command, in_force)
         await goal.begun.wait()
@@ -210,16 +212,16 @@ class Fleet:
         self.goals.recall(self._context.state(self.serial), self._context.commanded(self.serial))
         sights = await self._survey(now)
         await self.crew.ask_after(now)
-        ask = self.goals.ask(sights, now)
+        waits = self.crew.gathers() and not (self.goals.fresh and self.crew.has_waited(now))
+        ask = None if waits else self.goals.ask(sights, now)
         if self._context.halted is None and sights:
             await self._fall_back(now)
-            if not self.crew.gathers() or self.goals.fresh:
+            await self._spread_all()
+            if not waits:
                 await self._carry_out(ask, sights)
             await self._keep_timers(now)
         await asyncio.sleep(0)
-        waiting = Counter(
-            id(told.ends) for told in self.crew.waiting.values() if told.ends is not None and not told.mate.trouble
-        )
+        waiting = Counter((id(told.ends), bool(told.mate.trouble)) for told in self.crew.waiting.values())
         if sights and not self.crew.gathers() and self._context.halted is None:
             self.goals.settle(sights, ask, waiting, now)
         await asyncio.sleep(0)
@@ -252,7 +254,10 @@ class Fleet:
         fallback = self._settings.fallback
         if fallback is None or self._has_fallen or self.goals.target is None:
             return
-        self._heard = self._heard or now
+        if self._heard is None:  # since a restart; whoever sets the target gets a moment to do so
+            told = self._context.commanded(self.serial).get(TARGET)
+            most = now - timedelta(seconds=max(0.0, fallback.after - GRACE))
+            self._heard = now if told is None else max(told[0], most)
         if (now - self._heard).total_seconds() < fallback.after:
             return
         self._has_fallen = True
@@ -262,10 +267,12 @@ class Fleet:
         if event.state is CommandState.REJECTED:
             self._context.log.warning("the fallback is refused; members keep their power", why=event.detail)
 
-    async def _carry_out(self, ask: Ask | None, sights: Sequence[Sight]) -> None:
+    async def _spread_all(self) -> None:
         for each in self.goals.spread():
             each.fresh = False
-            await self._spread(each, sights)
+            await self._spread(each)
+
+    async def _carry_out(self, ask: Ask | None, sights: Sequence[Sight]) -> None:
         goals = self.goals.shared()
         fresh = [each for each in goals if each.fresh]
         is_new = not all(each.resumed for each in fresh)
@@ -274,7 +281,7 @@ class Fleet:
             goal = fresh[-1]
             if is_new and self.crew.waiting:  # what has not left yet is said anew
                 await self._context.cancel(*self.crew.waiting, by=self._origin)
-            if ask is None or ask.of_batteries:
+            if ask is None or (ask.of_batteries and not self.goals.is_limiting):
                 held = [each for each in sights if self._holds(each.mate) and (ask is None or not each.mate.stores)]
                 await self._tell([Part(each.mate, each.measured, free=True) for each in held], goal, release=True)
         if ask is not None:
@@ -282,6 +289,10 @@ class Fleet:
             if fresh or found.parts or not found.unplaced or not self.crew.waiting:
                 self.goals.unplaced = found.unplaced
             await self._tell(found.parts, goal)
+            others = self.goals.others(sights, {part.mate.device.serial: part.power for part in found.parts})
+            if others is not None:
+                rest = await self._decided(others, sights, anew=is_new)
+                await self._tell(rest.parts, goal)
         for begun in fresh:
             begun.fresh = False
             begun.begun.set()
@@ -314,48 +325,73 @@ class Fleet:
             mate = part.mate
             orders = mate.release() if release else _orders(part)
             mine = [self._command_of(mate, setpoint, value, now, goal) for setpoint, value in orders.items()]
-            if self._expect(mate, mine, goal, now):
+            if self._expect(mate, mine, goal, now) is None:
                 mate.told, mate.told_sun = part.power, mate.sun
                 mate.is_free, mate.capped = part.free or release, part.capped
-                battery = orders.get(POWER)
+                limit, battery = orders.get(LIMIT), orders.get(POWER)
+                mate.held = part.limited and not part.capped and limit is not None
                 mate.ordered = float(battery) if isinstance(battery, (int, float)) else 0.0
                 commands += mine
         await self._send(commands)
 
-    async def _spread(self, goal: Goal, sights: Sequence[Sight]) -> None:
-        """Give each member the same."""
+    async def _spread(self, goal: Goal) -> None:
+        """Give each member the same, also those that no power is shared out to: a stop is for all.
+
+        Who can't be told for a reason that passes is told at another look, until the fleet's command expires.
+        """
         setpoint, now = goal.command.setpoint, self._clock.now()
-        able = iter([sight.mate for sight in sights if setpoint in sight.mate.takes and sight.mate.counts(now)])
-        while some := list(islice(able, A_TURN)):
+        if goal.untold is None:
+            goal.untold = {serial for serial, mate in self.crew.mates.items() if setpoint in mate.takes}
+        if goal.command.expires <= now:
+            goal.ends["never told"] += len(goal.untold)
+            goal.untold.clear()
+        left = iter(sorted(goal.untold))
+        while some := list(islice(left, A_TURN)):
             commands = []
-            for mate in some:
+            for mate in (self.crew.mates[serial] for serial in some if serial in self.crew.mates):
                 command = self._command(mate.device.serial, setpoint, goal.command.value, now, goal)
-                if self._expect(mate, [command], goal, now):
+                refusal = self._expect(mate, [command], goal, now)
+                if refusal is None or refusal.reason not in PASSING:
+                    goal.untold.discard(mate.device.serial)
+                if refusal is None:
                     commands.append(command)
-            await self._send(commands)
+            goal.untold |= await self._send(commands)
+        goal.untold &= self.crew.mates.keys()
         goal.begun.set()
 
-    def _expect(self, mate: Mate, commands: Sequence[Command], goal: Goal | None, now: datetime) -> bool:
-        """Return whether the gateway would take these commands; then their steps are followed."""
+    def _expect(self, mate: Mate, commands: Sequence[Command], goal: Goal | None, now: datetime) -> Refusal | None:
+        """Return why the gateway would not take these commands; None where it would: then their steps are followed."""
         refusal = self._context.judge(*commands)
-        if refusal is not None and refusal.reason is Reason.HALTED:
-            return False  # nobody refuses: it goes on once control is resumed
         if refusal is not None:
-            self._context.log.info("a member can't be told", serial=mate.device.serial, why=refusal.detail)
-            mate.refused(now)
-            if goal is not None:
-                goal.ends["refused"] += 1
-            return False
+            if refusal.reason not in PASSING:
+                self._context.log.info("a member can't be told", serial=mate.device.serial, why=refusal.detail)
+                mate.refused(now)
+                if goal is not None:
+                    goal.ends["refused"] += 1
+            return refusal
         for command in commands:
             self.crew.waiting[command.id] = Told(mate, None if goal is None else goal.ends, now)
         mate.pending |= {command.id for command in commands}
-        return True
+        return None
 
-    async def _send(self, commands: Sequence[Command]) -> None:
-        if commands:
-            for event in await self._context.submit(*commands):
-                if event.state is CommandState.REJECTED and event.command.id in self.crew.waiting:
-                    self.crew.step(event)
+    async def _send(self, commands: Sequence[Command]) -> set[str]:
+        """Give commands to members, in one commit; where one of them is refused, the others without it.
+
+        Returns the serial numbers of members that can't be told now.
+        """
+        if not commands:
+            return set()
+        events = await self._context.submit(*commands)
+        serials = list(dict.fromkeys(command.serial for command in commands))
+        if len(serials) > 1 and any(event.reason is Reason.BAD_REQUEST for event in events):
+            first = set(serials[: len(serials) // 2])
+            again = [self.crew.rename(command, new_command_id()) for command in commands]
+            passed_by = await self._send([command for command in again if command.serial in first])
+            return passed_by | await self._send([command for command in again if command.serial not in first])
+        for event in events:
+            if event.state is CommandState.REJECTED and event.command.id in self.crew.waiting:
+                self.crew.step(event)
+        return {event.command.serial for event in events if event.reason in PASSING}
 
     async def _keep_timers(self, now: datetime) -> None:
         """Renew members' own timers before they run out, a few at a time. The value is the same: nothing is written."""
@@ -402,7 +438,8 @@ class Fleet:
             await self._record.write()
         if not sights or rated(s for s in sights if s.mate.good) < rated(sights) / 2:
             return
-        values = await shown.values(self._planner, sights, ask, self.goals.unplaced + self.goals.cut(sights), now)
+        unplaced = self.goals.unplaced + self.goals.cut(sights) + (ask.cut if ask is not None else 0.0)
+        values = await shown.values(self._planner, sights, ask, unplaced, now)
         self._context.publish(
             Snapshot(serial=self.serial, time=now, source=self._context.name, interval=PUBLISHED, values=values)
         )
@@ -418,6 +455,8 @@ def _is_news(part: Part) -> bool:
     if part.free and mate.is_free and not mate.limited:
         return False
     if part.limited and not part.capped and mate.lacks_limit(part.power):
+        return True
+    if mate.held and mate.limited and not part.limited:
         return True
     stands = mate.stands
     if stands is None:

@@ -13,7 +13,7 @@ from gateway.core.model import Command, CommandState, DeviceState, Value
 from gateway.core.points import NONE
 from gateway.steering.fleet import shown
 from gateway.steering.fleet.mate import FULL, LIMIT, MODE, POWER, SIGNS
-from gateway.steering.fleet.planner import Ask, Planner, Sight, meant, measured, rated
+from gateway.steering.fleet.planner import COARSE, Ask, Planner, Sight, meant, measured, rated
 from gateway.steering.fleet.settings import FleetSettings
 
 TARGET: Final = "power_target"
@@ -21,6 +21,8 @@ SPREAD: Final = shown.SPREAD
 TOLD_WITHIN: Final = 600.0
 """Seconds after which it is said what came of a target, also where some have not shown it yet."""
 
+LEAD: Final = 2 * COARSE
+"""Of the rated power: as far as this a ramp may be ahead of what members give, or were told."""
 SUPERSEDED: Final = "not reached: a newer one came first"
 
 _INSTEAD: Final = {MODE: TARGET, TARGET: MODE}
@@ -38,6 +40,8 @@ class Goal(msgspec.Struct):
     """How its commands to members have ended: ok, refused, late, doubtful."""
     fresh: bool = True
     """It has not been shared out yet."""
+    untold: set[str] | None = None
+    """Serial numbers of members that are still to be given it as it is; None: it has not begun."""
     resumed: bool = False
     """It had left before a restart: what is wrong is corrected once all that were told something are heard of."""
 
@@ -126,7 +130,7 @@ class Goals:
 
     def spread(self) -> Sequence[Goal]:
         """Return what each member is to be given as it is, and has not been yet."""
-        return [goal for name in SPREAD if (goal := self._goals.get(name)) is not None and goal.fresh]
+        return [goal for name in SPREAD if (goal := self._goals.get(name)) is not None and (goal.fresh or goal.untold)]
 
     def shared(self) -> Sequence[Goal]:
         """Return what is shared out, the decisive one first."""
@@ -168,35 +172,61 @@ class Goals:
     def ask(self, sights: Sequence[Sight], now: datetime) -> Ask | None:
         """Return what is asked of all now; None where all are free."""
         whole = rated(sights)
+        cap = self._limit / 100 * whole
         if self._steers_batteries:
             most = sum(s.mate.takes[POWER].high or s.mate.rated for s in sights if s.mate.stores)
             sun = sum(max(0.0, s.mate.value("pv_power") or 0.0) for s in sights if s.mate.stores)
-            return Ask(_ordered(self._order, most) + sun, of_batteries=True)
-        cap = self._limit / 100 * whole
+            power = _ordered(self._order, most) + sun
+            cut = max(0.0, power - cap) if self.is_limiting else 0.0
+            return Ask(power - cut, of_batteries=True, is_limited=cut > 0, cut=cut)
         if self.target is None:
             self._ramped = None
             return None if self._limit >= FULL else Ask(cap, is_cap=True, is_limited=True)
         target, is_limited = min(self.target, cap), cap < self.target
         if self._settings.ramp is None:
             return Ask(target, is_limited=is_limited)
-        since, at = self._ramped or (now, measured(sights))
-        most = self._settings.ramp / 100 * whole * (now - since).total_seconds() / 60
-        self._ramped = now, min(max(target, at - most), at + most)
-        return Ask(self._ramped[1], is_limited=is_limited)
+        at = self._on_ramp(target, self._settings.ramp / 100 * whole / 60, sights, now)
+        return Ask(at, is_limited=is_limited, moves=at != target)
 
-    def settle(self, sights: Sequence[Sight], ask: Ask | None, waiting: Mapping[int, int], now: datetime) -> None:
+    def _on_ramp(self, target: float, slope: float, sights: Sequence[Sight], now: datetime) -> float:
+        """Return where a ramp of so many W a second has come to, W.
+
+        It waits where members can't follow: what they had not been told yet would come all at once.
+        """
+        given, lead = sum(sight.believed for sight in sights), LEAD * rated(sights)
+        since, at = self._ramped or (now, given)
+        most = slope * (now - since).total_seconds()
+        at = min(max(target, at - most), at + most)
+        self._ramped = now, min(max(at, given - lead), given + lead)
+        return self._ramped[1]
+
+    def others(self, sights: Sequence[Sight], told: Mapping[str, float]) -> Ask | None:
+        """Return what those without a battery may give beside an order for all batteries, where a limit holds.
+
+        `told`: serial number → W that was told a moment ago.
+        """
+        if not self._steers_batteries or not self.is_limiting:
+            return None
+        given = sum(told.get(s.mate.device.serial, s.believed) for s in sights if s.mate.stores)
+        return Ask(max(0.0, self._limit / 100 * rated(sights) - given), is_cap=True, is_limited=True, of_others=True)
+
+    def settle(
+        self, sights: Sequence[Sight], ask: Ask | None, waiting: Mapping[tuple[int, bool], int], now: datetime
+    ) -> None:
         """Say what came of what is being carried out, once that is known.
 
-        `waiting`: identity of a goal's counter of ends → how many of its commands have not ended.
+        `waiting`: identity of a goal's counter of ends, and whether they are to members that can't be counted on → how
+        many of its commands have not ended.
         """
         for name, goal in self._goals.items():
             if goal.done.done() or goal.fresh:
                 continue
-            waits = waiting.get(id(goal.ends), 0) > 0
+            waits = waiting.get((id(goal.ends), False), 0) > 0
             over = (now - goal.since).total_seconds() > TOLD_WITHIN
             outcome: Outcome | None = None
             if name in SPREAD:
-                outcome = None if waits else shown.spread_outcome(goal.ends)
+                waits = waits or waiting.get((id(goal.ends), True), 0) > 0
+                outcome = None if (waits and not over) or goal.untold else shown.spread_outcome(goal.ends)
             elif ask is None:
                 outcome = None if waits and not over else shown.released(goal.ends)
             else:
@@ -210,6 +240,10 @@ class Goals:
         if goal.command.setpoint == TARGET and self.target is not None:
             cut = self.cut(sights)
             ask = msgspec.structs.replace(ask, power=self.target - cut)  # not where its ramp is by now
+        elif goal.command.setpoint == LIMIT and ask.of_batteries:
+            ask = Ask(self._limit / 100 * whole, is_cap=True, is_limited=True)
+        else:
+            cut = ask.cut
         power = measured(meant(ask, sights))
         asked, error = ask.power, ask.missing(power)
         unseen = [abs(told - sight.measured) for sight in sights if (told := sight.mate.unseen) is not None]

@@ -85,6 +85,8 @@ class Mate(msgspec.Struct):
     """Nothing of what it could give is held back."""
     capped: bool = False
     """It was told by its limit, though it may have a battery: what was asked was the most that all may give."""
+    held: bool = False
+    """Beside an order for its battery it was told a limit, for one held on the fleet."""
     ended: datetime | None = None
     """When what it was told last had come to an end; None while that is under way."""
     pending: frozenset[str] = frozenset()
@@ -284,6 +286,7 @@ class Mate(msgspec.Struct):
             power = orders.get(POWER)
             self.ordered = float(power) if isinstance(power, (int, float)) and SIGNS[mode] else 0.0
             self.told, self.told_sun, self.is_free = self.sun + SIGNS[mode] * self.ordered, self.sun, False
+            self.held = isinstance(limit, (int, float)) and limit < FULL
         elif isinstance(limit, (int, float)) and limit < FULL:
             self.told, self.is_free, self.capped = limit / 100 * self.rated, False, self.stores
 

@@ -27,6 +27,8 @@ MANY: Final = 0.1
 """Of the rated power. More of it in doubt at once is no fault of single members."""
 ROOMY: Final = 1.25
 """Of a change: the room that those have together that are told of it, where the others' writes are spared."""
+COARSE: Final = 0.02
+"""Of the rated power: steps in which a ramp is followed."""
 SMALL: Final = 0.0005
 """Of the fleet's rated power: errors below it are noise whatever the target is."""
 
@@ -42,6 +44,12 @@ class Ask(msgspec.Struct, frozen=True):
     """It is as little as this because of a limit, which holds whatever it costs in writes."""
     of_batteries: bool = False
     """Only members with a battery are meant."""
+    of_others: bool = False
+    """Only members without one are meant."""
+    cut: float = 0.0
+    """W less than was ordered, for a limit holds on the fleet."""
+    moves: bool = False
+    """It is on its way along a ramp: followed in coarser steps, by all in turn, for each step is a write."""
 
     def missing(self, power: float) -> float:
         """Return the W that are missing where they give this; < 0: too much. Less than a cap is as asked."""
@@ -196,7 +204,7 @@ class Planner:
     def correct(self, ask: Ask, sights: Sequence[Sight]) -> Round:
         """Where the error is beyond the deadband, move the fewest members that take it away, most room first."""
         asked = meant(ask, sights)
-        within = self.deadband(ask.power, rated(sights))
+        within = max(self.deadband(ask.power, rated(sights)), COARSE * rated(sights) if ask.moves else 0.0)
         error = _certain(ask.power - sum(sight.believed for sight in asked), asked)
         if ask.is_cap and error > 0:
             held_back = (s.member.high - s.believed for s in asked if s.counts and not s.mate.is_free)
@@ -214,7 +222,7 @@ class Planner:
 
         `parts`: serial number → what is to be told already, and what comes of this.
         """
-        for room, sight in self._with_room(sights, up=left > 0):
+        for room, sight in self._with_room(sights, up=left > 0, in_turn=ask.moves):
             if abs(left) <= within / 10:
                 break
             serial = sight.mate.device.serial
@@ -227,7 +235,7 @@ class Planner:
             left -= part.power - stands
         return left
 
-    def _with_room(self, sights: Iterable[Sight], *, up: bool) -> list[tuple[float, Sight]]:
+    def _with_room(self, sights: Iterable[Sight], *, up: bool, in_turn: bool) -> list[tuple[float, Sight]]:
         """Return the members that may be moved, and by how much, in the order in which they are."""
         rooms = [
             (room, sight)
@@ -238,6 +246,8 @@ class Planner:
             > max(sight.member.step, LEAST * sight.mate.rated)
         ]
         rooms.sort(key=lambda each: self._turn(*each, up=up), reverse=True)
+        if in_turn:
+            rooms.sort(key=lambda each: (each[1].mate.rests, each[1].mate.writes))
         return rooms
 
     def _turn(self, room: float, sight: Sight, *, up: bool) -> tuple[bool, bool, float]:
@@ -332,7 +342,9 @@ def _enough(change: float, order: Iterable[tuple[bool, Sight]]) -> list[Sight]:
 
 def meant(ask: Ask, sights: Sequence[Sight]) -> Sequence[Sight]:
     """Return the members that something is asked of."""
-    return [sight for sight in sights if sight.mate.stores] if ask.of_batteries else sights
+    if ask.of_batteries or ask.of_others:
+        return [sight for sight in sights if sight.mate.stores == ask.of_batteries]
+    return sights
 
 
 def rated(sights: Iterable[Sight]) -> float:
