@@ -13,7 +13,7 @@ from gateway.core.findings import FindingCode
 from gateway.core.model import Command, CommandEvent, CommandState, Device, DeviceState, Origin, Quality, Reason, day_of
 from gateway.journal.journal import JournalError
 from gateway.steering.fleet.learned import Learned
-from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, SILENT, Mate
+from gateway.steering.fleet.mate import LIMIT, MAY_CONTRADICT, POWER, SILENT, Mate
 from gateway.steering.fleet.settings import FleetSettings
 
 ASKED_AFTER: Final = 180.0
@@ -82,7 +82,17 @@ class Crew:
 
     async def keep(self, now: datetime, *, at_once: bool = False) -> None:
         """Keep over a restart what members refused."""
-        await self._learned.keep(self.mates.values(), now, at_once=at_once)
+        await self._learned.keep(self.mates.values(), self.size, now, at_once=at_once)
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """What all can draw by their batteries, and feed in, W: as before the start, until all can have been found."""
+        mates = self.mates.values()
+        draws = sum(mate.most_of(POWER) for mate in mates if mate.stores)
+        gives = sum(mate.rated for mate in mates)
+        if self._is_young():
+            return max(draws, self._learned.draws), max(gives, self._learned.gives)
+        return draws, gives
 
     def begin(self, now: datetime) -> bool:
         """Take up what was told before the start; return whether that is known: a journal may have to be checked."""

@@ -242,7 +242,7 @@ class Fleet:
         return sights
 
     def _announce(self) -> None:
-        device = shown.device(self.serial, self.crew.mates.values())
+        device = shown.device(self.serial, self.crew.mates.values(), self.crew.size)
         if device != self._device:
             self._device = device
             self._context.announce(device, named=True)

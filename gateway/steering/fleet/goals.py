@@ -107,7 +107,9 @@ class Goals:
 
     def cut(self, sights: Sequence[Sight]) -> float:
         """Return the W of a target that a limit on the fleet takes away."""
-        return 0.0 if self.target is None else max(0.0, self.target - self._limit / 100 * rated(sights))
+        if self.target is None or not self.is_limiting:
+            return 0.0
+        return max(0.0, self.target - self._limit / 100 * rated(sights))
 
     @property
     def caps(self) -> bool:
@@ -182,7 +184,8 @@ class Goals:
         if self.target is None:
             self._ramped = None
             return None if self._limit >= FULL else Ask(cap, is_cap=True, is_limited=True)
-        target, is_limited = min(self.target, cap), cap < self.target
+        is_limited = self.is_limiting and cap < self.target
+        target = cap if is_limited else self.target
         if self._settings.ramp is None:
             return Ask(target, is_limited=is_limited)
         at = self._on_ramp(target, self._settings.ramp / 100 * whole / 60, sights, now)

@@ -25,6 +25,10 @@ class Kept(msgspec.Struct, frozen=True):
     """The day (UTC) that it is of, as `day_of` counts."""
     members: dict[str, Lesson]
     """Serial number → what it taught; those that taught nothing are left out."""
+    draws: float = 0.0
+    """W that all together can draw by their batteries."""
+    gives: float = 0.0
+    """W that all together can feed in: their rated power."""
 
 
 class Learned:
@@ -40,6 +44,8 @@ class Learned:
         self._unclaimed: dict[str, Lesson] = {}
         """Serial number → what those taught that are no members yet since the start."""
         self._written: Kept | None = None
+        self.draws = self.gives = 0.0
+        """See `Kept`: as it was before the start."""
         self._next = 0.0
 
     async def start(self) -> None:
@@ -47,6 +53,7 @@ class Learned:
         self._written = await asyncio.to_thread(self._file.read)
         self._unclaimed = {}
         if self._written is not None:
+            self.draws, self.gives = self._written.draws, self._written.gives
             self._unclaimed = dict(self._written.members)
             if self._written.day != day_of(self._clock.now()):
                 self._unclaimed = {serial: lesson.aged() for serial, lesson in self._unclaimed.items()}
@@ -61,14 +68,16 @@ class Learned:
         """Leave out those that have not come since the start."""
         self._unclaimed.clear()
 
-    async def keep(self, mates: Iterable[Mate], now: datetime, *, at_once: bool = False) -> None:
-        """Write what is known now, where that is not what was written last."""
+    async def keep(
+        self, mates: Iterable[Mate], size: tuple[float, float], now: datetime, *, at_once: bool = False
+    ) -> None:
+        """Write what is known now, where that is not what was written last. `size`: W drawn and given at most."""
         if self._clock.monotonic() < self._next and not at_once:
             return
         self._next = self._clock.monotonic() + WRITTEN_EVERY
         taught = {mate.device.serial: lesson for mate in mates if (lesson := mate.lesson) is not None}
-        kept = Kept(day_of(now), self._unclaimed | taught)
-        if kept.members != (self._written.members if self._written is not None else {}) and await self._file.write(
-            msgspec.json.encode(kept)
-        ):
+        kept = Kept(day_of(now), self._unclaimed | taught, *size)
+        before = self._written or Kept(0, {})
+        is_same = (kept.members, kept.draws, kept.gives) == (before.members, before.draws, before.gives)
+        if not is_same and await self._file.write(msgspec.json.encode(kept)):
             self._written = kept

@@ -122,6 +122,11 @@ class Mate(msgspec.Struct):
         """W."""
         return self.device.rated_power or 0.0
 
+    def most_of(self, setpoint: str) -> float:
+        """Return the most that it takes of a setpoint in W."""
+        high = self.takes[setpoint].high
+        return self.rated if high is None else min(high, self.rated)
+
     @property
     def stores(self) -> bool:
         """Whether it is steered by its battery; else by a limit of its power."""

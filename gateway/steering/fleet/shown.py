@@ -21,13 +21,14 @@ MOST_FORETOLD: Final = 500
 """Members that are named one by one where it is asked what a command would come to."""
 
 
-def device(serial: str, mates: Iterable[Mate]) -> Device:
-    """Return the fleet as a device: with the rated power of all, and the setpoints that some member takes."""
-    mates = list(mates)
-    rated = sum(mate.rated for mate in mates)
-    drawn = sum(_high(mate, POWER, mate.rated) for mate in mates if mate.stores)
+def device(serial: str, mates: Iterable[Mate], size: tuple[float, float]) -> Device:
+    """Return the fleet as a device: with the rated power of all, and the setpoints that some member takes.
+
+    `size`: W that all can draw by their batteries, and feed in.
+    """
+    mates, (drawn, gives) = list(mates), size
     # While no member is known, what they take is not either: nothing is refused for that, it is tried again.
-    setpoints: dict[str, Range] = {"power_target": Range(-drawn, rated) if mates else Range()}
+    setpoints: dict[str, Range] = {"power_target": Range(-drawn, gives) if mates else Range()}
     if not mates or any(LIMIT in mate.takes for mate in mates):
         setpoints[LIMIT] = Range(0, 100)
     if drawn:
@@ -42,14 +43,9 @@ def device(serial: str, mates: Iterable[Mate]) -> Device:
         kind=DeviceKind.FLEET,
         name=serial.removeprefix(PREFIX),
         model="fleet",
-        rated_power=rated,
+        rated_power=sum(mate.rated for mate in mates),
         setpoints=setpoints,
     )
-
-
-def _high(mate: Mate, setpoint: str, most: float) -> float:
-    high = mate.takes[setpoint].high
-    return most if high is None else min(high, most)
 
 
 async def values(

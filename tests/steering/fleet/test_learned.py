@@ -163,3 +163,18 @@ async def test_a_contradiction_does_not_make_it_forget_what_a_battery_takes(tmp_
         await world.wait(60)
         mate = world.fleet.crew.mates["BAT0"]
         assert (mate.contradictions, mate.most) == (1, learned)
+
+
+@virtual
+async def test_after_a_start_a_target_for_all_is_not_out_of_the_range_of_those_found_first(tmp_path):
+    clock, machines = FakeClock(), [*inverters(4), *batteries(2)]
+    async with World(tmp_path, clock, machines, ALL) as world:
+        await world.wait(15)
+        whole = world.state().device.setpoints["power_target"]
+        assert (whole.low, whole.high) == (-20_000, 60_000)
+    async with World(tmp_path, clock, machines[:2], ALL) as world:
+        await world.wait(5)
+        assert world.state().device.setpoints["power_target"] == whole
+        assert (await world.end(await world.ask(50_000))).detail.startswith("partial: asked 50000 W")
+        await world.wait(400)
+        assert world.state().device.setpoints["power_target"].high == 20_000, "the others are gone"
