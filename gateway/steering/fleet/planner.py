@@ -49,7 +49,7 @@ class Ask(msgspec.Struct, frozen=True):
     cut: float = 0.0
     """W less than was ordered, for a limit holds on the fleet."""
     moves: bool = False
-    """It is on its way along a ramp: followed in coarser steps, by all in turn, for each step is a write."""
+    """It is on its way along a ramp: followed in coarser steps, for each is a write."""
 
     def missing(self, power: float) -> float:
         """Return the W that are missing where they give this; < 0: too much. Less than a cap is as asked."""
@@ -222,7 +222,7 @@ class Planner:
 
         `parts`: serial number → what is to be told already, and what comes of this.
         """
-        for room, sight in self._with_room(sights, up=left > 0, in_turn=ask.moves):
+        for room, sight in self._with_room(sights, up=left > 0):
             if abs(left) <= within / 10:
                 break
             serial = sight.mate.device.serial
@@ -235,7 +235,7 @@ class Planner:
             left -= part.power - stands
         return left
 
-    def _with_room(self, sights: Iterable[Sight], *, up: bool, in_turn: bool) -> list[tuple[float, Sight]]:
+    def _with_room(self, sights: Iterable[Sight], *, up: bool) -> list[tuple[float, Sight]]:
         """Return the members that may be moved, and by how much, in the order in which they are."""
         rooms = [
             (room, sight)
@@ -246,8 +246,6 @@ class Planner:
             > max(sight.member.step, LEAST * sight.mate.rated)
         ]
         rooms.sort(key=lambda each: self._turn(*each, up=up), reverse=True)
-        if in_turn:
-            rooms.sort(key=lambda each: (each[1].mate.rests, each[1].mate.writes))
         return rooms
 
     def _turn(self, room: float, sight: Sight, *, up: bool) -> tuple[bool, bool, float]:

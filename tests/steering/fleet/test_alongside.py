@@ -132,7 +132,10 @@ async def test_a_limit_holds_beside_an_order_for_all_batteries(tmp_path, first):
             end = await world.end(await world.ask(25, "active_power_limit"))
         else:
             await world.end(await world.ask(25, "active_power_limit"))
+            before = len(world.told)
             end = await order()
+            lifted = [c.serial for c in world.told[before:] if c.setpoint == "active_power_limit" and c.value == 100]
+            assert not lifted
         await world.wait(60)
         assert world.power == pytest.approx(20_000, rel=0.02)
         assert sum(machine.battery for machine in machines) == pytest.approx(-4_000)
@@ -192,36 +195,35 @@ async def test_a_restart_in_the_middle_of_a_ramp_goes_on_from_where_it_was(tmp_p
 
 
 @virtual
-async def test_a_ramp_is_followed_by_all_in_turn(tmp_path):
-    machines = inverters(5)
+async def test_a_ramp_is_followed_in_steps_that_are_worth_a_write(tmp_path):
+    machines = [Machine("BIG", 40_000.0, sun=32_000.0), *inverters(4)]
     async with World(tmp_path, FakeClock(), machines, RAMP) as world:
-        await world.ask(38_000)
+        await world.ask(60_000)
         await world.wait(900)
         before = {machine.device.serial: machine.writes for machine in machines}
-        await world.ask(5_000)
-        await world.wait(600)
-        assert world.power == pytest.approx(5_000, rel=0.03)
+        await world.ask(10_000)
+        await world.wait(900)
+        assert world.power == pytest.approx(10_000, rel=0.03)
         written = [machine.writes - before[machine.device.serial] for machine in machines]
-        assert max(written) <= 10
-        assert max(written) - min(written) <= 3
+        assert max(written) <= 16
 
 
 @virtual
 async def test_a_ramp_does_not_run_ahead_of_members_that_are_slow(tmp_path):
     machines = inverters(4)
     for machine in machines:
-        machine.delay = 45.0
+        machine.delay = 110.0
     async with World(tmp_path, FakeClock(), machines, RAMP) as world:
         await world.ask(30_000)
-        await world.wait(600)
+        await world.wait(3_000)
         await world.ask(4_000)
         last, seen = world.power, []
-        for _ in range(120):
+        for _ in range(600):
             await world.wait(5)
             seen.append(last - world.power)
             last = world.power
         assert last == pytest.approx(4_000, rel=0.03)
-        assert max(seen) <= 0.1 * 40_000
+        assert max(seen) <= 3_000
 
 
 # nobody asks any more, and a restart
