@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -52,6 +53,8 @@ class Store:
         self._others = others
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
+        self._reads = threading.Lock()
+        """Held while `_reader` is in use, which is on another thread: to close it then would end the process."""
         self._head = Head(0, audit.GENESIS)
         """As of the transaction that runs."""
         self._noted = HeadFile(path)
@@ -131,8 +134,9 @@ class Store:
                 self._why = in_words(self.path, "used", error)
                 raise self._why from error
             raise
-        self.close()
-        self._writer, self._reader, self._file, self._head = writer, reader, file, head
+        with self._reads:
+            self._close()
+            self._writer, self._reader, self._file, self._head = writer, reader, file, head
         self._noted.write(self._head)
         return self._head
 
@@ -160,7 +164,11 @@ class Store:
         return True
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, once a read that is under way has ended."""
+        with self._reads:
+            self._close()
+
+    def _close(self) -> None:
         for connection in (self._reader, self._writer):
             if connection is not None:
                 connection.close()
@@ -213,7 +221,8 @@ class Store:
     def read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         """Return what `read` finds. Raises JournalError."""
         try:
-            return read(self._opened(self._reader))
+            with self._reads:
+                return read(self._opened(self._reader))
         except sqlite3.Error as error:
             raise in_words(self.path, "read", error) from error
 

@@ -124,8 +124,13 @@ class Fleet:
         """Return whether it is the fleet itself, and has that setpoint."""
         return serial == self.serial and self._device is not None and setpoint in self._device.setpoints
 
-    async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:  # noqa: ARG002
+    async def send(self, command: Command, in_force: Mapping[str, Value], timeout: float) -> str:
         """Share it out; returns once the first commands are on their way. Raises NotSentError."""
+        until = self._clock.monotonic() + timeout / 2
+        while command.setpoint not in SPREAD and self.crew.gathers() and not self.crew.has_waited(self._clock.now()):
+            if self._clock.monotonic() >= until:
+                raise NotSentError("members that were told something before the start are still to be heard of")
+            await asyncio.sleep(BREATH)
         if self._context.halted is not None:
             raise NotSentError("control is halted; members fall back by their own timers")
         now = self._clock.now()

@@ -863,3 +863,23 @@ async def test_after_a_start_a_slow_reader_takes_a_part_of_its_members_for_no_wh
         assert world.told == []
         assert shown == {8}
         assert world.power == pytest.approx(24_000, rel=0.02)
+
+
+@virtual
+async def test_after_a_start_a_target_waits_for_who_is_not_heard_of_yet_and_expires_meanwhile(tmp_path):
+    clock = FakeClock()
+    async with World(tmp_path, clock, inverters(6), ALL) as world:
+        assert (await world.end(await world.ask(24_000))).verified
+        machines = list(world.machines.values())
+    for machine in machines[1:]:
+        machine.silent = True
+    async with World(tmp_path, clock, machines, ALL) as world:
+        short, longer = await world.ask(36_000, ttl=8), await world.ask(30, "active_power_limit", ttl=60)
+        assert (await world.end(short)).state is CommandState.EXPIRED
+        assert world.told == []
+        for machine in machines[1:5]:
+            machine.silent = False
+        end = await world.end(longer)
+        assert end.state is CommandState.SUCCEEDED, "one that is never heard of holds nobody up for more than a moment"
+        await world.wait(60)
+        assert world.power <= 18_000 * 1.02
