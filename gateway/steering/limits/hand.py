@@ -39,8 +39,12 @@ class Hand:
         self._open: set[str] = set()
         """Ids of the commands that are under way."""
         self._bad = ""
+        self._told = 0.0
+        """When it was told something last, on the monotonic clock."""
         self._again = 0.0
         self._pause = AGAIN
+        self._doubt = AGAIN
+        """Seconds after it was told until it is told the same again where it reads otherwise, doubling each time."""
 
     @property
     def busy(self) -> bool:
@@ -74,6 +78,7 @@ class Hand:
             for setpoint, value in orders.items()
         ]
         self._asked, self._open, self._bad, self.partial = dict(orders), set(), "", ""
+        self._told = self._context.clock.monotonic()
         if (refusal := self._context.judge(*commands)) is not None:
             self.fail(refusal.detail, next(iter(orders)))
             return
@@ -99,6 +104,17 @@ class Hand:
             self.since = self._context.clock.now()
             self._context.settle(FindingCode.NOT_STEERABLE, self.serial)
         return True
+
+    def undone(self) -> None:
+        """Take in that somebody else has set it otherwise: it is told again soon, whatever it said before."""
+        self.done, self._pause, self._again = None, AGAIN, self._told + AGAIN
+
+    def contradicted(self) -> None:
+        """Take in that it reads otherwise, although it said it was done: it is told again, later and later."""
+        if self._context.clock.monotonic() - self._told > 2 * AGAIN_MOST:
+            self._doubt = AGAIN
+        self.done, self._again = None, self._told + self._doubt
+        self._doubt = min(2 * self._doubt, AGAIN_MOST)
 
     def fail(self, why: str, setpoint: str) -> None:
         """Take in that it is not done: say so, and wait a while."""

@@ -1,6 +1,7 @@
 """A limit as a device: what is written to it is limit and heartbeat; what holds is written to the devices it is of."""
 
 import asyncio
+import math
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import ClassVar, Final
@@ -27,7 +28,7 @@ from gateway.core.model import (
     Snapshot,
     Value,
 )
-from gateway.core.points import NONE
+from gateway.core.points import NONE, SETPOINTS
 from gateway.steering.limits.draw import IN_FORCE, PATIENCE, TOLERANCE, Draw
 from gateway.steering.limits.hand import Hand
 from gateway.steering.limits.machine import Rules
@@ -119,6 +120,9 @@ class GridLimit:
                 self._ended()
                 self._wake.set()
             elif self._draw.took(event):
+                self._wake.set()
+            elif event.state is CommandState.SENT and self._loosens(event.command):
+                self._hand.undone()
                 self._wake.set()
 
     def steers(self, serial: str, setpoint: str = "") -> bool:
@@ -256,6 +260,8 @@ class GridLimit:
         is_new = self._clock.monotonic() < self._began + PATIENCE
         orders = self._orders(limit)
         if orders is not None:
+            if hand.done == orders and self._is_contradicted(orders):
+                hand.contradicted()
             stands = LIMIT in orders or self._rating.stands
             if hand.done != orders and hand.may_be_told(orders) and stands:
                 await hand.tell(orders)
@@ -269,6 +275,26 @@ class GridLimit:
                 self._failed("it is not known")
         elif device_is_known(state.device) or not is_new:  # else it is not known yet what it takes
             self._failed(f"{state.device.serial} takes neither {LIMIT} nor {PERCENT}")
+
+    def _loosens(self, command: Command) -> bool:
+        """Return whether somebody else sets what this limit has written to more than it permits."""
+        side = self.sides.get(LIMIT)
+        if side is None or command.serial != self._settings.device or command.origin.who == self._origin.who:
+            return False
+        told = (self._orders(side.machine.limit) or {}).get(command.setpoint)
+        return told is not None and _is_looser(command.setpoint, command.value, told)
+
+    def _is_contradicted(self, orders: Mapping[str, Value]) -> bool:
+        """Return whether the device reads more than it was told; what is stricter somebody else may want."""
+        device, told = self._settings.device, self._hand.since
+        state, commanded = self._context.state(device), self._context.commanded(device)
+        if state is None or told is None:
+            return False
+        is_new = state.time is not None and state.time > told + HEARD_OF
+        return any(
+            _is_looser(setpoint, state.values.get(setpoint), value) and (is_new or setpoint in commanded)
+            for setpoint, value in orders.items()
+        )
 
     def _watch(self, limit: float | None, *, at_meter: bool) -> None:
         """Say it where more is fed in than a limit permits, although it was told. `at_meter`: there it holds."""
@@ -319,6 +345,14 @@ def _power(state: DeviceState | None, point: str) -> float | None:
     """Return a power that is of now, W."""
     value = state.values.get(point) if state is not None and state.quality is Quality.GOOD else None
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _is_looser(setpoint: str, value: Value, told: Value) -> bool:
+    """Return whether a value permits more than another, by more than what it is rounded to."""
+    most, least = (math.inf if each == NONE else each for each in (value, told))
+    if not isinstance(most, (int, float)) or not isinstance(least, (int, float)):
+        return False
+    return most > least and not SETPOINTS[setpoint].same(value, told)
 
 
 def device_is_known(device: Device) -> bool:
