@@ -363,3 +363,23 @@ async def test_what_is_fed_in_beyond_a_limit_that_an_inverter_says_it_holds_is_t
         assert found()
         await fed_in(-2_000.0)
         assert not found()
+
+
+@virtual
+@pytest.mark.parametrize("setpoint", ["export_limit", "import_limit"])
+async def test_a_limit_that_changes_by_itself_is_no_drift(tmp_path, setpoint):
+    settings = LimitSettings(device="INV", failsafe=1_500, import_failsafe=1_500)
+    async with House(tmp_path, settings) as house:
+        command = house.bench.command(setpoint, 3_000, serial="limit:grid")
+        house.bench.publish("INV", grid_power=0.0)
+        await house.bench.dispatcher.submit(command)
+        assert (await house.end(command.id)).state is CommandState.SUCCEEDED
+        await house.wait(40)
+        shown = []
+        for _ in range(6):
+            await house.wait(1_500)
+            shown.append(house.bench.router.state("limit:grid").values[setpoint])
+        assert shown[0] == 1_500
+        assert shown[-1] == "none"
+        assert not house.bench.router.alarm_book.of("limit:grid")
+        assert house.bench.dispatcher.drift.count == 0
