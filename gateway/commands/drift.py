@@ -63,9 +63,8 @@ class Drift:
                 self._memory.read_back(key, snapshot.time)
                 if setting.alarm is not None:
                     self._ends(key, setting)
-            elif setting.confirmed and setting.alarm is None and not _began_before(snapshot, setting):
-                if not self._changes_itself(snapshot.serial):
-                    self._begins(key, setting, value)
+            elif setting.confirmed and setting.alarm is None and self._counts(snapshot, setting):
+                self._begins(key, setting, value)
 
     def restored(self) -> None:
         """Take up what was drifting before a restart; clear what nothing is known of any more."""
@@ -76,9 +75,10 @@ class Drift:
                     setting.alarm = alarm
             self._router.alarm_book.take(SOURCE, serial, self._active(serial))
 
-    def _changes_itself(self, serial: str) -> bool:
-        state = self._router.state(serial)
-        return state is not None and state.device.kind is DeviceKind.LIMIT
+    def _counts(self, snapshot: Snapshot, setting: Setting) -> bool:
+        state = self._router.state(snapshot.serial)
+        is_limit = state is not None and state.device.kind is DeviceKind.LIMIT
+        return not is_limit and not _began_before(snapshot, setting)
 
     def _begins(self, key: PointKey, setting: Setting, found: Value) -> None:
         serial, setpoint = key
