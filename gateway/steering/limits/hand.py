@@ -13,6 +13,9 @@ CHILD_TTL: Final = 120.0
 AGAIN: Final = 10.0
 """Seconds after a refusal until the device is told again, doubling each time."""
 AGAIN_MOST: Final = 600.0
+HALTED: Final = "control is halted"
+RESUME: Final = {HALTED: "sems-gateway resume CONFIG"}
+"""Why no command leaves → what to do about it."""
 PARTIAL: Final = "partial"
 """What the text begins with of a fleet's end that is a success only in part."""
 
@@ -56,8 +59,17 @@ class Hand:
         """Whether it has refused, and is not told the same again yet."""
         return self._context.clock.monotonic() < self._again
 
+    @property
+    def closed(self) -> str:
+        """Why no command leaves now, whoever it is for; "" where they do."""
+        if self._context.halted is not None:
+            return HALTED
+        return f"control is closed: {trouble}" if (trouble := self._context.journal_trouble) else ""
+
     def may_be_told(self, orders: Orders) -> bool:
         """Return whether it is told this now: what differs from what is under way, or was refused, does not wait."""
+        if self.closed:
+            return False
         if orders != self._asked:
             return True
         return not self._open and not self.resting
@@ -119,7 +131,8 @@ class Hand:
     def fail(self, why: str, setpoint: str) -> None:
         """Take in that it is not done: say so, and wait a while."""
         self.why = why
-        self._again, self._pause = self._context.clock.monotonic() + self._pause, min(2 * self._pause, AGAIN_MOST)
+        if not self.closed:  # that was no refusal of its own
+            self._again, self._pause = self._context.clock.monotonic() + self._pause, min(2 * self._pause, AGAIN_MOST)
         self._context.find(
             FindingCode.NOT_STEERABLE, self.serial, f"the limit can't be written to it: {why}",
             f"sems-gateway explain CONFIG {self.serial} {setpoint} {self._asked.get(setpoint, 0)} --as {self._origin}",

@@ -30,7 +30,7 @@ from gateway.core.model import (
 )
 from gateway.core.points import NONE, SETPOINTS
 from gateway.steering.limits.draw import IN_FORCE, PATIENCE, TOLERANCE, Draw
-from gateway.steering.limits.hand import Hand
+from gateway.steering.limits.hand import RESUME, Hand
 from gateway.steering.limits.machine import Rules
 from gateway.steering.limits.rating import Rating
 from gateway.steering.limits.settings import CHARGING, IMPORT, LIMIT, MODE, PERCENT, POWER, PREFIX, LimitSettings
@@ -267,7 +267,8 @@ class GridLimit:
                 await hand.tell(orders)
                 if not hand.busy:
                     self._ended()
-            self._watch(limit, at_meter=LIMIT in orders)
+            if not self._is_kept_from(limit, orders):
+                self._watch(limit, at_meter=LIMIT in orders)
         elif hand.resting:
             return
         elif state is None:
@@ -295,6 +296,21 @@ class GridLimit:
             _is_looser(setpoint, state.values.get(setpoint), value) and (is_new or setpoint in commanded)
             for setpoint, value in orders.items()
         )
+
+    def _is_kept_from(self, limit: float | None, orders: Mapping[str, Value]) -> bool:
+        """Return whether no command may leave while the device stands at more than a limit permits; if so, say it."""
+        state, why = self._context.state(self._settings.device), self._hand.closed
+        if not why or limit is None or state is None:
+            return False
+        (setpoint, told), *_ = orders.items()
+        stands = state.values.get(setpoint)
+        if self._hand.done == orders or (stands is not None and not _is_looser(setpoint, stands, told)):
+            return False
+        text = f"{state.device.serial} stands at {setpoint} {'unknown' if stands is None else stands}"
+        text = f"{text}, and {limit:.0f} W are permitted; {why}"
+        self._context.find(FindingCode.LIMIT_NOT_HELD, self.serial, text, RESUME.get(why, ""))
+        self.sides[LIMIT].answer(Outcome(CommandState.FAILED, text))
+        return True
 
     def _watch(self, limit: float | None, *, at_meter: bool) -> None:
         """Say it where more is fed in than a limit permits, although it was told. `at_meter`: there it holds."""
