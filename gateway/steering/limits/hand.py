@@ -131,7 +131,8 @@ class Hand:
     def fail(self, why: str, setpoint: str) -> None:
         """Take in that it is not done: say so, and wait a while."""
         self.why = why
-        self._again, self._pause = self._context.clock.monotonic() + self._pause, min(2 * self._pause, AGAIN_MOST)
+        if not self.closed:  # else it was no refusal of its own
+            self._again, self._pause = self._context.clock.monotonic() + self._pause, min(2 * self._pause, AGAIN_MOST)
         self._context.find(
             FindingCode.NOT_STEERABLE, self.serial, f"the limit can't be written to it: {why}",
             f"sems-gateway explain CONFIG {self.serial} {setpoint} {self._asked.get(setpoint, 0)} --as {self._origin}",

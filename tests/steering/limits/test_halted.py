@@ -25,6 +25,7 @@ async def test_a_failsafe_that_begins_while_halted_is_said_not_to_hold_and_writt
         assert house.state == "failsafe"
         assert house.sent == [("export_limit", 3_000)]
         (finding,) = found(house)
+        assert [f.code for s in house.bench.router.bridges() for f in s.findings] == [finding.code], "nothing is tried"
         assert finding.text == "INV stands at export_limit 3000.0, and 1500 W are permitted; control is halted"
         assert finding.remedy == "sems-gateway resume CONFIG"
         await house.bench.halting.resume("cli")
