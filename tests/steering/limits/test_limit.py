@@ -366,6 +366,33 @@ async def test_what_is_fed_in_beyond_a_limit_that_an_inverter_says_it_holds_is_t
 
 
 @virtual
+@pytest.mark.parametrize(
+    ("asked", "away", "state", "sent"),
+    [
+        (3_000, 60, "limited", [3_000]),
+        (3_000, 200, "failsafe", [3_000, 1_500]),
+        (3_000, 10_000, "unlimited_autonomous", [3_000, "none"]),
+        ("none", 60, "init", []),
+    ],
+)
+async def test_a_limit_that_a_reload_took_out_and_puts_back_goes_on(tmp_path, asked, away, state, sent):
+    async with House(tmp_path) as house:
+        await house.end(await house.ask(4_000))
+        await house.end(await house.ask(asked))
+        await house.wait(40)
+        before = len(house.sent)
+        await house.runner.stop()
+        house.bench.router.withdraw("limit:grid", "limit:grid")
+        await house.wait(away)
+        house.runner = house.bench.run(GridLimit, house.settings, "limit:grid")
+        house.limit = house.runner.bridge
+        house.bench.dispatcher.use({"limit:grid": house.limit, "scripted": house.bench.controller})
+        await house.wait(5)
+        assert house.state == state
+        assert [value for _, value in house.sent[before - 1 :]] == (sent or ["none"])
+
+
+@virtual
 @pytest.mark.parametrize("setpoint", ["export_limit", "import_limit"])
 async def test_a_limit_that_changes_by_itself_is_no_drift(tmp_path, setpoint):
     settings = LimitSettings(device="INV", failsafe=1_500, import_failsafe=1_500)
