@@ -76,6 +76,15 @@ class GridLimit:
             unreadable="when a limit was set last is not known; it is as if that were now",
             unwritable="when a limit was set last can't be kept",
         )
+        self._asked = KeptFile(
+            context.data_dir / f"{name}-asked.json",
+            dict[str, float | None],
+            context.log,
+            unreadable="what a limit was set to is not known where a reload took it out",
+            unwritable="what a limit was set to can't be kept",
+        )
+        """Setpoint → W, None for no limit: the gateway knows it after a restart, not once a reload took the limit out."""
+        self._kept: dict[str, float | None] | None = None
         self._rating = Rating(context, context.data_dir / f"{name}-rated.json")
         self._drawn: tuple[float | None] | None = None
         """The limit, W, that is kept of what is drawn."""
@@ -95,13 +104,14 @@ class GridLimit:
             ),
             named=True,
         )
-        heard = await asyncio.to_thread(self._heard.read)
+        heard, asked = await asyncio.to_thread(self._heard.read), await asyncio.to_thread(self._asked.read)
         await self._draw.start()
         await self._rating.start()
         silent = 0.0 if heard is None else max(0.0, self._clock.now().timestamp() - heard)
         state = self._context.state(self.serial)
         for setpoint, side in self.sides.items():
-            side.begin(state.values.get(setpoint) if state is not None else None, silent)
+            known = state.values.get(setpoint) if state is not None else None
+            side.begin((asked or {}).get(setpoint) if known is None else known, silent)
         self._context.spawn(self._steer(), "steer")
 
     async def stop(self) -> None:
@@ -162,6 +172,12 @@ class GridLimit:
         self.sides[command.setpoint].set(command)
         self._beat()
 
+    async def _keep_asked(self) -> None:
+        asked = {setpoint: side.asked for setpoint, side in self.sides.items() if side.was_set}
+        if asked and asked != self._kept:
+            self._kept = asked
+            await self._asked.write(msgspec.json.encode(asked))
+
     async def _note(self) -> None:
         """Keep when somebody was heard: else each restart would begin the time anew within which one has to be."""
         await self._heard.write(msgspec.json.encode(self._clock.now().timestamp()))
@@ -194,6 +210,7 @@ class GridLimit:
             await set_within(self._wake, LOOK)
             self._wake.clear()
             self._claim()
+            await self._keep_asked()
             await self._rating.look(self._rated())
             values: dict[str, Value] = {"status": "normal"}
             for setpoint, side in self.sides.items():
