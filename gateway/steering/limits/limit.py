@@ -83,7 +83,7 @@ class GridLimit:
             unreadable="what a limit was set to is not known where a reload took it out",
             unwritable="what a limit was set to can't be kept",
         )
-        """Setpoint → W, None for no limit. The gateway knows it after a restart, not after a reload that put it back."""
+        """Setpoint → W, None for no limit. The gateway knows it after a restart, not after a reload."""
         self._kept: dict[str, float | None] | None = None
         self._rating = Rating(context, context.data_dir / f"{name}-rated.json")
         self._drawn: tuple[float | None] | None = None
