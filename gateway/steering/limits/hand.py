@@ -7,6 +7,7 @@ from typing import Final
 from gateway.api.contexts import Context
 from gateway.core.findings import FindingCode
 from gateway.core.model import Command, CommandEvent, CommandState, Origin, Value, new_command_id
+from gateway.steering.fleet.goals import SUPERSEDED
 
 CHILD_TTL: Final = 120.0
 """Seconds until a command to the device expires unsent; then it is given anew."""
@@ -16,6 +17,8 @@ AGAIN_MOST: Final = 600.0
 HALTED: Final = "control is halted"
 RESUME: Final = {HALTED: "sems-gateway resume CONFIG"}
 """Why no command leaves → what to do about it."""
+OVERTAKEN: Final = (SUPERSEDED, CommandState.SUPERSEDED)
+"""What is said of a command that a newer one came before."""
 PARTIAL: Final = "partial"
 """What the text begins with of a fleet's end that is a success only in part."""
 
@@ -94,7 +97,7 @@ class Hand:
         if (refusal := self._context.judge(*commands)) is not None:
             self.fail(refusal.detail, next(iter(orders)))
             return
-        self._open = {command.id for command in commands}
+        self._open, self.done = {command.id for command in commands}, None
         for event in await self._context.submit(*commands):
             self.took(event)
 
@@ -104,12 +107,15 @@ class Hand:
             return False
         self._open.remove(event.command.id)
         if event.state is not CommandState.SUCCEEDED:
-            self._bad = event.detail or event.state
+            is_overtaken = event.state is CommandState.SUPERSEDED
+            self._bad = event.state if is_overtaken else event.detail or event.state
         elif not event.verified and event.detail.startswith(PARTIAL):
             self.partial = event.detail
         if self._open:
             return False
-        if self._bad:
+        if self._bad in OVERTAKEN:  # by somebody else: that is no refusal
+            self._again = self._context.clock.monotonic() + AGAIN
+        elif self._bad:
             self.fail(self._bad, event.command.setpoint)
         else:
             self.done, self._pause, self.why = self._asked, AGAIN, ""
@@ -120,6 +126,12 @@ class Hand:
     def undone(self) -> None:
         """Take in that somebody else has set it otherwise: it is told again soon, whatever it said before."""
         self.done, self._pause, self._again = None, AGAIN, self._told + AGAIN
+
+    def covered(self, orders: Orders) -> None:
+        """Take in that somebody else has set it to what permits no more than this: that may stay."""
+        self.done, self._asked, self._open, self.why = dict(orders), dict(orders), set(), ""
+        self.since = self._context.clock.now()
+        self._context.settle(FindingCode.NOT_STEERABLE, self.serial)
 
     def contradicted(self) -> None:
         """Take in that it reads otherwise, although it said it was done: it is told again, later and later."""

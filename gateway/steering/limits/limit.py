@@ -18,6 +18,7 @@ from gateway.core.kept_file import KeptFile
 from gateway.core.mailbox import Updates
 from gateway.core.model import (
     Command,
+    CommandEvent,
     CommandState,
     Device,
     DeviceKind,
@@ -131,8 +132,8 @@ class GridLimit:
                 self._wake.set()
             elif self._draw.took(event):
                 self._wake.set()
-            elif event.state is CommandState.SENT and self._loosens(event.command):
-                self._hand.undone()
+            elif event.state in (CommandState.SENT, CommandState.SUCCEEDED) and self._is_rival(event.command):
+                self._set_otherwise(event)
                 self._wake.set()
 
     def steers(self, serial: str, setpoint: str = "") -> bool:
@@ -218,6 +219,7 @@ class GridLimit:
                 side.machine.look(self._clock.boot())
                 limit = side.machine.limit
                 if side.machine.state is not before:
+                    side.answer(OVERTAKEN)
                     self._context.log.info("limit", of=setpoint, state=side.machine.state, watts=limit)
                 # Of what nobody has ever said anything, what is there stays.
                 if side.was_set or limit is not None or (setpoint == IMPORT and self._draw.holds):
@@ -280,7 +282,7 @@ class GridLimit:
             if hand.done == orders and self._is_contradicted(orders):
                 hand.contradicted()
             stands = LIMIT in orders or self._rating.stands
-            if hand.done != orders and hand.may_be_told(orders) and stands:
+            if hand.done != orders and hand.may_be_told(orders) and stands and not self._waits_for(orders):
                 await hand.tell(orders)
                 if not hand.busy:
                     self._ended()
@@ -294,13 +296,30 @@ class GridLimit:
         elif device_is_known(state.device) or not is_new:  # else it is not known yet what it takes
             self._failed(f"{state.device.serial} takes neither {LIMIT} nor {PERCENT}")
 
-    def _loosens(self, command: Command) -> bool:
-        """Return whether somebody else sets what this limit has written to more than it permits."""
-        side = self.sides.get(LIMIT)
-        if side is None or command.serial != self._settings.device or command.origin.who == self._origin.who:
-            return False
-        told = (self._orders(side.machine.limit) or {}).get(command.setpoint)
-        return told is not None and _is_looser(command.setpoint, command.value, told)
+    def _is_rival(self, command: Command) -> bool:
+        """Return whether it is somebody else's, for what this limit writes."""
+        is_of_device = LIMIT in self.sides and command.serial == self._settings.device
+        return is_of_device and command.setpoint in (LIMIT, PERCENT) and command.origin.who != self._origin.who
+
+    def _set_otherwise(self, event: CommandEvent) -> None:
+        """Take in that somebody else has set, or is about to set, what this limit writes."""
+        command, orders = event.command, self._orders(self.sides[LIMIT].machine.limit) or {}
+        if (told := orders.get(command.setpoint)) is None:
+            return
+        if _is_looser(command.setpoint, command.value, told):
+            if event.state is CommandState.SENT:
+                self._hand.undone()
+        elif event.state is CommandState.SUCCEEDED and self._hand.done != orders:
+            self._hand.covered(orders)
+
+    def _waits_for(self, orders: Mapping[str, Value]) -> bool:
+        """Return whether somebody else is about to set it to what permits no more than this."""
+        return any(
+            self._is_rival(command)
+            and (told := orders.get(command.setpoint)) is not None
+            and not _is_looser(command.setpoint, command.value, told)
+            for command in self._context.sent(self._settings.device)
+        )
 
     def _is_contradicted(self, orders: Mapping[str, Value]) -> bool:
         """Return whether the device reads more than it was told; what is stricter somebody else may want."""
@@ -321,6 +340,9 @@ class GridLimit:
             return False
         (setpoint, told), *_ = orders.items()
         stands = state.values.get(setpoint)
+        for command in self._context.sent(state.device.serial):
+            if command.setpoint == setpoint and (stands is None or _is_looser(setpoint, command.value, stands)):
+                stands = command.value
         if self._hand.done == orders or (stands is not None and not _is_looser(setpoint, stands, told)):
             return False
         text = f"{state.device.serial} stands at {setpoint} {'unknown' if stands is None else stands}"

@@ -4,9 +4,9 @@ import pytest
 
 from gateway.core.findings import FindingCode
 from gateway.core.model import CommandState
-from tests.kit.clock import virtual
+from tests.kit.clock import FakeClock, virtual
 from tests.steering.limits.test_draw import Home
-from tests.steering.limits.test_limit import House
+from tests.steering.limits.test_limit import ALL, House, Park, inverters, limited
 from tests.steering.limits.test_put_back import somebody
 
 
@@ -115,3 +115,23 @@ async def test_what_is_drawn_beyond_a_limit_while_halted_is_said_and_dealt_with_
         assert home.draw <= 4_200
         assert not found(home)
         assert {serial for serial, _, _ in home.sent} == {"INV"}, "the charger need not wait"
+
+
+@virtual
+async def test_a_limit_on_its_way_when_control_is_halted_counts_as_what_the_device_stands_at(tmp_path):
+    machines = inverters(4)
+    async with Park(tmp_path, FakeClock(), machines, ALL) as park:
+        await park.end(await limited(park, 4_000))
+        machines[0].delay = 1_000.0
+        id_ = await limited(park, 20_000)
+        await park.wait(5)
+        await park.bench.halting.halt("cli")
+        await park.wait(130)
+        assert park.bench.router.state("limit:grid").values["limit_state"] == "failsafe"
+        (finding,) = found(park)
+        assert "fleet:north stands at active_power_limit 50.0, and 4000 W are permitted" in finding.text
+        end = await park.end(id_)
+        assert end.state is CommandState.FAILED, "it is the failsafe that holds"
+        await park.bench.halting.resume("cli")
+        await park.wait(30)
+        assert park.bench.router.state("limit:grid").values["export_limit"] == 4_000

@@ -410,3 +410,17 @@ async def test_a_limit_that_changes_by_itself_is_no_drift(tmp_path, setpoint):
         assert shown[-1] == "none"
         assert not house.bench.router.alarm_book.of("limit:grid")
         assert house.bench.dispatcher.drift.count == 0
+
+
+@virtual
+async def test_a_limit_that_comes_back_while_another_is_on_its_way_is_written_again(tmp_path):
+    async with House(tmp_path) as house:
+        await house.end(await house.ask(3_000))
+        house.bench.controller.gate.clear()
+        await house.ask(9_000)
+        await house.wait(3)
+        await house.ask(3_000)
+        await house.wait(3)
+        house.bench.controller.gate.set()
+        await house.wait(5)
+        assert house.sent == [("export_limit", 3_000), ("export_limit", 9_000), ("export_limit", 3_000)]

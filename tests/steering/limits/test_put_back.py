@@ -161,3 +161,19 @@ async def test_a_fleet_that_is_let_go_again_and_again_is_limited_most_of_the_tim
                 await asyncio.sleep(1)
                 held += park.power <= 20_400
         assert held > 300, "of 600 s"
+
+
+@virtual
+async def test_a_stricter_setting_that_overtakes_a_limit_stays_and_is_no_refusal(tmp_path):
+    machines = inverters(4)
+    async with Park(tmp_path, FakeClock(), machines, ALL) as park:
+        machines[0].delay = 100.0
+        await limited(park, 20_000)
+        await park.wait(20)
+        await park.ask(10.0, "active_power_limit")
+        for _ in range(30):
+            await park.wait(10)
+            await limited(park, 20_000)
+            assert not [f for s in park.bench.router.bridges() for f in s.findings]
+        assert park.state().values["active_power_limit"] == 10.0
+        assert park.power <= 4_100
