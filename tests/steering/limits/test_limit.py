@@ -424,3 +424,30 @@ async def test_a_limit_that_comes_back_while_another_is_on_its_way_is_written_ag
         house.bench.controller.gate.set()
         await house.wait(5)
         assert house.sent == [("export_limit", 3_000), ("export_limit", 9_000), ("export_limit", 3_000)]
+
+
+@virtual
+async def test_a_fleet_is_told_what_it_did_before_where_another_limit_is_on_its_way(tmp_path):
+    machines = inverters(4)
+    async with Park(tmp_path, FakeClock(), machines, ALL) as park:
+        await park.end(await limited(park, 4_000))
+        machines[0].delay = 1_000.0
+        await limited(park, 20_000)
+        await park.wait(30)
+        assert sum(machine.power for machine in machines[1:]) > 10_000
+        await limited(park, 4_000)
+        await park.wait(60)
+        assert sum(machine.power for machine in machines[1:]) <= 4_000
+
+
+@virtual
+async def test_a_command_that_the_failsafe_overtakes_does_not_end_as_in_force(tmp_path):
+    async with House(tmp_path) as house:
+        house.bench.controller.gate.clear()
+        id_ = await house.ask(3_000)
+        await house.wait(130)
+        assert house.state == "failsafe"
+        house.bench.controller.gate.set()
+        assert (await house.end(id_)).state is CommandState.FAILED
+        await house.wait(5)
+        assert house.sent[-1] == ("export_limit", 1_500)
