@@ -442,10 +442,10 @@ async def test_a_fleet_is_told_what_it_did_before_where_another_limit_is_on_its_
 
 @virtual
 async def test_a_command_that_the_failsafe_overtakes_does_not_end_as_in_force(tmp_path):
-    async with House(tmp_path) as house:
+    async with House(tmp_path, LimitSettings(device="INV", failsafe=1_500, heartbeat=20)) as house:
         house.bench.controller.gate.clear()
         id_ = await house.ask(3_000)
-        await house.wait(130)
+        await house.wait(25)
         assert house.state == "failsafe"
         house.bench.controller.gate.set()
         assert (await house.end(id_)).state is CommandState.FAILED
