@@ -5,6 +5,8 @@ when the setpoint reads as it was set again, or when the next command for it is 
 
 A cloud stamps a message when it sends it, and puts what it heard last into it: so what differs right after a command
 may be the value of before. It counts from the source's next interval on.
+
+A limit changes what it shows by itself: its failsafe begins, or it ends. That is nobody else's doing, so no drift.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from gateway.commands.lane import PointKey
 from gateway.commands.memory import SetpointMemory, Setting
 from gateway.commands.verify import in_words
 from gateway.core.clock import Clock
-from gateway.core.model import GATEWAY, Alarm, Command, Severity, Snapshot, Value
+from gateway.core.model import GATEWAY, Alarm, Command, DeviceKind, Severity, Snapshot, Value
 from gateway.core.points import SETPOINTS
 from gateway.core.router import Router
 from gateway.journal.audit import AuditAction, Note
@@ -61,7 +63,7 @@ class Drift:
                 self._memory.read_back(key, snapshot.time)
                 if setting.alarm is not None:
                     self._ends(key, setting)
-            elif setting.confirmed and setting.alarm is None and not _began_before(snapshot, setting):
+            elif setting.confirmed and setting.alarm is None and self._counts(snapshot, setting):
                 self._begins(key, setting, value)
 
     def restored(self) -> None:
@@ -72,6 +74,11 @@ class Drift:
                 if alarm.code == CODE and setting is not None and setting.certain and setting.confirmed:
                     setting.alarm = alarm
             self._router.alarm_book.take(SOURCE, serial, self._active(serial))
+
+    def _counts(self, snapshot: Snapshot, setting: Setting) -> bool:
+        state = self._router.state(snapshot.serial)
+        is_limit = state is not None and state.device.kind is DeviceKind.LIMIT
+        return not is_limit and not _began_before(snapshot, setting)
 
     def _begins(self, key: PointKey, setting: Setting, found: Value) -> None:
         serial, setpoint = key

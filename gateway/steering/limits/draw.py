@@ -17,7 +17,7 @@ from gateway.core.findings import FindingCode
 from gateway.core.kept_file import KeptFile
 from gateway.core.model import CommandEvent, CommandState, DeviceState, Origin, Quality, Value
 from gateway.core.points import AUTO, NONE, SETPOINTS
-from gateway.steering.limits.hand import Hand, Orders
+from gateway.steering.limits.hand import RESUME, Hand, Orders
 from gateway.steering.limits.settings import CHARGING, MODE, POWER
 
 TOLERANCE: Final = 50.0
@@ -184,6 +184,10 @@ class Draw:
         sight, ordered = self._sight(draw), self._ordered
         self.excess = max(0.0, draw - limit)
         is_over = self.excess > TOLERANCE
+        if why := self._hands[self._device].closed:
+            self._looked = None  # nothing that is decided now would be done
+            self._wait(why)
+            return
         if is_over and ordered is None and (sight.battery or 0.0) < -TOLERANCE:
             self._kept.stays = True
         decision = decide(limit, sight, ordered, stays=self._kept.stays)
@@ -199,6 +203,16 @@ class Draw:
             self.outcome = IN_FORCE
         elif decision.missing > 0 and self._kept.told == before:
             self._exceeded(decision.missing)
+
+    def _wait(self, why: str) -> None:
+        """Say what is drawn too much while no command leaves."""
+        if not self.excess or self.excess <= TOLERANCE:
+            self._context.settle(FindingCode.LIMIT_NOT_HELD, self._meter)
+            self.outcome = IN_FORCE
+            return
+        text = f"{self.excess:.0f} W more are drawn than it permits; {why}"
+        self._context.find(FindingCode.LIMIT_NOT_HELD, self._meter, text, RESUME.get(why, ""))
+        self.outcome = Outcome(CommandState.FAILED, text)
 
     def _exceeded(self, missing: float) -> None:
         why = [f"{hand.serial}: {hand.why}" for hand in self._hands.values() if hand.why]

@@ -1,6 +1,7 @@
 """A limit as a device: what is written to it is limit and heartbeat; what holds is written to the devices it is of."""
 
 import asyncio
+import math
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import ClassVar, Final
@@ -17,6 +18,7 @@ from gateway.core.kept_file import KeptFile
 from gateway.core.mailbox import Updates
 from gateway.core.model import (
     Command,
+    CommandEvent,
     CommandState,
     Device,
     DeviceKind,
@@ -27,9 +29,9 @@ from gateway.core.model import (
     Snapshot,
     Value,
 )
-from gateway.core.points import NONE
+from gateway.core.points import NONE, SETPOINTS
 from gateway.steering.limits.draw import IN_FORCE, PATIENCE, TOLERANCE, Draw
-from gateway.steering.limits.hand import Hand
+from gateway.steering.limits.hand import RESUME, Hand
 from gateway.steering.limits.machine import Rules
 from gateway.steering.limits.rating import Rating
 from gateway.steering.limits.settings import CHARGING, IMPORT, LIMIT, MODE, PERCENT, POWER, PREFIX, LimitSettings
@@ -75,6 +77,15 @@ class GridLimit:
             unreadable="when a limit was set last is not known; it is as if that were now",
             unwritable="when a limit was set last can't be kept",
         )
+        self._asked = KeptFile(
+            context.data_dir / f"{name}-asked.json",
+            dict[str, float | None],
+            context.log,
+            unreadable="what a limit was set to is not known where a reload took it out",
+            unwritable="what a limit was set to can't be kept",
+        )
+        """Setpoint → W, None for no limit. The gateway knows it after a restart, not after a reload."""
+        self._kept: dict[str, float | None] | None = None
         self._rating = Rating(context, context.data_dir / f"{name}-rated.json")
         self._drawn: tuple[float | None] | None = None
         """The limit, W, that is kept of what is drawn."""
@@ -94,13 +105,14 @@ class GridLimit:
             ),
             named=True,
         )
-        heard = await asyncio.to_thread(self._heard.read)
+        heard, asked = await asyncio.to_thread(self._heard.read), await asyncio.to_thread(self._asked.read)
         await self._draw.start()
         await self._rating.start()
         silent = 0.0 if heard is None else max(0.0, self._clock.now().timestamp() - heard)
         state = self._context.state(self.serial)
         for setpoint, side in self.sides.items():
-            side.begin(state.values.get(setpoint) if state is not None else None, silent)
+            known = state.values.get(setpoint) if state is not None else None
+            side.begin((asked or {}).get(setpoint) if known is None else known, silent)
         self._context.spawn(self._steer(), "steer")
 
     async def stop(self) -> None:
@@ -119,6 +131,9 @@ class GridLimit:
                 self._ended()
                 self._wake.set()
             elif self._draw.took(event):
+                self._wake.set()
+            elif event.state in (CommandState.SENT, CommandState.SUCCEEDED) and self._is_rival(event.command):
+                self._set_otherwise(event)
                 self._wake.set()
 
     def steers(self, serial: str, setpoint: str = "") -> bool:
@@ -158,6 +173,12 @@ class GridLimit:
         self.sides[command.setpoint].set(command)
         self._beat()
 
+    async def _keep_asked(self) -> None:
+        asked = {setpoint: side.asked for setpoint, side in self.sides.items() if side.was_set}
+        if asked and asked != self._kept:
+            self._kept = asked
+            await self._asked.write(msgspec.json.encode(asked))
+
     async def _note(self) -> None:
         """Keep when somebody was heard: else each restart would begin the time anew within which one has to be."""
         await self._heard.write(msgspec.json.encode(self._clock.now().timestamp()))
@@ -190,6 +211,7 @@ class GridLimit:
             await set_within(self._wake, LOOK)
             self._wake.clear()
             self._claim()
+            await self._keep_asked()
             await self._rating.look(self._rated())
             values: dict[str, Value] = {"status": "normal"}
             for setpoint, side in self.sides.items():
@@ -197,6 +219,7 @@ class GridLimit:
                 side.machine.look(self._clock.boot())
                 limit = side.machine.limit
                 if side.machine.state is not before:
+                    side.answer(OVERTAKEN)
                     self._context.log.info("limit", of=setpoint, state=side.machine.state, watts=limit)
                 # Of what nobody has ever said anything, what is there stays.
                 if side.was_set or limit is not None or (setpoint == IMPORT and self._draw.holds):
@@ -256,12 +279,15 @@ class GridLimit:
         is_new = self._clock.monotonic() < self._began + PATIENCE
         orders = self._orders(limit)
         if orders is not None:
+            if hand.done == orders and self._is_contradicted(orders):
+                hand.contradicted()
             stands = LIMIT in orders or self._rating.stands
-            if hand.done != orders and hand.may_be_told(orders) and stands:
+            if hand.done != orders and hand.may_be_told(orders) and stands and not self._waits_for(orders):
                 await hand.tell(orders)
                 if not hand.busy:
                     self._ended()
-            self._watch(limit, at_meter=LIMIT in orders)
+            if not self._is_kept_from(limit, orders):
+                self._watch(limit, at_meter=LIMIT in orders)
         elif hand.resting:
             return
         elif state is None:
@@ -269,6 +295,61 @@ class GridLimit:
                 self._failed("it is not known")
         elif device_is_known(state.device) or not is_new:  # else it is not known yet what it takes
             self._failed(f"{state.device.serial} takes neither {LIMIT} nor {PERCENT}")
+
+    def _is_rival(self, command: Command) -> bool:
+        """Return whether it is somebody else's, for what this limit writes."""
+        is_of_device = LIMIT in self.sides and command.serial == self._settings.device
+        return is_of_device and command.setpoint in (LIMIT, PERCENT) and command.origin.who != self._origin.who
+
+    def _set_otherwise(self, event: CommandEvent) -> None:
+        """Take in that somebody else has set, or is about to set, what this limit writes."""
+        command, orders = event.command, self._orders(self.sides[LIMIT].machine.limit) or {}
+        if (told := orders.get(command.setpoint)) is None:
+            return
+        if _is_looser(command.setpoint, command.value, told):
+            if event.state is CommandState.SENT:
+                self._hand.undone()
+        elif event.state is CommandState.SUCCEEDED and self._hand.done != orders:
+            self._hand.covered(orders)
+
+    def _waits_for(self, orders: Mapping[str, Value]) -> bool:
+        """Return whether somebody else is about to set it to what permits no more than this."""
+        return any(
+            self._is_rival(command)
+            and (told := orders.get(command.setpoint)) is not None
+            and not _is_looser(command.setpoint, command.value, told)
+            for command in self._context.sent(self._settings.device)
+        )
+
+    def _is_contradicted(self, orders: Mapping[str, Value]) -> bool:
+        """Return whether the device reads more than it was told; what is stricter somebody else may want."""
+        device, told = self._settings.device, self._hand.since
+        state, commanded = self._context.state(device), self._context.commanded(device)
+        if state is None or told is None:
+            return False
+        is_new = state.time is not None and state.time > told + HEARD_OF
+        return any(
+            _is_looser(setpoint, state.values.get(setpoint), value) and (is_new or setpoint in commanded)
+            for setpoint, value in orders.items()
+        )
+
+    def _is_kept_from(self, limit: float | None, orders: Mapping[str, Value]) -> bool:
+        """Return whether no command may leave while the device stands at more than a limit permits; if so, say it."""
+        state, why = self._context.state(self._settings.device), self._hand.closed
+        if not why or limit is None or state is None:
+            return False
+        (setpoint, told), *_ = orders.items()
+        stands = state.values.get(setpoint)
+        for command in self._context.sent(state.device.serial):
+            if command.setpoint == setpoint and (stands is None or _is_looser(setpoint, command.value, stands)):
+                stands = command.value
+        if self._hand.done == orders or (stands is not None and not _is_looser(setpoint, stands, told)):
+            return False
+        text = f"{state.device.serial} stands at {setpoint} {'unknown' if stands is None else stands}"
+        text = f"{text}, and {limit:.0f} W are permitted; {why}"
+        self._context.find(FindingCode.LIMIT_NOT_HELD, self.serial, text, RESUME.get(why, ""))
+        self.sides[LIMIT].answer(Outcome(CommandState.FAILED, text))
+        return True
 
     def _watch(self, limit: float | None, *, at_meter: bool) -> None:
         """Say it where more is fed in than a limit permits, although it was told. `at_meter`: there it holds."""
@@ -319,6 +400,14 @@ def _power(state: DeviceState | None, point: str) -> float | None:
     """Return a power that is of now, W."""
     value = state.values.get(point) if state is not None and state.quality is Quality.GOOD else None
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _is_looser(setpoint: str, value: Value, told: Value) -> bool:
+    """Return whether a value permits more than another, by more than what it is rounded to."""
+    most, least = (math.inf if each == NONE else each for each in (value, told))
+    if not isinstance(most, (int, float)) or not isinstance(least, (int, float)):
+        return False
+    return most > least and not SETPOINTS[setpoint].same(value, told)
 
 
 def device_is_known(device: Device) -> bool:

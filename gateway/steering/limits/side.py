@@ -21,7 +21,7 @@ class Side:
         self.machine = Machine(rules, clock.boot())
         self.was_set = False
         """Somebody has ever set it: else there is nothing to lift."""
-        self._value: float | None = None
+        self.asked: float | None = None
         """W, as it was set last."""
         self._newest = ""
         """Id of the command by which it was."""
@@ -34,9 +34,9 @@ class Side:
         self.machine = Machine(self._rules, self._clock.boot())
         if isinstance(known, (int, float)):
             self.machine.restore(float(known), self._clock.boot(), silent)
-            self.was_set = True
+            self.asked, self.was_set = float(known), True
         if self._newest:  # a command that had left before a restart was asked about before this began
-            self.machine.set(self._value, self._clock.boot())
+            self.machine.set(self.asked, self._clock.boot())
 
     def end(self) -> None:
         """Leave those that wait without an answer: it begins anew."""
@@ -48,13 +48,13 @@ class Side:
     def set(self, command: Command) -> None:
         """Have a value hold from now on."""
         self._newest, self.was_set = command.id, True
-        self._value = _watts(command.value)
-        self.machine.set(self._value, self._clock.boot())
+        self.asked = _watts(command.value)
+        self.machine.set(self.asked, self._clock.boot())
 
     def newer(self, command: Command) -> None:
         """Take in that a command waits for its turn: who waits for another value ends."""
         self._accepted = command
-        if _watts(command.value) != self._value:
+        if _watts(command.value) != self.asked:
             self.answer(OVERTAKEN)
 
     def is_overtaken(self, command: Command) -> bool:

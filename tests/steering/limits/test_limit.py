@@ -363,3 +363,91 @@ async def test_what_is_fed_in_beyond_a_limit_that_an_inverter_says_it_holds_is_t
         assert found()
         await fed_in(-2_000.0)
         assert not found()
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("asked", "away", "state", "sent"),
+    [
+        (3_000, 60, "limited", [3_000]),
+        (3_000, 200, "failsafe", [3_000, 1_500]),
+        (3_000, 10_000, "unlimited_autonomous", [3_000, "none"]),
+        ("none", 60, "init", ["none"]),
+    ],
+)
+async def test_a_limit_that_a_reload_took_out_and_puts_back_goes_on(tmp_path, asked, away, state, sent):
+    async with House(tmp_path) as house:
+        await house.end(await house.ask(4_000))
+        await house.end(await house.ask(asked))
+        await house.wait(40)
+        before = len(house.sent)
+        await house.runner.stop()
+        house.bench.router.withdraw("limit:grid", "limit:grid")
+        await house.wait(away)
+        house.runner = house.bench.run(GridLimit, house.settings, "limit:grid")
+        house.limit = house.runner.bridge
+        house.bench.dispatcher.use({"limit:grid": house.limit, "scripted": house.bench.controller})
+        await house.wait(5)
+        assert house.state == state
+        assert [*dict.fromkeys(value for _, value in house.sent[before - 1 :])] == sent
+
+
+@virtual
+@pytest.mark.parametrize("setpoint", ["export_limit", "import_limit"])
+async def test_a_limit_that_changes_by_itself_is_no_drift(tmp_path, setpoint):
+    settings = LimitSettings(device="INV", failsafe=1_500, import_failsafe=1_500)
+    async with House(tmp_path, settings) as house:
+        command = house.bench.command(setpoint, 3_000, serial="limit:grid")
+        house.bench.publish("INV", grid_power=0.0)
+        await house.bench.dispatcher.submit(command)
+        assert (await house.end(command.id)).state is CommandState.SUCCEEDED
+        await house.wait(40)
+        shown = []
+        for _ in range(6):
+            await house.wait(1_500)
+            shown.append(house.bench.router.state("limit:grid").values[setpoint])
+        assert shown[0] == 1_500
+        assert shown[-1] == "none"
+        assert not house.bench.router.alarm_book.of("limit:grid")
+        assert house.bench.dispatcher.drift.count == 0
+
+
+@virtual
+async def test_a_limit_that_comes_back_while_another_is_on_its_way_is_written_again(tmp_path):
+    async with House(tmp_path) as house:
+        await house.end(await house.ask(3_000))
+        house.bench.controller.gate.clear()
+        await house.ask(9_000)
+        await house.wait(3)
+        await house.ask(3_000)
+        await house.wait(3)
+        house.bench.controller.gate.set()
+        await house.wait(5)
+        assert house.sent == [("export_limit", 3_000), ("export_limit", 9_000), ("export_limit", 3_000)]
+
+
+@virtual
+async def test_a_fleet_is_told_what_it_did_before_where_another_limit_is_on_its_way(tmp_path):
+    machines = inverters(4)
+    async with Park(tmp_path, FakeClock(), machines, ALL) as park:
+        await park.end(await limited(park, 4_000))
+        machines[0].delay = 1_000.0
+        await limited(park, 20_000)
+        await park.wait(30)
+        assert sum(machine.power for machine in machines[1:]) > 10_000
+        await limited(park, 4_000)
+        await park.wait(60)
+        assert sum(machine.power for machine in machines[1:]) <= 4_000
+
+
+@virtual
+async def test_a_command_that_the_failsafe_overtakes_does_not_end_as_in_force(tmp_path):
+    async with House(tmp_path, LimitSettings(device="INV", failsafe=1_500, heartbeat=20)) as house:
+        house.bench.controller.gate.clear()
+        id_ = await house.ask(3_000)
+        await house.wait(25)
+        assert house.state == "failsafe"
+        house.bench.controller.gate.set()
+        assert "a newer one came first" in (await house.end(id_)).detail
+        await house.wait(5)
+        assert house.sent[-1] == ("export_limit", 1_500)
