@@ -29,6 +29,8 @@ PASSING: Final = frozenset(
     }
 )  # fmt: skip
 """Why the gateway itself does not pass a command on now: no member has refused it. BAD_REQUEST: another one's fault."""
+MOST: Final = 0.95
+"""Of the rated power of before a start: when as much is known again, nothing more is waited for."""
 WAITS: Final = 30.0
 """Seconds after a start for which what is asked newly waits for them, too: till then most are only being looked at."""
 HEARD_WITHIN: Final = 300.0
@@ -134,9 +136,15 @@ class Crew:
         if self._awaited:
             unheard = {serial for serial in self._awaited if not self._is_heard(serial)}
             self._awaited = unheard if self._is_young() else set()
-        if not self._awaited:
-            self._delivered.clear()
-        return bool(self._awaited)
+        if self._awaited:
+            return True
+        self._delivered.clear()
+        return not self.has_waited(self._context.clock.now()) and self._lacks_many()
+
+    def _lacks_many(self) -> bool:
+        """Return whether the power of much of what was there before is not known yet: not all were told something."""
+        known = sum(mate.rated for mate in self.mates.values() if mate.power is not None)
+        return known < MOST * self._learned.gives
 
     def has_waited(self, now: datetime) -> bool:
         """Return whether what is asked newly waits no longer for those that are not heard of."""
@@ -151,6 +159,8 @@ class Crew:
         state = self._delivered.get(serial)
         if state is None:
             return False
+        if (mate := self.mates.get(serial)) is not None:  # data come in parts, and that of its power may be the last
+            return mate.power is not None or state.quality is Quality.OFFLINE
         device = state.device
         return bool(state.time and device.setpoints and device.rated_power) or not self.names(device)
 

@@ -883,3 +883,50 @@ async def test_after_a_start_a_target_waits_for_who_is_not_heard_of_yet_and_expi
         assert end.state is CommandState.SUCCEEDED, "one that is never heard of holds nobody up for more than a moment"
         await world.wait(60)
         assert world.power <= 18_000 * 1.02
+
+
+@virtual
+async def test_after_a_start_nobody_makes_up_for_members_whose_power_is_not_read_yet(tmp_path):
+    """Data come in parts: what is known of a battery, or of a status, says nothing of the power."""
+    clock = FakeClock()
+
+    class InParts(World):
+        async def read(self):
+            for machine in list(self.machines.values())[3:]:
+                snapshot = Snapshot(
+                    serial=machine.device.serial, time=clock.now(), source="world", interval=60.0,
+                    values={"status": "normal", "running": True},
+                )  # fmt: skip
+                self.bench.router.publish(snapshot)
+                machine.silent = True
+            reading = asyncio.create_task(super().read())
+            await asyncio.sleep(20)
+            for machine in self.machines.values():
+                machine.silent = False
+            await reading
+
+    async with World(tmp_path, clock, inverters(6), ALL) as world:
+        assert (await world.end(await world.ask(24_000))).verified
+        await world.wait(120)
+        machines = list(world.machines.values())
+    async with InParts(tmp_path, clock, machines, ALL) as world:
+        await world.wait(60)
+        assert world.told == []
+
+
+@virtual
+async def test_after_a_start_nobody_makes_up_for_members_that_were_never_told_anything(tmp_path):
+    clock, machines = FakeClock(), [*batteries(1), *inverters(2)]
+    async with World(tmp_path, clock, machines, ALL | {"share": "soc"}) as world:
+        assert (await world.end(await world.ask(20_000))).verified
+        assert {command.serial for command in world.told} == {"BAT0"}
+        await world.wait(120)
+    for machine in machines[1:]:
+        machine.silent = True
+    async with World(tmp_path, clock, machines, ALL | {"share": "soc"}) as world:
+        await world.wait(15)
+        for machine in machines[1:]:
+            machine.silent = False
+        await world.wait(60)
+        assert world.told == []
+        assert world.state().values["ac_power"] == pytest.approx(20_000, rel=0.02)
