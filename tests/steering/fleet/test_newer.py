@@ -1,0 +1,116 @@
+"""Of a target and an order for all batteries the newer one holds, also where the same was asked for before."""
+
+import pytest
+
+from gateway.commands.executor import KEPT, UNCHANGED
+from tests.kit.clock import FakeClock, virtual
+from tests.steering.fleet.world import Machine, World
+
+SETTINGS = {"members": {"kinds": ["storage"]}}
+
+
+def batteries():
+    return [Machine(f"S{number}", stores=True, sun=3_000.0) for number in range(2)]
+
+
+def fleet(tmp_path, clock=None):
+    return World(tmp_path, clock or FakeClock(), batteries(), SETTINGS)
+
+
+async def order(world, mode, power):
+    """Order all batteries together; return the ids."""
+    commands = [
+        world.bench.command(setpoint, value, serial="fleet:north")
+        for setpoint, value in (("battery_mode", mode), ("battery_power_target", power))
+    ]
+    await world.bench.dispatcher.submit(*commands)
+    return [command.id for command in commands]
+
+
+async def battery(world, mode, power):
+    ends = [await world.end(id_) for id_ in await order(world, mode, power)]
+    await world.wait(15)
+    return ends
+
+
+async def target(world, value, **changes):
+    end = await world.end(await world.ask(value, **changes))
+    await world.wait(15)
+    return end
+
+
+@virtual
+async def test_a_target_that_a_battery_order_ended_is_carried_out_when_it_comes_again(tmp_path):
+    async with fleet(tmp_path) as world:
+        await target(world, 2_000)
+        await battery(world, "charge", 1_000)
+        assert world.power == pytest.approx(5_000)
+        end = await target(world, 2_000)
+        assert (end.detail != UNCHANGED, world.power) == (True, pytest.approx(2_000))
+
+
+@virtual
+async def test_a_battery_order_that_a_target_ended_is_carried_out_when_it_comes_again(tmp_path):
+    async with fleet(tmp_path) as world:
+        await battery(world, "charge", 1_000)
+        await target(world, 2_000)
+        ends = await battery(world, "charge", 1_000)
+        assert (UNCHANGED in [end.detail for end in ends], world.power) == (False, pytest.approx(5_000))
+
+
+@virtual
+async def test_a_target_that_nothing_newer_ended_is_not_shared_out_again(tmp_path):
+    async with fleet(tmp_path) as world:
+        await battery(world, "charge", 1_000)
+        await target(world, 2_000)
+        assert (await target(world, 2_000)).detail == UNCHANGED
+
+
+@virtual
+async def test_the_power_of_an_order_that_a_target_ended_starts_no_order(tmp_path):
+    async with fleet(tmp_path) as world:
+        await battery(world, "charge", 1_000)
+        await target(world, 2_000)
+        end = await world.end(await world.ask(500, "battery_power_target"))
+        await world.wait(15)
+        assert (end.detail, world.power) == (KEPT, pytest.approx(2_000))
+        assert (await target(world, 2_000)).detail == UNCHANGED
+
+
+@virtual
+async def test_a_target_for_a_fleet_that_was_stopped_is_not_said_to_be_in_force(tmp_path):
+    async with fleet(tmp_path) as world:
+        await target(world, 2_000)
+        await world.end(await world.ask(False, "running"))
+        id_ = await world.ask(2_000)
+        await world.wait(5)
+        assert [step.detail for step in await world.bench.dispatcher.steps(id_) if step.detail == UNCHANGED] == []
+
+
+@virtual
+async def test_after_a_restart_it_is_known_which_was_newer(tmp_path):
+    clock = FakeClock()
+    async with fleet(tmp_path, clock) as world:
+        await target(world, 2_000)
+        await battery(world, "charge", 1_000)
+    async with fleet(tmp_path, clock) as world:
+        await world.wait(15)
+        assert (await target(world, 2_000)).detail != UNCHANGED
+
+
+@virtual
+async def test_the_timer_of_a_target_ends_no_order_that_is_newer(tmp_path):
+    async with fleet(tmp_path) as world:
+        await target(world, 2_000, revert_after=100)
+        await battery(world, "charge", 1_000)
+        await world.wait(200)
+        assert world.power == pytest.approx(5_000)
+
+
+@virtual
+async def test_the_timer_of_an_order_ends_no_target_that_is_newer(tmp_path):
+    async with fleet(tmp_path) as world:
+        await world.end(await world.ask("charge", "battery_mode", revert_after=100))
+        await target(world, 2_000, revert_after=1_000)
+        await world.wait(200)
+        assert world.power == pytest.approx(2_000)
