@@ -102,6 +102,8 @@ class SetpointMemory:
         setting.before = setting.certain, setting.confirmed, setting.until, setting.handed
         setting.command, setting.handed = command.id, now
         setting.certain = setting.confirmed = False
+        if command.setpoint in REPLACES:
+            self._router.refresh(command.serial)
 
     def unsent(self, command: Command) -> None:
         """Take in that a command which was about to be handed over certainly was not: all is as it was before."""
@@ -229,6 +231,11 @@ class SetpointMemory:
         newer, older = settings.get(_REPLACED_BY.get(setpoint, "")), settings.get(setpoint)
         return newer is not None and older is not None and _told(newer) > _told(older)
 
+    def _in_force(self, serial: str, setpoint: str, setting: Setting) -> Value:
+        """Return the value of a setpoint; of one that something newer has ended, that it is none."""
+        neutral = SETPOINTS[setpoint].neutral
+        return neutral if neutral is not None and self._is_replaced(serial, setpoint) else setting.value
+
     def _stands_still(self, command: Command) -> bool:
         """Return whether a fleet was stopped, so that nothing comes of a target or an order: it says so itself."""
         running = self.get((command.serial, "running"))
@@ -250,7 +257,7 @@ class SetpointMemory:
             if (setting := settings.get(leader)) is not None and setting.until is not None and self._is_over(setting)
         }
         return {
-            setpoint: over.get(setpoint) or (setting.since.wall, setting.value)
+            setpoint: over.get(setpoint) or (setting.since.wall, self._in_force(serial, setpoint, setting))
             for setpoint, setting in settings.items()
             if setting.since is not None
             and (setpoint in over or setting.seen is None or setting.seen <= setting.since.wall)

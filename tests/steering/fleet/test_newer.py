@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.commands.executor import KEPT, UNCHANGED
+from gateway.core.model import CommandState
 from tests.kit.clock import FakeClock, virtual
 from tests.steering.fleet.world import Machine, World
 
@@ -37,6 +38,15 @@ async def target(world, value, **changes):
     end = await world.end(await world.ask(value, **changes))
     await world.wait(15)
     return end
+
+
+class Telling(Machine):
+    """A battery that tells its order, as long as one runs; as SEMS does."""
+
+    def values(self):
+        shown = super().values() | {"battery_mode": self.set["battery_mode"]}
+        runs = self.set["battery_mode"] != "auto"
+        return shown | ({"battery_power_target": self.set["battery_power_target"]} if runs else {})
 
 
 @virtual
@@ -114,3 +124,42 @@ async def test_the_timer_of_an_order_ends_no_target_that_is_newer(tmp_path):
         await target(world, 2_000, revert_after=1_000)
         await world.wait(200)
         assert world.power == pytest.approx(2_000)
+
+
+@virtual
+async def test_letting_go_ends_once_its_members_have_said_done_and_reads_as_none(tmp_path):
+    machines = [Telling(f"S{number}", stores=True, sun=3_000.0) for number in range(2)]
+    async with World(tmp_path, FakeClock(), machines, SETTINGS) as world:
+        await target(world, 2_000)
+        end = await world.end(await world.ask("none"), within=30)
+        assert (end.state, end.detail) == (CommandState.SUCCEEDED, "all are let go: 4 ok")
+        assert world.state().values["power_target"] == "none"
+
+
+@virtual
+@pytest.mark.parametrize("newer", [("power_target", 1_000), ("battery_mode", "idle")])
+async def test_what_was_let_go_is_none_though_a_newer_one_came_before_all_had_said_so(tmp_path, newer):
+    async with fleet(tmp_path) as world:
+        await target(world, 2_000)
+        for machine in world.machines.values():
+            machine.delay = 60.0
+        first = await world.ask("none")
+        await world.wait(20)
+        setpoint, value = newer
+        await world.ask(value, setpoint)
+        assert (await world.end(first)).state is CommandState.SUCCEEDED
+        assert world.state().values["power_target"] == "none"
+
+
+@virtual
+async def test_of_both_only_the_newer_one_is_shown(tmp_path):
+    async with fleet(tmp_path) as world:
+        shown = []
+        for each in (target(world, 2_000), battery(world, "charge", 1_000), target(world, 2_500)):
+            await each
+            shown.append([world.state().values.get(name) for name in ("power_target", "battery_mode")])
+        assert shown == [[2_000.0, None], ["none", "charge"], [2_500.0, "auto"]]
+    async with fleet(tmp_path, world.bench.clock) as world:
+        await world.wait(15)
+        assert [world.state().values.get(name) for name in ("power_target", "battery_mode")] == [2_500.0, "auto"]
+        assert world.fleet.goals.target == 2_500.0
