@@ -14,7 +14,8 @@ from gateway.steering.fleet.mate import LIMIT, MODE, POWER, Mate
 from gateway.steering.fleet.planner import Ask, Part, Planner, Sight, meant, measured, rated
 from gateway.steering.fleet.settings import PREFIX
 
-SPREAD: Final = ("running", "reactive_power")
+RUNNING: Final = "running"
+SPREAD: Final = (RUNNING, "reactive_power")
 """Setpoints that each member is given as they are."""
 SPENT: Final = "without writes left today"
 MOST_FORETOLD: Final = 500
@@ -63,8 +64,10 @@ async def values(
     ages = sorted((now - m.state.time).total_seconds() for m in mates if m.state is not None and m.state.time)
     await asyncio.sleep(0)
     error = 0.0 if ask is None else ask.missing(measured(meant(ask, sights)))
+    running = _running(mates)
     shown: dict[str, Value] = {
-        "status": "normal",
+        "status": "waiting" if running is False else "normal",
+        "running": running,
         "ac_power": round(measured(sights), 1),
         "fleet_state": state(planner, sights, ask, error, unplaced),
         "available_up": round(max(0.0, sum(s.member.high for s in able) - believed), 1),
@@ -96,6 +99,15 @@ def state(planner: Planner, sights: Sequence[Sight], ask: Ask | None, error: flo
     if abs(error) <= planner.near(ask.power, rated(sights)):
         return "partial" if ask.is_limited and not ask.is_cap else "holding"
     return "partial" if unplaced else "moving"
+
+
+def _running(mates: Collection[Mate]) -> bool | None:
+    """Return whether some member runs; None while those that tell it, and can be told, have not shown it yet."""
+    told = [(mate.shows_it, mate.state.values.get(RUNNING)) for mate in mates if RUNNING in mate.takes and mate.state]
+    told = [(shows, runs) for shows, runs in told if isinstance(runs, bool)]
+    if any(shows and runs for shows, runs in told):
+        return True
+    return False if told and all(shows for shows, _ in told) else None
 
 
 def _soc(mates: Collection[Mate]) -> tuple[float | None, float | None]:

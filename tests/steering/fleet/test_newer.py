@@ -163,3 +163,21 @@ async def test_of_both_only_the_newer_one_is_shown(tmp_path):
         await world.wait(15)
         assert [world.state().values.get(name) for name in ("power_target", "battery_mode")] == [2_500.0, "auto"]
         assert world.fleet.goals.target == 2_500.0
+
+
+@virtual
+async def test_a_fleet_is_stopped_once_each_has_shown_it_and_no_earlier(tmp_path):
+    async with fleet(tmp_path) as world:
+        await world.wait(15)
+        assert [world.state().values[name] for name in ("status", "running")] == ["normal", True]
+        silent, other = world.machines.values()
+        silent.silent = True
+        assert (await world.end(await world.ask(False, "running"))).verified is False
+        await world.wait(15)
+        assert world.state().values["status"] == "normal"
+        silent.silent = False
+        await world.wait(25)
+        assert [world.state().values[name] for name in ("status", "running")] == ["waiting", False]
+        other.set["running"] = True
+        await world.wait(25)
+        assert [world.state().values[name] for name in ("status", "running")] == ["normal", True]
