@@ -170,14 +170,25 @@ async def test_a_fleet_is_stopped_once_each_has_shown_it_and_no_earlier(tmp_path
     async with fleet(tmp_path) as world:
         await world.wait(15)
         assert [world.state().values[name] for name in ("status", "running")] == ["normal", True]
-        silent, other = world.machines.values()
-        silent.silent = True
-        assert (await world.end(await world.ask(False, "running"))).verified is False
-        await world.wait(15)
-        assert world.state().values["status"] == "normal"
-        silent.silent = False
+        late, other = world.machines.values()
+        late.delay = 40.0
+        id_ = await world.ask(False, "running")
+        await world.wait(25)
+        assert (other.set["running"], world.state().values["status"]) == (False, "normal")
+        assert (await world.end(id_)).state is CommandState.SUCCEEDED
         await world.wait(25)
         assert [world.state().values[name] for name in ("status", "running")] == ["waiting", False]
         other.set["running"] = True
         await world.wait(25)
         assert [world.state().values[name] for name in ("status", "running")] == ["normal", True]
+
+
+@virtual
+async def test_it_runs_while_its_members_are_told_something_else(tmp_path):
+    async with fleet(tmp_path) as world:
+        await world.wait(15)
+        for machine in world.machines.values():
+            machine.delay = 30.0
+        await world.ask(2_000)
+        await world.wait(15)
+        assert world.state().values["running"] is True

@@ -12,7 +12,7 @@ from gateway.bridges.modbus import ModbusBridge, ModbusSettings
 from gateway.bridges.modbus.codes import SETPOINT_INDEX
 from gateway.bridges.modbus.maps.native import SET_FLOATS
 from gateway.core.points import POINTS
-from gateway.steering.fleet import mate
+from gateway.steering.fleet import mate, shown
 from tests.bridges.modbus.test_sunspec_client import Scanned
 from tests.kit.bench import until
 from tests.steering.fleet.test_fleet import ALL, batteries, inverters
@@ -25,6 +25,7 @@ UNIT = 77
 def settles_at_once(monkeypatch):
     """What these machines do can be seen at once."""
     monkeypatch.setattr(mate, "SETTLES_WITHIN", 0.2)
+    monkeypatch.setattr(shown, "SETTLES_WITHIN", 0.2)
 
 
 @asynccontextmanager
@@ -34,9 +35,9 @@ async def served(tmp_path, machines, **settings):
         given = {"port": 0, "maps": ["native", "sunspec"], "units": {"fleet:north": UNIT}} | settings
         runner = world.bench.run(ModbusBridge, ModbusSettings(**given), "modbus")
         await until(lambda: runner.bridge.port and "fleet:north" in runner.bridge.units)
-        shown = runner.bridge._devices["fleet:north"]
-        seen = shown.updates
-        await until(lambda: shown.updates > seen + 1)
+        unit = runner.bridge._devices["fleet:north"]
+        seen = unit.updates
+        await until(lambda: unit.updates > seen + 1)
         yield world, runner.bridge.port
 
 
