@@ -192,3 +192,10 @@ async def test_it_runs_while_its_members_are_told_something_else(tmp_path):
         await world.ask(2_000)
         await world.wait(15)
         assert world.state().values["running"] is True
+
+
+@virtual
+async def test_what_is_older_than_that_all_are_stopped_contradicts_nobody(tmp_path):
+    async with World(tmp_path, FakeClock(), batteries(), SETTINGS, interval=1_000.0) as world:
+        end = await world.end(await world.ask(False, "running"))
+        assert (end.state, world.state().values["running"]) == (CommandState.SUCCEEDED, False)
