@@ -67,7 +67,6 @@ async def values(
     running = _running(mates, told)
     shown: dict[str, Value] = {
         "status": "waiting" if running is False else "normal",
-        "running": running,
         "ac_power": round(measured(sights), 1),
         "fleet_state": state(planner, sights, ask, error, unplaced),
         "available_up": round(max(0.0, sum(s.member.high for s in able) - believed), 1),
@@ -80,6 +79,8 @@ async def values(
         "data_age_p95": _part(ages, 0.95),
         "writes_today": sum(mate.writes for mate in mates),
     }
+    if running is not None:  # else what was commanded is shown
+        shown[RUNNING] = running
     for point in ("pv_power", "battery_power"):
         await asyncio.sleep(0)
         known = [value for mate in mates if (value := mate.value(point)) is not None]
