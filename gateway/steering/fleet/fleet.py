@@ -402,8 +402,7 @@ class Fleet:
             await self._record.write()
         if not sights or rated(s for s in sights if s.mate.good) < rated(sights) / 2:
             return
-        unplaced, told = self.goals.unplaced + self.goals.cut(sights), self.goals.told_running
-        values = await shown.values(self._planner, sights, ask, unplaced, now, told)
+        values = await shown.values(self._planner, sights, ask, self.goals.unplaced + self.goals.cut(sights), now)
         self._context.publish(
             Snapshot(serial=self.serial, time=now, source=self._context.name, interval=PUBLISHED, values=values)
         )

@@ -42,9 +42,6 @@ class Goal(msgspec.Struct):
     resumed: bool = False
     """It had left before a restart: what is wrong is corrected once all that were told something are heard of."""
 
-    ended: datetime | None = None
-    """When it was known what came of it."""
-
     def supersede(self) -> None:
         """End it, for a newer one has come. What lets go has done so: only its members had not all said it."""
         self.begun.set()
@@ -138,12 +135,6 @@ class Goals:
         """Return what each member is to be given as it is, and has not been yet."""
         return [goal for name in SPREAD if (goal := self._goals.get(name)) is not None and goal.fresh]
 
-    @property
-    def told_running(self) -> datetime | None:
-        """When all had said that they run, or stand still, as told last; None before that, or where nobody was told."""
-        goal = self._goals.get(shown.RUNNING)
-        return None if goal is None else goal.ended
-
     def shared(self) -> Sequence[Goal]:
         """Return what is shared out, the decisive one first."""
         return [goal for name in (MODE, TARGET, LIMIT) if (goal := self._goals.get(name)) is not None]
@@ -219,7 +210,6 @@ class Goals:
                 outcome = self._outcome(goal, sights, ask, waits=waits, over=over)
             if outcome is not None:
                 goal.done.set_result(outcome)
-                goal.ended = now
 
     def _outcome(self, goal: Goal, sights: Sequence[Sight], ask: Ask, *, waits: bool, over: bool) -> Outcome | None:
         mates = [sight.mate for sight in sights]

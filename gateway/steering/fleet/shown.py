@@ -3,14 +3,14 @@
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from gateway.core.controller import Outcome
 from gateway.core.model import Command, CommandState, Device, DeviceKind, Range, Value
 from gateway.core.points import NONE
 from gateway.core.verdict import Foreseen, Foretold
-from gateway.steering.fleet.mate import LIMIT, MODE, POWER, SETTLES_WITHIN, Mate
+from gateway.steering.fleet.mate import LIMIT, MODE, POWER, Mate
 from gateway.steering.fleet.planner import Ask, Part, Planner, Sight, meant, measured, rated
 from gateway.steering.fleet.settings import PREFIX
 
@@ -54,9 +54,9 @@ def _high(mate: Mate, setpoint: str, most: float) -> float:
 
 
 async def values(
-    planner: Planner, sights: Sequence[Sight], ask: Ask | None, unplaced: float, now: datetime, told: datetime | None
+    planner: Planner, sights: Sequence[Sight], ask: Ask | None, unplaced: float, now: datetime
 ) -> Mapping[str, Value]:
-    """Return what a fleet measures, reckoned in several turns of the loop. `told`: see `Goals.told_running`."""
+    """Return what a fleet measures, reckoned in several turns of the loop."""
     mates = [sight.mate for sight in sights]
     counted = [sight for sight in sights if sight.counts]
     able = [sight for sight in counted if not sight.mate.spent]
@@ -64,7 +64,7 @@ async def values(
     ages = sorted((now - m.state.time).total_seconds() for m in mates if m.state is not None and m.state.time)
     await asyncio.sleep(0)
     error = 0.0 if ask is None else ask.missing(measured(meant(ask, sights)))
-    running = _running(mates, told)
+    running = _running(mates)
     shown: dict[str, Value] = {
         "status": "waiting" if running is False else "normal",
         "ac_power": round(measured(sights), 1),
@@ -79,7 +79,7 @@ async def values(
         "data_age_p95": _part(ages, 0.95),
         "writes_today": sum(mate.writes for mate in mates),
     }
-    if running is not None:  # else what was commanded is shown
+    if running is not None:
         shown[RUNNING] = running
     for point in ("pv_power", "battery_power"):
         await asyncio.sleep(0)
@@ -102,13 +102,11 @@ def state(planner: Planner, sights: Sequence[Sight], ask: Ask | None, error: flo
     return "partial" if unplaced else "moving"
 
 
-def _running(mates: Collection[Mate], told: datetime | None) -> bool | None:
-    """Return whether one runs, of members that tell it and can be told; None where that is not known since `told`."""
-    able = [m for m in mates if m.good and RUNNING in m.takes]
-    telling = [(runs, m.state.time) for m in able if m.state and isinstance(runs := m.state.values.get(RUNNING), bool)]
-    since = None if told is None else told + timedelta(seconds=SETTLES_WITHIN)
-    seen = [runs for runs, time in telling if since is None or (time is not None and time >= since)]
-    return True if any(seen) else False if seen and len(seen) == len(telling) else None
+def _running(mates: Collection[Mate]) -> bool | None:
+    """Return whether one runs, of members that tell it and can be told; None where none tells it."""
+    able = [mate for mate in mates if mate.good and RUNNING in mate.takes]
+    told = [runs for mate in able if mate.state and isinstance(runs := mate.state.values.get(RUNNING), bool)]
+    return any(told) if told else None
 
 
 def _soc(mates: Collection[Mate]) -> tuple[float | None, float | None]:
