@@ -7,6 +7,7 @@ and how far it may still be believed.
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
+from math import inf
 from typing import Final
 
 import msgspec
@@ -14,11 +15,12 @@ import msgspec
 from gateway.commands.lane import PointKey
 from gateway.core.clock import Clock, Moment
 from gateway.core.model import Alarm, Command, Origin, Quality, Value
-from gateway.core.points import LEADERS, NONE, SETPOINTS
+from gateway.core.points import LEADERS, NONE, REPLACES, SETPOINTS
 from gateway.core.router import Router
 from gateway.journal.journal import Journal, StoredSetting
 
 _NOTHING: Final[Mapping[str, "Setting"]] = {}
+_REPLACED_BY: Final = {old: new for new, ended in REPLACES.items() for old in ended}
 
 
 class Setting(msgspec.Struct):
@@ -40,8 +42,8 @@ class Setting(msgspec.Struct):
     """While it drifts."""
     until: Moment | None = None
     """Of what starts an order: when that ends by itself; None where it does not."""
-    before: tuple[bool, bool, Moment | None] | None = None
-    """`certain`, `confirmed` and `until` as they were before the newest command was handed over."""
+    before: tuple[bool, bool, Moment | None, Moment | None] | None = None
+    """`certain`, `confirmed`, `until` and `handed` as they were before the newest command was handed over."""
     command: str = ""
     """Id of the newest command that was handed over."""
     handed: Moment | None = None
@@ -97,15 +99,17 @@ class SetpointMemory:
     def leaves(self, command: Command, now: Moment) -> None:
         """Take in that a command is about to be handed over: until it succeeds nothing is certain of its setpoint."""
         setting = self._of(command)
-        setting.before = setting.certain, setting.confirmed, setting.until
+        setting.before = setting.certain, setting.confirmed, setting.until, setting.handed
         setting.command, setting.handed = command.id, now
         setting.certain = setting.confirmed = False
+        if command.setpoint in REPLACES:
+            self._router.refresh(command.serial)
 
     def unsent(self, command: Command) -> None:
         """Take in that a command which was about to be handed over certainly was not: all is as it was before."""
         setting = self._of(command)
         if setting.command == command.id and setting.before is not None:
-            setting.certain, setting.confirmed, setting.until = setting.before
+            setting.certain, setting.confirmed, setting.until, setting.handed = setting.before
             setting.before = None
 
     def window(self, command: Command, until: Moment) -> None:
@@ -179,6 +183,8 @@ class SetpointMemory:
         if state is None or state.quality is not Quality.GOOD:
             return False
         now = self._clock.moment()
+        if self._is_replaced(command.serial, command.setpoint) or self._stands_still(command):
+            return False
         group = SETPOINTS[command.setpoint].group
         if group and command.value != SETPOINTS[command.setpoint].neutral and not self.runs(command.serial, group):
             return False
@@ -216,7 +222,25 @@ class SetpointMemory:
             and setting.alarm is None
             and setting.value not in (None, SETPOINTS[leader].neutral)
             and not self._is_over(setting)
+            and not self._is_replaced(serial, leader)
         )
+
+    def _is_replaced(self, serial: str, setpoint: str) -> bool:
+        """Return whether something that ends a setpoint has been handed over since."""
+        settings = self.of(serial)
+        newer, older = settings.get(_REPLACED_BY.get(setpoint, "")), settings.get(setpoint)
+        return newer is not None and older is not None and _told(newer) > _told(older)
+
+    def _in_force(self, serial: str, setpoint: str, setting: Setting) -> Value:
+        """Return the value of a setpoint; of one that something newer has ended, that it is none."""
+        neutral = SETPOINTS[setpoint].neutral
+        return neutral if neutral is not None and self._is_replaced(serial, setpoint) else setting.value
+
+    def _stands_still(self, command: Command) -> bool:
+        """Return whether a fleet was stopped, so that nothing comes of a target or an order: it says so itself."""
+        running = self.get((command.serial, "running"))
+        takes_target = self.get((command.serial, "power_target")) is not None
+        return command.setpoint in _REPLACED_BY and takes_target and running is not None and running.value is False
 
     def _is_over(self, setting: Setting) -> bool:
         """Return whether an order has ended by itself."""
@@ -233,8 +257,14 @@ class SetpointMemory:
             if (setting := settings.get(leader)) is not None and setting.until is not None and self._is_over(setting)
         }
         return {
-            setpoint: over.get(setpoint) or (setting.since.wall, setting.value)
+            setpoint: over.get(setpoint) or (setting.since.wall, self._in_force(serial, setpoint, setting))
             for setpoint, setting in settings.items()
             if setting.since is not None
             and (setpoint in over or setting.seen is None or setting.seen <= setting.since.wall)
         }
+
+
+def _told(setting: Setting) -> float:
+    """Return when a setpoint was handed over last, as far as that is known, on this run's clock."""
+    when = setting.handed or setting.since
+    return -inf if when is None else when.monotonic

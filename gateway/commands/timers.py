@@ -15,7 +15,7 @@ from gateway.commands.steps import Change
 from gateway.commands.trust import WallTrust
 from gateway.core.clock import Clock, Moment
 from gateway.core.model import REVERT, Command, Value, new_command_id
-from gateway.core.points import LEADERS, SETPOINTS
+from gateway.core.points import LEADERS, REPLACES, SETPOINTS
 from gateway.core.timer import Timer
 from gateway.journal import writes
 from gateway.journal.journal import Journal
@@ -157,7 +157,8 @@ class Timers:
             if perhaps and not in_force and earlier is not None and earlier.due.left(now) <= due.left(now):
                 return []
             revert = Revert(*entry.key, value, due.wall, self._clock.boot_id(), due.boot)
-            return [self._arming(revert, due)]
+            over = [key for key in _ended_by(command) if key in self._timers and key != entry.key] if in_force else []
+            return [self._arming(revert, due), *map(self._disarming, over)]
         if not in_force and not perhaps and entry.armed is not None:
             # The command was refused after all, so the timer that it had replaced goes on.
             key = entry.armed.revert.serial, entry.armed.revert.setpoint
@@ -259,9 +260,10 @@ def _setpoint(revert: Revert) -> str:
 
 
 def _ended_by(command: Command) -> list[PointKey]:
-    """Return the setpoints whose timers are over with a command: its own, and with an order all of its settings'."""
+    """Return the setpoints whose timers are over with a command: its own, and those of what it ends."""
     point = SETPOINTS[command.setpoint]
-    over = [point.id]
-    if point.group and point.id == LEADERS[point.group] and command.value == point.neutral:
-        over = [other.id for other in SETPOINTS.values() if other.group == point.group]
+    over = [point.id, *REPLACES.get(point.id, ())]
+    ends_order = point.id in LEADERS.values() and command.value == point.neutral and command.revert_after is None
+    if ends_order:
+        over += [other.id for other in SETPOINTS.values() if other.group == point.group and other is not point]
     return [(command.serial, setpoint) for setpoint in over]

@@ -14,7 +14,7 @@ from gateway.commands.lane import Entry, PointKey
 from gateway.commands.state_machine import Trigger
 from gateway.core.clock import Clock
 from gateway.core.model import Snapshot, Value
-from gateway.core.points import SETPOINTS
+from gateway.core.points import NONE, SETPOINTS
 from gateway.core.router import Router
 
 
@@ -57,10 +57,12 @@ class Verifier:
     def seconds(self, entry: Entry) -> float:
         """Return how long it pays to wait for a read-back: 0 where no source has ever told of this setpoint.
 
+        Nor where it is a setting of an order that is left open: what fills it in, or nothing at all, is read back then.
         Not beyond the command's own dead-man's timer: what it set is over then.
         """
         self.leaves(entry)
-        if entry.handed is None or entry.key not in self._readable:
+        is_open = bool(SETPOINTS[entry.command.setpoint].group) and entry.command.value == NONE
+        if entry.handed is None or entry.key not in self._readable or is_open:
             return 0.0
         if entry.command.revert_after is None:
             return self._within

@@ -348,6 +348,12 @@ SETPOINTS: Final[dict[str, Point]] = {p.id: p for p in _ROWS if p.kind is Kind.S
 LEADERS: Final = {BATTERY: "battery_mode"}
 """Group of setpoints that are one order → the one of them that starts and ends it. The others are its settings."""
 
+REPLACES: Final[Mapping[str, tuple[str, ...]]] = {
+    "power_target": ("battery_mode", "battery_power_target"),
+    "battery_mode": ("power_target",),
+}
+"""Setpoint → those that it ends where it is newer. Only a fleet takes both."""
+
 if len(POINTS) != len(_ROWS):
     raise AssertionError("two rows of the point table have the same id")
 

@@ -128,9 +128,12 @@ def decode(kind: type[M], raw: bytes, key: str) -> M:
     serial = message.device.serial if isinstance(message, DeviceMessage) else getattr(message, "serial", "")
     if serial != key or not 0 < len(serial) <= MAX_SERIAL_CHARS or not serial.isprintable():
         raise BadMessageError("its key is not the serial number that it is about")
-    if identifier(getattr(message, "id", "-"), ID_LIMIT) != getattr(message, "id", "-"):
-        raise BadMessageError("its id is none")
-    if identifier(message.gateway, MAX_GATEWAY_CHARS) != message.gateway:
+    id_ = getattr(message, "id", "-")
+    if not id_ or identifier(id_, ID_LIMIT) != id_:
+        raise BadMessageError(
+            "id", f"its id is no text of 1 to {ID_LIMIT} printable characters without blanks around it"
+        )
+    if not message.gateway or identifier(message.gateway, MAX_GATEWAY_CHARS) != message.gateway:
         raise BadMessageError("its gateway has no name that one can read")
     if isinstance(message, AlarmsMessage) and any(a.serial != serial for a in (*message.active, *message.cleared)):
         raise BadMessageError("an alarm of it is another device's")

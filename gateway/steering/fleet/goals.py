@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.core.controller import Outcome
 from gateway.core.model import Command, CommandState, DeviceState, Value
-from gateway.core.points import NONE
+from gateway.core.points import NONE, SETPOINTS
 from gateway.steering.fleet import shown
 from gateway.steering.fleet.mate import FULL, LIMIT, MODE, POWER, SIGNS
 from gateway.steering.fleet.planner import COARSE, Ask, Planner, Sight, meant, measured, rated
@@ -24,6 +24,7 @@ TOLD_WITHIN: Final = 600.0
 LEAD: Final = 2 * COARSE
 """Of the rated power: as far as this a ramp may be ahead of what members give, or were told."""
 SUPERSEDED: Final = "not reached: a newer one came first"
+LET_GO: Final = "let go; a newer one came before all members had said so"
 
 _INSTEAD: Final = {MODE: TARGET, TARGET: MODE}
 """Which of both is asked of batteries: the newer one."""
@@ -46,10 +47,16 @@ class Goal(msgspec.Struct):
     """It had left before a restart: what is wrong is corrected once all that were told something are heard of."""
 
     def supersede(self) -> None:
-        """End it, for a newer one has come."""
+        """End it, for a newer one has come. What lets go has done so: only its members had not all said it."""
         self.begun.set()
         if not self.done.done():
-            self.done.set_result(Outcome(CommandState.FAILED, SUPERSEDED))
+            state = CommandState.SUCCEEDED if self.lets_go and not self.fresh else CommandState.FAILED
+            self.done.set_result(Outcome(state, LET_GO if state is CommandState.SUCCEEDED else SUPERSEDED))
+
+    @property
+    def lets_go(self) -> bool:
+        """Whether it ends what is asked, and asks for nothing itself."""
+        return self.command.value == SETPOINTS[self.command.setpoint].neutral and self.command.setpoint not in SPREAD
 
 
 def kind(setpoint: str) -> str:

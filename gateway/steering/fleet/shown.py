@@ -14,7 +14,8 @@ from gateway.steering.fleet.mate import LIMIT, MODE, POWER, Mate
 from gateway.steering.fleet.planner import Ask, Part, Planner, Sight, meant, measured, rated
 from gateway.steering.fleet.settings import PREFIX
 
-SPREAD: Final = ("running", "reactive_power")
+RUNNING: Final = "running"
+SPREAD: Final = (RUNNING, "reactive_power")
 """Setpoints that each member is given as they are."""
 SPENT: Final = "without writes left today"
 MOST_FORETOLD: Final = 500
@@ -59,8 +60,9 @@ async def values(
     ages = sorted((now - m.state.time).total_seconds() for m in mates if m.state is not None and m.state.time)
     await asyncio.sleep(0)
     error = 0.0 if ask is None else ask.missing(measured(meant(ask, sights)))
+    running = _running(mates)
     shown: dict[str, Value] = {
-        "status": "normal",
+        "status": "waiting" if running is False else "normal",
         "ac_power": round(measured(sights), 1),
         "fleet_state": state(planner, sights, ask, error, unplaced),
         "available_up": round(max(0.0, sum(s.member.high for s in able) - believed), 1),
@@ -73,6 +75,8 @@ async def values(
         "data_age_p95": _part(ages, 0.95),
         "writes_today": sum(mate.writes for mate in mates),
     }
+    if running is not None:
+        shown[RUNNING] = running
     for point in ("pv_power", "battery_power"):
         await asyncio.sleep(0)
         known = [value for mate in mates if (value := mate.value(point)) is not None]
@@ -92,6 +96,13 @@ def state(planner: Planner, sights: Sequence[Sight], ask: Ask | None, error: flo
     if abs(error) <= planner.near(ask.power, rated(sights)):
         return "partial" if ask.is_limited and not ask.is_cap else "holding"
     return "partial" if unplaced else "moving"
+
+
+def _running(mates: Collection[Mate]) -> bool | None:
+    """Return whether one runs, of members that tell it and can be told; None where none tells it."""
+    able = [mate for mate in mates if mate.good and RUNNING in mate.takes]
+    told = [runs for mate in able if mate.state and isinstance(runs := mate.state.values.get(RUNNING), bool)]
+    return any(told) if told else None
 
 
 def _soc(mates: Collection[Mate]) -> tuple[float | None, float | None]:

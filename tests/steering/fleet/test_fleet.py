@@ -900,7 +900,7 @@ async def test_after_a_start_nobody_makes_up_for_members_whose_power_is_not_read
                 self.bench.router.publish(snapshot)
                 machine.silent = True
             reading = asyncio.create_task(super().read())
-            await asyncio.sleep(20)
+            await asyncio.sleep(45)
             for machine in self.machines.values():
                 machine.silent = False
             await reading
@@ -910,7 +910,7 @@ async def test_after_a_start_nobody_makes_up_for_members_whose_power_is_not_read
         await world.wait(120)
         machines = list(world.machines.values())
     async with InParts(tmp_path, clock, machines, ALL) as world:
-        await world.wait(60)
+        await world.wait(90)
         assert world.told == []
 
 

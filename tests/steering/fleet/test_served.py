@@ -1,5 +1,6 @@
 """A fleet is one device for whoever speaks Modbus: SunSpec's own client and the library `goodwe` read and steer it."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import goodwe
@@ -33,9 +34,9 @@ async def served(tmp_path, machines, **settings):
         given = {"port": 0, "maps": ["native", "sunspec"], "units": {"fleet:north": UNIT}} | settings
         runner = world.bench.run(ModbusBridge, ModbusSettings(**given), "modbus")
         await until(lambda: runner.bridge.port and "fleet:north" in runner.bridge.units)
-        shown = runner.bridge._devices["fleet:north"]
-        seen = shown.updates
-        await until(lambda: shown.updates > seen + 1)
+        unit = runner.bridge._devices["fleet:north"]
+        seen = unit.updates
+        await until(lambda: unit.updates > seen + 1)
         yield world, runner.bridge.port
 
 
@@ -76,6 +77,49 @@ async def test_power_follows_model_704(tmp_path):
         await until(lambda: world.power == pytest.approx(10_000, rel=0.02))
         await client.set(704, WMaxLimPctEna=0)
         await until(lambda: world.power == 36_000)
+
+
+async def reads(client):
+    """What models 103 and 701 say of a fleet: state, state, connection, and how much of it a limit takes."""
+    state, der = (await client.read(103)).St.cvalue, await client.read(701)
+    return state, der.InvSt.cvalue, der.ConnSt.cvalue, der.ThrotPct.cvalue
+
+
+OFF, RUNNING, HALF = (1, 0, 0, 0), (4, 3, 1, 0), (5, 4, 1, 50)
+
+
+async def are(client, wanted):
+    async with asyncio.timeout(60):
+        while await reads(client) != wanted:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.usefixtures("settles_at_once")
+async def test_a_fleet_reads_off_while_all_are_stopped_by_it_or_by_somebody_else(tmp_path):
+    machines = inverters(2, sun=9_000.0) + batteries(1)
+    async with served(tmp_path, machines) as (world, port):
+        client = await Scanned(port, UNIT).scan()
+        await client.set(703, ES=0)
+        await are(client, OFF)
+        machines[0].set["running"] = True
+        await are(client, RUNNING)
+        await client.set(703, ES=1)
+        await until(lambda: all(machine.set["running"] for machine in machines) and not world.fleet.crew.waiting)
+        await are(client, RUNNING)
+        for machine in machines:
+            machine.set["running"] = False
+        await are(client, OFF)
+
+
+@pytest.mark.usefixtures("settles_at_once")
+async def test_a_fleet_is_not_throttled_any_more_once_its_limit_is_let_go(tmp_path):
+    machines = inverters(2, sun=9_000.0)
+    async with served(tmp_path, machines) as (_, port):
+        client = await Scanned(port, UNIT).scan()
+        await client.set(123, WMaxLimPct=50, WMaxLim_Ena=1)
+        await are(client, HALF)
+        await client.set(123, WMaxLim_Ena=0)
+        await are(client, RUNNING)
 
 
 @pytest.mark.usefixtures("settles_at_once")
