@@ -67,8 +67,8 @@ class Crew:
         """Serial number → writes of the day as it was when it began, or the gateway started."""
         self._awaited: set[str] | None = None
         """Devices that were written before the start, and are not heard of yet; None: not looked up yet."""
-        self._delivered: dict[str, DeviceState] = {}
-        """Serial number → what was looked at last, as long as some are awaited: the gateway may know more already."""
+        self._unfit_ones: set[str] = set()
+        """Devices that are named, and can't be members."""
         self._began: datetime | None = None
         self._learned = Learned(context.data_dir, context.name, context.clock, context.log)
 
@@ -77,7 +77,7 @@ class Crew:
         self.mates.clear()
         self.waiting.clear()
         self._open.clear()
-        self._delivered.clear()
+        self._unfit_ones.clear()
         self._awaited = self._began = None
         self._day = 0
         await self._learned.start()
@@ -138,7 +138,6 @@ class Crew:
             self._awaited = unheard if self._is_young() else set()
         if self._awaited:
             return True
-        self._delivered.clear()
         return not self.has_waited(self._context.clock.now()) and self._lacks_many()
 
     def _lacks_many(self) -> bool:
@@ -156,13 +155,13 @@ class Crew:
         return self._began is None or (now - self._began).total_seconds() <= HEARD_WITHIN
 
     def _is_heard(self, serial: str) -> bool:
-        state = self._delivered.get(serial)
+        """Return whether what a device gives is known here: the gateway may know more than was looked at yet."""
+        state = self._context.state(serial)
         if state is None:
             return False
         if (mate := self.mates.get(serial)) is not None:  # data come in parts, and that of its power may be the last
             return mate.power is not None or state.quality is Quality.OFFLINE
-        device = state.device
-        return bool(state.time and device.setpoints and device.rated_power) or not self.names(device)
+        return serial in self._unfit_ones or not self.names(state.device)
 
     def names(self, device: Device) -> bool:
         """Return whether the configuration has a device as a member."""
@@ -172,8 +171,6 @@ class Crew:
     def look(self, state: DeviceState) -> None:
         """Take in what a device measures, where it is a member, or has become one."""
         device = state.device
-        if self._awaited is None or self._awaited:
-            self._delivered[device.serial] = state
         mate = self.mates.get(device.serial)
         if mate is None or mate.device is not device:
             if not self.names(device):
@@ -186,7 +183,9 @@ class Crew:
             if trouble := self._unfit(mate):
                 self._context.find(FindingCode.NOT_STEERABLE, device.serial, *trouble)
                 self.mates.pop(device.serial, None)
+                self._unfit_ones.add(device.serial)
                 return
+            self._unfit_ones.discard(device.serial)
             self._context.settle(FindingCode.NOT_STEERABLE, device.serial)
             is_new = device.serial not in self.mates
             self.mates[device.serial] = mate
