@@ -110,8 +110,7 @@ class Dispatcher:
             log.error("what was promised can't be read yet", error=str(error))
         kept = [] if self._journal.is_copy else await self._journal.open_commands()
         await self._executor.take_up(kept)
-        if not self._takes_up:
-            self._timers.start()
+        self._timers.start()
 
     async def _load(self) -> None:
         self._is_loaded = False
@@ -131,7 +130,7 @@ class Dispatcher:
             await self._load()
         await self._executor.take_up(await self._journal.open_commands())
         self._takes_up = False
-        self._timers.start()
+        self._timers.look()
 
     async def _halt_for_loss(self) -> None:
         """Keep control closed until a person acts, where a promise may be lost: nobody else knows what holds now."""
