@@ -270,8 +270,6 @@ class Dispatcher:
         self, commands: tuple[Command, ...], looked_up: Sequence[CommandEvent | BaseException | None]
     ) -> tuple[list[CommandEvent], list[Entry]]:
         """Return the answers to a request, or what is to be accepted of it, held. Waits for nothing."""
-        if self._takes_up:  # it might leave before an older one that is not held yet, which would undo it
-            return self._reject_all(commands, Refusal(Reason.NOT_STORED, self.journal_trouble)), []
         earlier: list[CommandEvent | None] = []
         for known in looked_up:
             if isinstance(known, JournalError):
@@ -282,6 +280,8 @@ class Dispatcher:
         again = [e for e, c in zip(earlier, commands, strict=True) if e and _same_request(e.command, c)]
         if len(again) == len(commands):
             return again, []
+        if self._takes_up:  # it might leave before an older one that is not held yet, which would undo it
+            return self._reject_all(commands, Refusal(Reason.NOT_STORED, self.journal_trouble)), []
         verdicts: list[Value | Refusal] = []
         taken: list[Command] = []
         along = RequestBatch()

@@ -81,6 +81,8 @@ async def test_nothing_passes_by_a_command_that_is_not_taken_up_yet(tmp_path, lo
         new = bench.command("active_power_limit", 60)
         (refused,) = await bench.dispatcher.submit(new)
         assert (refused.state, refused.reason, refused.detail) == (CommandState.REJECTED, Reason.NOT_STORED, TAKES_UP)
+        (again,) = await bench.dispatcher.submit(old)
+        assert again.state in (CommandState.ACCEPTED, CommandState.SENT), "one that came before is no new one"
         both = await bench.dispatcher.submit(bench.command("running", True), bench.command("reactive_power", 1))
         assert {event.reason for event in both} == {Reason.NOT_STORED}
         with pytest.raises(JournalError, match="taken up"):
