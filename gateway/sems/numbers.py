@@ -100,7 +100,7 @@ def parse(text: str) -> Quantity | None:
     unit = _named(match["unit"] or "")
     if match["before"]:
         before = _named(match["before"])
-        if unit != "" or before is None or UNITS[before].base != "money":
+        if unit != "" or not before or UNITS[before].base != "money":
             return None
         unit = before
     digits = _digits(match["number"])

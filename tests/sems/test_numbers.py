@@ -3,7 +3,7 @@
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core.points import POINTS
@@ -146,6 +146,7 @@ def test_a_fault_code_is_text(raw):
     assert value("fault_code", raw) == (str(int(raw)) if isinstance(raw, (int, float)) else raw, False)
 
 
+@example(text="·0")
 @given(st.text(max_size=80))
 def test_no_text_raises(text):
     said = numbers.parse(text)
