@@ -63,9 +63,9 @@ class Dispatcher:
         self._takes_fleets = False
         self._seen: Moment | None = None
         self._is_loaded = False
+        """Whether what the journal has was read."""
         self._takes_up = False
         """What was promised before the start is not all known, and held, yet: the journal is still being checked."""
-        """Whether what the journal has was read."""
         self._trusted = False
         self._steps = Steps(router, journal, clock)
         self._timers = Timers(journal, clock, self.trust)

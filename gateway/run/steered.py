@@ -19,10 +19,9 @@ from gateway.steering.limits import settings as limits
 from gateway.steering.limits.settings import CHARGING, IMPORT, LIMIT, MODE, PERCENT, POWER, LimitSettings
 
 _WILD: Final = frozenset("*?[")
-_BATTERY: Final = ("battery_mode", "battery_power_target")
-_PERCENT: Final = "active_power_limit"
+_BATTERY: Final = (MODE, POWER)
 _TARGET: Final = "power_target"
-OF_FLEETS: Final = (_TARGET, _PERCENT, "reactive_power", "running", *_BATTERY)
+OF_FLEETS: Final = (_TARGET, PERCENT, "reactive_power", "running", *_BATTERY)
 """What a fleet can take."""
 NAMED: Final = 3
 """So many serial numbers are named; of more is said how many there are."""
@@ -123,13 +122,13 @@ class Steering(msgspec.Struct, frozen=True):
             yield _at(document, (*path, "fallback"), text)
         theirs = [rule for rule in self.control.allow if rule.speaks_of(own.who) and _may_name(rule, fleet)]
         if not _steers(theirs):
-            text = f"no rule of control.allow lets it command its members; {_add('*', (_PERCENT, *_BATTERY), own)}"
+            text = f"no rule of control.allow lets it command its members; {_add('*', (PERCENT, *_BATTERY), own)}"
             yield _at(document, path, text)
             return
         written = [each for each in fleet.members.devices or () if not _WILD & set(each)]
         left = [each for each in written if not _steers([rule for rule in theirs if _may_be_of(rule, each)])]
         if left:
-            text = f"no rule of control.allow lets it command {_some(left)}; {_add(left[0], (_PERCENT,), own)}"
+            text = f"no rule of control.allow lets it command {_some(left)}; {_add(left[0], (PERCENT,), own)}"
             yield _at(document, (*path, "members", "devices"), text)
 
     def _limit(self, document: Document, name: str, one: LimitSettings) -> Iterator[Problem]:
@@ -197,7 +196,7 @@ def _may_be_of(rule: Rule, serial: str, *, fleet: bool = False) -> bool:
 
 def _steers(rules: Sequence[Rule]) -> bool:
     """Return whether a member can be steered by what these rules let pass: by its limit, or by its battery."""
-    return _allow(rules, _PERCENT) or all(_allow(rules, setpoint) for setpoint in _BATTERY)
+    return _allow(rules, PERCENT) or all(_allow(rules, setpoint) for setpoint in _BATTERY)
 
 
 def _allow(rules: Iterable[Rule], setpoint: str) -> bool:

@@ -84,7 +84,8 @@ class Crew:
 
     async def keep(self, now: datetime, *, at_once: bool = False) -> None:
         """Keep over a restart what members refused."""
-        await self._learned.keep(self.mates.values(), self.size, now, at_once=at_once)
+        if at_once or self._learned.is_due:
+            await self._learned.keep(self.mates.values(), self.size, now)
 
     @property
     def size(self) -> tuple[float, float]:

@@ -215,9 +215,10 @@ class Fleet:
                 self._resume(command)  # else an older target would be in force until its result is asked for
         self.crew.count_days(now)
         self.goals.recall(self._context.state(self.serial), self._context.commanded(self.serial))
+        gathers = self.crew.gathers()  # asked before they are looked at: who comes meanwhile is not in the sum
         sights = await self._survey(now)
         await self.crew.ask_after(now)
-        waits = self.crew.gathers() and not (self.goals.fresh and self.crew.has_waited(now))
+        waits = gathers and not (self.goals.fresh and self.crew.has_waited(now))
         ask = None if waits else self.goals.ask(sights, now)
         if self._context.halted is None and sights:
             await self._fall_back(now)
@@ -227,10 +228,11 @@ class Fleet:
             await self._keep_timers(now)
         await asyncio.sleep(0)
         waiting = Counter((id(told.ends), bool(told.mate.trouble)) for told in self.crew.waiting.values())
-        if sights and not self.crew.gathers() and self._context.halted is None:
+        if sights and not gathers and self._context.halted is None:
             self.goals.settle(sights, ask, waiting, now)
         await asyncio.sleep(0)
-        await self._publish(sights, ask, now)
+        if not gathers:
+            await self._publish(sights, ask, now)
         await self.crew.keep(now)
 
     async def _survey(self, now: datetime) -> list[Sight]:
@@ -435,8 +437,6 @@ class Fleet:
 
     async def _publish(self, sights: Sequence[Sight], ask: Ask | None, now: datetime) -> None:
         """Show the fleet, as long as most of what it is made of is of now; and keep what it gives, once a minute."""
-        if self.crew.gathers():
-            return
         if sights and self._record.lacks(now):
             known = [sight for sight in sights if sight.mate.good]
             self._record.take(now, Given(measured(known), len(known), len(sights)))

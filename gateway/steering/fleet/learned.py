@@ -68,12 +68,13 @@ class Learned:
         """Leave out those that have not come since the start."""
         self._unclaimed.clear()
 
-    async def keep(
-        self, mates: Iterable[Mate], size: tuple[float, float], now: datetime, *, at_once: bool = False
-    ) -> None:
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look at all members for what they taught."""
+        return self._clock.monotonic() >= self._next
+
+    async def keep(self, mates: Iterable[Mate], size: tuple[float, float], now: datetime) -> None:
         """Write what is known now, where that is not what was written last. `size`: W drawn and given at most."""
-        if self._clock.monotonic() < self._next and not at_once:
-            return
         self._next = self._clock.monotonic() + WRITTEN_EVERY
         taught = {mate.device.serial: lesson for mate in mates if (lesson := mate.lesson) is not None}
         kept = Kept(day_of(now), self._unclaimed | taught, *size)

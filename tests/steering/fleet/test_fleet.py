@@ -11,6 +11,7 @@ from pydantic import ValidationError
 import gateway.steering.fleet.fleet as fleet_module
 from gateway.core.mailbox import Mailbox, Updates
 from gateway.core.model import CommandState, Origin, Snapshot
+from gateway.steering.fleet.crew import Crew
 from gateway.steering.fleet.fleet import LOOK, Fleet
 from gateway.steering.fleet.settings import FleetSettings
 from tests.kit.bench import collected
@@ -930,3 +931,29 @@ async def test_after_a_start_nobody_makes_up_for_members_that_were_never_told_an
         await world.wait(60)
         assert world.told == []
         assert world.state().values["ac_power"] == pytest.approx(20_000, rel=0.02)
+
+
+@virtual
+async def test_after_a_start_members_that_come_while_others_are_looked_at_are_missing_in_no_sum(tmp_path, monkeypatch):
+    clock, deliver, judge, late = FakeClock(), Fleet.deliver, Crew.judge, []
+
+    async def a_part(fleet, updates):
+        states = list(updates.states.items())
+        late.extend(state for _, state in states[4:])
+        await deliver(fleet, msgspec.structs.replace(updates, states=dict(states[:4])))
+
+    def the_rest_comes(crew, mates, now):
+        judge(crew, mates, now)
+        while late and len(crew.mates) >= 4:
+            crew.look(late.pop(0))
+
+    async with World(tmp_path, clock, inverters(8), ALL) as world:
+        assert (await world.end(await world.ask(24_000))).verified
+        await world.wait(120)
+        machines = list(world.machines.values())
+    monkeypatch.setattr(Fleet, "deliver", a_part)
+    monkeypatch.setattr(Crew, "judge", the_rest_comes)
+    async with World(tmp_path, clock, machines, ALL) as world:
+        await world.wait(60)
+        assert len(world.fleet.crew.mates) == 8
+        assert world.told == []
