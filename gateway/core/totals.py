@@ -258,7 +258,8 @@ class Totals:
         pace = _pace(point, reading.kind, reading.rating)
         silent = reading.at - counter.seen >= SILENCE
         if silent and counter.owed and counter.seen < reading.midnight:
-            counter.missed = reading.at - reading.midnight >= LATE or reading.at - counter.seen >= DAY
+            is_late = reading.at - reading.midnight >= LATE or reading.at - counter.seen >= DAY
+            counter.missed = is_late and bool(counter.value)  # what stood at 0 has nothing to fall from
         counter.seen = max(counter.seen, reading.at)
         patience = _patience(counter, GUARDED[point], pace, value, reading, silent=silent)
         if patience is HOLD:

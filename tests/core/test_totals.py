@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.model import Device, DeviceKind, Snapshot
@@ -262,6 +262,7 @@ EVENTS = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
+@example(start=STARTS[1], zone=BERLIN, events=[(157, 4, "outage"), (300, 4, "outage")], rated=10_000.0)
 @given(
     start=st.sampled_from(STARTS),
     zone=st.sampled_from([BERLIN, "Australia/Lord_Howe", "America/St_Johns"]),
